@@ -1,0 +1,261 @@
+"""One idea for every experiment: a few pure functions over a pytree of arrays.
+
+    init: key -> state      step: state, batch -> state, metrics      evaluate: state, batch -> sums
+
+A state holds arrays and nothing else, a step draws its randomness from `fold_in(key, step)`, and batch t depends on
+(seed, t) alone. Exact resume, one device or many, `lax.scan` over steps and `vmap` over seeds follow from these three
+facts. Models, optimisers and configuration are closed over. Nothing here has effects.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+from jax import Array, lax
+
+from jaxdl import optim
+
+Tree = TypeVar("Tree")
+Params = Any  # a pytree of float arrays
+Batch = Any  # a pytree of arrays [B, ...]
+Metrics = dict[str, Array]  # scalars
+Sums = Any  # a pytree of sums over examples
+
+AXIS = "devices"
+
+
+def axis_name() -> str | None:
+    """AXIS inside fit's pmap, else None: `BatchNorm(axis_name=axis_name())` is the same net under jit and pmap."""
+    try:
+        lax.axis_index(AXIS)
+    except NameError:
+        return None
+    return AXIS
+
+
+def average(tree: Tree) -> Tree:
+    """Mean over devices inside pmap; the identity under jit, where every array is already the global one."""
+    return lax.pmean(tree, AXIS) if axis_name() else tree
+
+
+def _device() -> Array | int:
+    return lax.axis_index(AXIS) if axis_name() else 0
+
+
+class Total(NamedTuple):
+    """A sum and how much it counts; Totals add up over batches and devices and are divided once, at the end."""
+
+    sum: Array
+    count: Array
+
+
+def total(values: Array, where: Array | None = None) -> Total:
+    """Weighted sum of `values` and the sum of the weights, for `evaluate`.
+
+    Args:
+      values: [B, ...], any number or bool.
+      where: weights >= 0 whose shape is a leading part of `values`' shape ([B], [B, T]); 0 leaves an entry out, and
+        what stands there, a NaN for example, does no harm. None: all ones.
+    """
+    if where is None:
+        where = jnp.ones(values.shape[:1])
+    chex.assert_equal_shape_prefix([values, where], where.ndim)
+    where = jnp.broadcast_to(jnp.expand_dims(where, tuple(range(where.ndim, values.ndim))), values.shape)
+    where = where.astype(jnp.float32)
+    return Total(jnp.sum(jnp.where(where > 0, values * where, 0)), jnp.sum(where))
+
+
+def mean(values: Array, where: Array | None = None) -> Array:
+    """Mean for losses, whose average over devices is the mean over the global batch: sum(x w) / sum(w).
+
+    The denominator is the device mean of sum(w), never the local sum: where masks fall unevenly the mean of the local
+    means is another number. With all weights 0 the mean is 0. Arguments as for `total`.
+    """
+    if where is None:
+        return jnp.mean(values)
+    weighted = total(values, where)
+    return weighted.sum / jnp.maximum(average(weighted.count), jnp.finfo(jnp.float32).tiny)
+
+
+def per_example(**kwargs: Any) -> Any:
+    """Marks a State field whose every leaf has the global batch as leading axis: split over devices, not replicated.
+
+    For what belongs to one row of the batch and lives on: the carry of a language model, a rollout's environments.
+    """
+    return struct.field(metadata={"per_example": True}, **kwargs)
+
+
+class Learner(struct.PyTreeNode):
+    """What one optimiser owns."""
+
+    params: Params
+    opt_state: optax.OptState
+
+    @classmethod
+    def create(cls, params: Params, tx: optax.GradientTransformation) -> "Learner":
+        """A learner at `params` with a fresh optimiser state."""
+        return cls(params=params, opt_state=tx.init(params))
+
+
+class State(struct.PyTreeNode):
+    """All that changes during training, arrays only. Subclass it once per experiment to add fields."""
+
+    step: Array  # int32 scalar: steps done
+    key: Array  # root key, never consumed
+
+    @classmethod
+    def create(cls, key: Array, **fields: Any) -> Any:
+        """A state at step 0. The key is folded first, because fold_in(key, i) equals split(key)[i] for small i: a
+        step must never meet a key that `init` split off for the parameters.
+        """
+        return cls(step=jnp.zeros((), jnp.int32), key=jax.random.fold_in(key, 0x5EED), **fields)
+
+    def rng(self, shared: bool = False) -> Array:
+        """This step's key: another one on each device inside pmap, or the same one on all of them if `shared`."""
+        key = jax.random.fold_in(self.key, self.step)
+        return jax.random.fold_in(key, 0) if shared else jax.random.fold_in(jax.random.fold_in(key, 1), _device())
+
+    def rngs(self, n: int) -> Array:
+        """This step's keys [n], one for each of this device's n examples: the same draws on any number of devices."""
+        key = jax.random.fold_in(jax.random.fold_in(self.key, self.step), 2)
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, _device() * n + jnp.arange(n))
+
+    def advance(self, **changes: Any) -> Any:
+        """The state after this step: `changes` made, `step` one up."""
+        return self.replace(step=self.step + 1, **changes)
+
+
+def means(sums: Mapping[str, Total]) -> dict[str, float]:
+    """The default `summarize`: {name: Total} -> {name: sum / count}."""
+    return {name: float(value.sum / value.count) for name, value in sums.items()}
+
+
+class Experiment(NamedTuple):
+    """The pure functions that `jaxdl.run.fit` trains.
+
+    init: key -> state.
+    step: state, batch -> state, metrics; a `lax.scan` body. Metrics are scalars, means over the batch.
+    evaluate: state, batch -> a pytree of sums, `Total` where a mean is meant; `batch["mask"]` [B] is 0 on padding.
+    summarize: the sums over the whole test set, on the host -> {name: number}.
+    """
+
+    init: Callable[[Array], Any]
+    step: Callable[[Any, Batch], tuple[Any, Metrics]]
+    evaluate: Callable[[Any, Batch], Sums] | None = None
+    summarize: Callable[[Any], dict[str, float]] = means
+
+
+def descend(
+    loss: Callable[..., tuple[Array, Any]],
+    tx: optax.GradientTransformation,
+    average: Callable[[Any], Any] | None = average,
+) -> Callable[..., tuple[Learner, Any]]:
+    """One optimiser step on the first argument of a loss: w <- w + tx(grad_w loss(w, ...)).
+
+    This is the one place where gradients are averaged over devices.
+
+    Args:
+      loss: (params, *args) -> (scalar, aux).
+      tx: any optax transformation; `value`, `grad` and `value_fn` are handed to those that ask (line search).
+      average: None for an inner step inside another loss (meta learning), which must not mix the devices' tasks.
+
+    Returns:
+      update: (learner, *args, count=1) -> (learner, aux). `count`, the number of examples behind the loss, is the
+      weight of this batch where `optim.optimizer(accumulate=k)` gathers several.
+    """
+    tx = optax.with_extra_args_support(tx)
+    value_and_grad = jax.value_and_grad(loss, has_aux=True)
+
+    def update(learner: Learner, *args: Any, count: Any = 1.0) -> tuple[Learner, Any]:
+        (value, aux), grads = value_and_grad(learner.params, *args)
+        if average is not None:
+            value, grads = average((value, grads))
+        updates, opt_state = tx.update(
+            grads,
+            learner.opt_state,
+            learner.params,
+            value=value,
+            grad=grads,
+            value_fn=lambda params: loss(params, *args)[0],
+            count=count,
+        )
+        return learner.replace(params=optax.apply_updates(learner.params, updates), opt_state=opt_state), aux
+
+    return update
+
+
+class Supervised(State):
+    """One network: its learner, and `stats`, every collection that is not a parameter (batch norm's averages)."""
+
+    learner: Learner
+    stats: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `model.apply` takes."""
+        return {"params": self.learner.params, **self.stats}
+
+
+def supervised(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    *,
+    example: Batch,
+    loss: Callable[[Any, Batch], Array],
+    metrics: Callable[[Any, Batch], Metrics] = lambda outputs, batch: {},
+    inputs: Callable[[Batch], tuple[Any, ...]] = lambda batch: (batch["x"],),
+    augment: Callable[[Array, Batch], Batch] | None = None,
+) -> Experiment:
+    """A network trained on labelled batches: minimise sum_b(m_b loss_b) / sum_b(m_b).
+
+    `batch["mask"]`, [B] or [B, T], if there is one, weighs losses and metrics alike: 0 leaves an entry out, any other
+    number >= 0 is a weight. Batch norm's statistics count every row.
+
+    Args:
+      model: called as model(*inputs(batch), train=bool), with a "dropout" key when training.
+      tx: the optimiser.
+      example: one batch, for its shapes.
+      loss: (outputs, batch) -> [B, ...], NOT reduced; training and evaluation share it.
+      metrics: (outputs, batch) -> {name: [B, ...]}, not reduced either.
+      inputs: what of the batch the model sees.
+      augment: (keys [B], batch) -> batch, in training only; one key per example, so any number of devices draws the
+        same.
+    """
+
+    def scores(outputs: Any, batch: Batch) -> Metrics:
+        return {"loss": loss(outputs, batch)} | metrics(outputs, batch)
+
+    def init(key: Array) -> Supervised:
+        key_params, key_dropout = jax.random.split(key)
+        stats = dict(model.init({"params": key_params, "dropout": key_dropout}, *inputs(example), train=False))
+        return Supervised.create(key, learner=Learner.create(stats.pop("params"), tx), stats=stats)
+
+    def objective(params: Params, stats: Any, batch: Batch, key: Array) -> tuple[Array, Any]:
+        variables, rngs = {"params": params, **stats}, {"dropout": key}
+        outputs, stats = model.apply(variables, *inputs(batch), train=True, rngs=rngs, mutable=list(stats))
+        reduced = {name: mean(values, batch.get("mask")) for name, values in scores(outputs, batch).items()}
+        return reduced["loss"], (stats, reduced)
+
+    update = descend(objective, tx)
+
+    def step(state: Supervised, batch: Batch) -> tuple[Supervised, Metrics]:
+        rows = len(jax.tree.leaves(batch)[0])
+        if augment is not None:
+            batch = augment(state.rngs(rows), batch)
+        count = average(jnp.sum(batch["mask"], dtype=jnp.float32)) if "mask" in batch else jnp.float32(rows)
+        learner, (stats, reduced) = update(state.learner, state.stats, batch, state.rng(), count=count)
+        rate = optim.learning_rate(learner.opt_state)
+        if rate is not None:
+            reduced["learning_rate"] = rate
+        return state.advance(learner=learner, stats=average(stats)), reduced
+
+    def evaluate(state: Supervised, batch: Batch) -> dict[str, Total]:
+        outputs = model.apply(state.variables, *inputs(batch), train=False)
+        return {name: total(values, batch["mask"]) for name, values in scores(outputs, batch).items()}
+
+    return Experiment(init, step, evaluate)

@@ -1,0 +1,38 @@
+"""Readers of original file formats, sets that come with the installed libraries, splits, batches, augmentation."""
+
+from jaxdl.data.augment import batched, compose, flip, noise, rotate, rotate_by, shift
+from jaxdl.data.batches import Batches, Order, shuffled
+from jaxdl.data.errors import DataError, MissingData
+from jaxdl.data.glyphs import render_glyphs
+from jaxdl.data.idx import read_idx
+from jaxdl.data.images import IMAGE_SETS, Images, load_images, unit
+from jaxdl.data.split import k_folds, split
+from jaxdl.data.tables import TABLES, Table, load_table, read_csv, standardize
+
+__all__ = [
+    "IMAGE_SETS",
+    "TABLES",
+    "Batches",
+    "DataError",
+    "Images",
+    "MissingData",
+    "Order",
+    "Table",
+    "batched",
+    "compose",
+    "flip",
+    "k_folds",
+    "load_images",
+    "load_table",
+    "noise",
+    "read_csv",
+    "read_idx",
+    "render_glyphs",
+    "rotate",
+    "rotate_by",
+    "shift",
+    "shuffled",
+    "split",
+    "standardize",
+    "unit",
+]

@@ -1,0 +1,128 @@
+"""Arrays in memory and the order in which they are visited: batch t is a pure function of (seed, t)."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Order = Callable[[int, int], NDArray[np.int32]]
+
+# JAX computes in 32 bits by default; narrowing here keeps dtypes the same on the host and on the device.
+NARROW = {"float64": np.float32, "complex128": np.complex64, "int64": np.int32, "uint64": np.uint32}
+EPOCHS_KEPT = 16  # permutations in memory: two epochs touch one batch, and several seeds may take turns
+
+
+def shuffled(length: int, batch_size: int) -> Order:
+    """Returns the order of epochs without replacement.
+
+    Batch t holds positions t·B ... t·B + B - 1 of all epochs written in a row; epoch e is
+    ``np.random.default_rng((seed, e)).permutation(length)``. A partial last batch is carried into the next epoch, so
+    every batch is full and every row is seen once an epoch.
+
+    Args:
+      length: number of rows, at least 1.
+      batch_size: B, at least 1; may be larger than length.
+
+    Returns:
+      order(seed, t) -> int32 [B]: a pure function, for any t >= 0 in any order.
+
+    Raises:
+      ValueError: length or batch_size below 1; seed or t below 0.
+    """
+    _at_least_one("length", length)
+    _at_least_one("batch_size", batch_size)
+
+    @functools.lru_cache(maxsize=EPOCHS_KEPT)
+    def epoch(seed: int, e: int) -> NDArray[np.int32]:
+        return np.random.default_rng((seed, e)).permutation(length).astype(np.int32)
+
+    def order(seed: int, t: int) -> NDArray[np.int32]:
+        if seed < 0 or t < 0:
+            raise ValueError(f"seed={seed} and t={t} must not be negative")
+        pieces, position, missing = [], int(t) * batch_size, batch_size
+        while missing:
+            e, start = divmod(position, length)
+            pieces.append(epoch(int(seed), e)[start : start + missing])
+            position += len(pieces[-1])
+            missing -= len(pieces[-1])
+        return np.concatenate(pieces)  # a copy, so nobody can write into the kept permutation
+
+    return order
+
+
+class Batches:
+    """Arrays with one common leading length, and the order in which batches of them are drawn."""
+
+    def __init__(self, arrays: Mapping[str, ArrayLike], batch_size: int, order: Order | None = None):
+        """Takes the arrays as they are, except for JAX's default precision.
+
+        On the way in float64 becomes float32, int64 int32, uint64 uint32 and complex128 complex64.
+
+        Args:
+          arrays: name -> [length, ...]; numbers or booleans.
+          batch_size: B, rows in a batch.
+          order: (seed, t) -> int32 [B], the rows of batch t; ``shuffled(length, batch_size)`` if not given.
+
+        Raises:
+          ValueError: no arrays, no rows, different lengths, no numbers, integers beyond 32 bits, B below 1.
+        """
+        _at_least_one("batch_size", batch_size)
+        self.arrays: dict[str, np.ndarray] = {name: _narrowed(name, values) for name, values in arrays.items()}
+        self.length: int = same_length(self.arrays)
+        self.batch_size: int = batch_size
+        self.order: Order = order or shuffled(self.length, batch_size)
+
+    @property
+    def example(self) -> dict[str, np.ndarray]:
+        """The shapes and dtypes of a batch: the first B rows, repeated from the start where there are fewer."""
+        return self._gather(np.arange(self.batch_size) % self.length)
+
+    def batch(self, seed: int, t: int) -> dict[str, np.ndarray]:
+        """Returns batch t of this seed: name -> [B, ...]."""
+        return self._gather(self.order(seed, t))
+
+    def in_order(self) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+        """Yields (rows int32 [B], valid float32 [B]): every row once, the end filled up with the last row, valid 0."""
+        for start in range(0, self.length, self.batch_size):
+            rows = np.arange(start, start + self.batch_size, dtype=np.int32)
+            yield np.minimum(rows, np.int32(self.length - 1)), (rows < self.length).astype(np.float32)
+
+    def _gather(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: values[rows] for name, values in self.arrays.items()}
+
+
+def same_length(arrays: Mapping[str, np.ndarray]) -> int:
+    """Returns the leading length that all arrays have; ValueError if they have none, or different ones."""
+    if not arrays:
+        raise ValueError("no arrays: give at least one, such as {'x': ..., 'y': ...}")
+    scalars = [name for name, values in arrays.items() if np.ndim(values) == 0]
+    if scalars:
+        raise ValueError(f"arrays without rows: {', '.join(scalars)}; every array needs a leading axis of examples")
+    lengths = {name: len(values) for name, values in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise ValueError(f"arrays differ in length: {listed}; all must have the same number of rows")
+    length = next(iter(lengths.values()))
+    if length == 0:
+        raise ValueError(f"arrays are empty: {', '.join(lengths)} have 0 rows")
+    return length
+
+
+def _narrowed(name: str, values: ArrayLike) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind in "OUSMmT" or array.dtype.type is np.void:  # bfloat16 has kind V too, but a type of its own
+        raise ValueError(f"array {name} has dtype {array.dtype}; numbers or booleans are needed")
+    dtype = NARROW.get(array.dtype.name)
+    if dtype is None:
+        return array
+    if array.dtype.kind in "iu" and array.size:
+        limits = np.iinfo(dtype)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise ValueError(f"array {name} has integers beyond {np.dtype(dtype)}: {array.min()} to {array.max()}")
+    return array.astype(dtype)
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name}={value} must be at least 1")

@@ -1,0 +1,52 @@
+"""USPS digits as zip.train and zip.test of "The Elements of Statistical Learning": a digit and 256 values a line."""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxdl.data.errors import DataError
+from jaxdl.data.files import locate, read_bytes
+
+FOLDERS = ("usps", "")
+VALUES = 256  # 16 x 16
+LIMIT = 1 << 28  # bytes of text; the training file has 14.5 MB
+
+
+def read_usps(data_dir: str | Path | None) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[Path]]:
+    """Reads both files, plain or gzipped, from data_dir or its folder ``usps``.
+
+    Returns:
+      train and test, each {"x": float32 [N, 16, 16, 1] in 0..1, the file's -1..1 as (x + 1) / 2; "y": int32 [N]};
+      the files read.
+
+    Raises:
+      MissingData: a file is not there.
+      DataError: a line that is not a digit 0 to 9 and 256 values in -1..1.
+    """
+    paths = [locate(data_dir, FOLDERS, name, "usps") for name in ("zip.train", "zip.test")]
+    train, test = (_read(path) for path in paths)
+    return train, test, paths
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    rows = []
+    for number, line in enumerate(read_bytes(path, LIMIT).splitlines(), 1):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) != 1 + VALUES:
+            raise DataError(f"{path}: line {number}: {len(fields)} numbers; a digit and {VALUES} values are needed")
+        try:
+            rows.append(np.array(fields, np.float32))
+        except ValueError as e:
+            raise DataError(f"{path}: line {number}: {e}; a digit and {VALUES} values are needed") from e
+        label, values = rows[-1][0], rows[-1][1:]
+        if label not in range(10):
+            raise DataError(f"{path}: line {number}: label {fields[0].decode('ascii', 'replace')}; labels are 0 to 9")
+        if not (np.abs(values) <= 1).all():
+            wrong = int(np.flatnonzero(~(np.abs(values) <= 1))[0])
+            raise DataError(f"{path}: line {number}: value {wrong + 1} is {values[wrong]}; values lie in -1..1")
+    if not rows:
+        raise DataError(f"{path}: holds no images; a digit and {VALUES} values a line are needed")
+    table = np.stack(rows)
+    return {"x": (table[:, 1:].reshape(-1, 16, 16, 1) + 1) / 2, "y": table[:, 0].astype(np.int32)}

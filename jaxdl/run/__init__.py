@@ -1,0 +1,28 @@
+"""The only room with effects: flags, devices, the training loop, checkpoints, logs, pictures and the report."""
+
+from jaxdl.run.config import RunConfig
+from jaxdl.run.evaluate import Cost, apply, measure
+from jaxdl.run.flags import FlagError, flag
+from jaxdl.run.loop import Diverged, Result, fit
+from jaxdl.run.main import main
+from jaxdl.run.plots import save_figure
+from jaxdl.run.report import Claim, plus_minus, say
+from jaxdl.run.signals import Interrupted
+
+__all__ = [
+    "Claim",
+    "Cost",
+    "Diverged",
+    "FlagError",
+    "Interrupted",
+    "Result",
+    "RunConfig",
+    "apply",
+    "fit",
+    "flag",
+    "main",
+    "measure",
+    "plus_minus",
+    "save_figure",
+    "say",
+]

@@ -1,0 +1,118 @@
+"""The flags that every experiment shares."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import optax
+
+from jaxdl import optim
+from jaxdl.run.flags import FlagError, check, flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How long, with what optimiser, where and on what to train. An experiment adds its own flags in a subclass.
+
+    Made in code it needs no command line: `Config(steps=100)`; a value outside its range raises FlagError.
+    """
+
+    steps: int | None = flag(None, "optimiser steps; wins over --epochs", group="training", low=0)
+    epochs: float | None = flag(None, "passes over the training set", group="training", low=0)
+    batch_size: int = flag(128, "examples per step, over all devices", group="training", low=1)
+    seed: int = flag(0, "seed of initial weights, batch order and noise", group="training", low=0, high=2**31 - 1)
+    seeds: int = flag(1, "runs, with seeds seed, seed+1, ...; mean ± standard deviation", group="training", low=1)
+    eval_every: int = flag(0, "steps between evaluations; 0: ten in a run", group="training", low=0)
+    monitor: str = flag("loss", "the test metric that tells the best step", group="training")
+    monitor_mode: str = flag("min", "whether the best is the least or greatest", group="training", choices=("min", "max"))
+    patience: int = flag(
+        0, "stop after this many evaluations without a better one and go back to the best; 0: never", group="training", low=0
+    )
+
+    optimizer: str = flag("adam", "update rule", group="optimiser", choices=optim.OPTIMIZERS)
+    learning_rate: float = flag(1e-3, "peak learning rate", group="optimiser", low=0)
+    momentum: float = flag(0.9, "momentum; Adam's beta 1", group="optimiser", low=0, high=1)
+    beta2: float = flag(0.999, "Adam's decay of squared gradients", group="optimiser", low=0, high=1)
+    rms_decay: float = flag(0.9, "RMSprop's decay of squared gradients", group="optimiser", low=0, high=1)
+    weight_decay: float = flag(
+        0.0, "L2 penalty, decoupled for adamw; never on biases and norm scales", group="optimiser", low=0
+    )
+    clip_norm: float | None = flag(None, "scale gradients down to this global norm", group="optimiser", above=0)
+    clip_value: float | None = flag(None, "clip each gradient entry to ± this", group="optimiser", above=0)
+    schedule: str = flag("constant", "learning rate over time", group="optimiser", choices=optim.SCHEDULES)
+    warmup: int = flag(0, "updates of linear warm-up before the schedule", group="optimiser", low=0)
+    decay_rate: float = flag(0.1, "factor of the schedules step and exponential", group="optimiser", above=0, high=1)
+    decay_every: int = flag(0, "updates per factor; 0: a third of the run", group="optimiser", low=0)
+    accumulate: int = flag(1, "batches whose gradients are gathered for one update", group="optimiser", low=1)
+    freeze: str | None = flag(None, "regular expression: parameters whose path has it stay fixed", group="optimiser")
+
+    data_dir: str | None = flag(
+        None, "folder of original data files (default: $JAXDL_DATA_DIR)", group="data", result=False
+    )
+
+    workdir: str | None = flag(
+        None, "folder of the run: made anew, or resumed (default: runs/NAME/TIME)", group="run", result=False
+    )
+    overwrite: bool = flag(False, "delete what --workdir holds and start anew", group="run", result=False)
+    checkpoint_every: int = flag(
+        0, "steps between checkpoints; 0: with every evaluation", group="run", low=0, result=False
+    )
+    log_every: int = flag(50, "steps between lines of metrics.jsonl", group="run", low=1, result=False)
+    tensorboard: bool = flag(True, "write TensorBoard events too", group="run", result=False)
+    progress: bool = flag(True, "show progress", group="run", result=False)
+
+    parallel: str = flag(
+        "jit",
+        "jit: the compiler splits the batch over devices; pmap: each device runs the step on its part, gradients averaged",
+        group="devices",
+        choices=("jit", "pmap"),
+        result=False,
+    )
+    devices: int = flag(0, "use the first so many devices; 0: all", group="devices", low=0, result=False)
+    scan: int = flag(
+        0, "steps per compiled call; 0: 16, or 1 where that is slow (convolutions on the CPU)",
+        group="devices", low=0, result=False,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        """Raises FlagError for a value outside its range."""
+        check(self)
+
+    def resolve(self, train: Any = None) -> Self:
+        """The same configuration with `steps` filled in from `epochs`: ceil(epochs * examples / batch_size)."""
+        if self.steps is not None:
+            return self
+        if self.epochs is None:
+            raise FlagError("--steps: not given, nor is --epochs; give one of the two")
+        if not hasattr(train, "length"):
+            raise FlagError(f"--epochs={self.epochs:g}: this training data has no length; give --steps")
+        steps = math.ceil(self.epochs * train.length / train.batch_size)
+        return dataclasses.replace(self, steps=steps)
+
+    def make_optimizer(self) -> optax.GradientTransformation:
+        """The optax chain that the optimiser flags describe; a schedule needs `steps`, so call it after `resolve`."""
+        updates = None if self.steps is None else max(1, self.steps // self.accumulate)
+        try:
+            rate = optim.schedule(
+                self.schedule,
+                self.learning_rate,
+                steps=updates,
+                warmup=self.warmup,
+                decay_rate=self.decay_rate,
+                decay_every=self.decay_every,
+            )
+            return optim.optimizer(
+                self.optimizer,
+                rate,
+                momentum=self.momentum,
+                beta2=self.beta2,
+                rms_decay=self.rms_decay,
+                weight_decay=self.weight_decay,
+                clip_norm=self.clip_norm,
+                clip_value=self.clip_value,
+                freeze=self.freeze,
+                accumulate=self.accumulate,
+            )
+        except ValueError as error:
+            raise FlagError(f"optimiser flags: {error}") from None

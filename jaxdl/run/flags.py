@@ -1,0 +1,162 @@
+"""Flags from a frozen dataclass: one declaration serves the command line, the notebook and the saved record of a run.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(RunConfig):
+        width: int = flag(64, "hidden units", low=1)
+        learning_rate: float = 0.1          # another default; help and range are inherited from RunConfig
+
+absl's flags are made from the dataclass in a private `FlagValues`, and only when a command line is parsed, so any number
+of experiments can be imported side by side.
+"""
+
+import dataclasses
+import difflib
+import math
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from types import NoneType
+from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
+
+from absl import flags as absl_flags
+
+C = TypeVar("C")
+
+
+class FlagError(ValueError):
+    """A flag, or the place where a run is to live, is wrong: one line that says what would be right. Exit status 2."""
+
+
+class Rule(NamedTuple):
+    """What is known of a flag besides its name, type and default."""
+
+    help: str
+    group: str = "experiment"
+    choices: tuple[str, ...] = ()
+    low: float | None = None  # the least value allowed
+    above: float | None = None  # a bound that is not allowed itself
+    high: float | None = None
+    result: bool = True  # False: changing it cannot change what the run computes
+
+    def range(self) -> str:
+        """The allowed values in words, empty where there is no bound."""
+        if self.choices:
+            return "|".join(self.choices)
+        parts = [f">= {self.low:g}"] * (self.low is not None) + [f"> {self.above:g}"] * (self.above is not None)
+        return " and ".join(parts + [f"<= {self.high:g}"] * (self.high is not None))
+
+
+def flag(default: Any, help: str, **rule: Any) -> Any:
+    """A dataclass field that is also a flag; the keywords are those of `Rule`."""
+    if "choices" in rule:
+        rule["choices"] = tuple(rule["choices"])
+    return dataclasses.field(default=default, metadata={"rule": Rule(help, **rule)})
+
+
+class Flag(NamedTuple):
+    """One flag of a configuration class."""
+
+    name: str
+    type: type
+    optional: bool
+    default: Any
+    rule: Rule
+
+
+def flags_of(config_class: type) -> Iterator[Flag]:
+    """The flags of a dataclass in order; a field without a rule of its own has that of the class it overrides."""
+    hints = get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        declared = (c.__dict__.get("__dataclass_fields__", {}).get(field.name) for c in config_class.__mro__)
+        rule = next((f.metadata["rule"] for f in declared if f is not None and "rule" in f.metadata), None)
+        if rule is None:
+            raise TypeError(f"{config_class.__name__}.{field.name} is declared without flag(default, help)")
+        kinds = [k for k in get_args(hints[field.name]) or (hints[field.name],) if k is not NoneType]
+        optional = NoneType in get_args(hints[field.name])
+        yield Flag(field.name, kinds[0], optional, field.default, rule)
+
+
+def check(config: Any) -> None:
+    """Raises FlagError for the first value that is of another type or outside its range."""
+    for name, kind, optional, _, rule in flags_of(type(config)):
+        value = getattr(config, name)
+        if value is None and optional:
+            continue
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) or (kind is float and number)):
+            raise FlagError(f"--{name}={value}: must be of type {kind.__name__}")
+        good = not rule.choices or value in rule.choices
+        if number:
+            good = math.isfinite(value)
+            good = good and (rule.low is None or value >= rule.low) and (rule.above is None or value > rule.above)
+            good = good and (rule.high is None or value <= rule.high)
+        if not good:
+            near = f" (nearest: {nearest(str(value), rule.choices)})" if rule.choices else ""
+            raise FlagError(f"--{name}={value}: must be {rule.range() or 'a finite number'}{near}")
+
+
+def nearest(word: str, words: Sequence[str]) -> str:
+    """The most similar of `words`."""
+    return difflib.get_close_matches(word, words, n=1, cutoff=0.0)[0]
+
+
+def parse(config_class: type[C], arguments: Sequence[str]) -> C:
+    """The configuration that a command line gives; `--flagfile=FILE` reads flags from a file, one a line.
+
+    Raises:
+      FlagError: an unknown flag (with the nearest one), a value of the wrong type or outside its range, two flags that
+        contradict each other, a word that is not a flag, a flag file that is not there.
+    """
+    table = {f.name: f for f in flags_of(config_class)}
+    values = absl_flags.FlagValues()
+    define = {
+        int: absl_flags.DEFINE_integer,
+        float: absl_flags.DEFINE_float,
+        bool: absl_flags.DEFINE_boolean,
+        str: absl_flags.DEFINE_string,
+    }
+    for f in table.values():
+        define[f.type](f.name, f.default, f.rule.help, flag_values=values)
+    try:
+        rest = values(["", *arguments])
+    except absl_flags.UnrecognizedFlagError as error:
+        near = nearest(error.flagname.removeprefix("no"), list(table))
+        raise FlagError(f"--{error.flagname}: no such flag; the nearest is --{near} (--help lists all)") from None
+    except absl_flags.IllegalFlagValueError as error:
+        raise FlagError("--" + str(error).removeprefix("flag --").replace("\n", " ")) from None
+    except absl_flags.Error as error:
+        raise FlagError(str(error).replace("\n", " ")) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FlagError(f"--flagfile: {error}") from None
+    if len(rest) > 1:
+        raise FlagError(f"{rest[1]}: not a flag; flags are written --name=value (--help lists all)")
+    if "epochs" in table and values["steps"].present and values["epochs"].present:
+        raise FlagError(f"--steps={values.steps} --epochs={values.epochs}: give one of the two")
+    return config_class(**{name: values[name].value for name in table})
+
+
+def given(config: Any, keep: Sequence[str] = ()) -> list[str]:
+    """The flags, as words of a command line, that differ from their defaults, and those named in `keep`."""
+    words = []
+    for name, kind, _, default, _ in flags_of(type(config)):
+        value = getattr(config, name)
+        if value is not None and (value != default or name in keep):
+            words.append(f"--{name}={str(value).lower() if kind is bool else value}")
+    return words
+
+
+def help_text(config_class: type, doc: str, command: str) -> str:
+    """The page of `--help`: the module's docstring, then the flags by group, each with range and default."""
+    width = min(shutil.get_terminal_size((110, 24)).columns, 120)
+    groups: dict[str, list[str]] = {}
+    for name, kind, _, default, rule in flags_of(config_class):
+        shown = {None: "not set", "": "empty"}.get(default, default) if not isinstance(default, bool) else default
+        head = f"--[no]{name}" if kind is bool else f"--{name}={rule.range() if rule.choices else kind.__name__.upper()}"
+        bounds = "" if rule.choices or not rule.range() else f", {rule.range()}"
+        body = f"{rule.help} (default: {shown}{bounds})"
+        lines = textwrap.wrap(body, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        groups.setdefault(rule.group, []).append("\n".join([f"  {head}", *lines]))
+    order = sorted(groups, key=lambda group: group != "experiment")
+    pages = [f"{group[0].upper()}{group[1:]}:\n" + "\n".join(groups[group]) for group in order]
+    extra = "  --flagfile=FILE\n      read flags from a file, one a line, as a run's flags.txt has them\n  --help"
+    return "\n\n".join([f"{command} [--flag=value ...]", doc.strip(), *pages, extra])

@@ -1,0 +1,112 @@
+"""The folder of a run: made anew, resumed, or refused.
+
+    flags.txt, config.json      what was asked for
+    [NAME/]metrics.jsonl        one line a logged step or evaluation; tensorboard/ has the same
+    [NAME/]checkpoints/         latest and best states
+    [NAME/]result.json          written when the fit NAME has ended: it is then loaded, not run again
+    *.png, summary.json         pictures and the table of claims
+"""
+
+import dataclasses
+import datetime
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jaxdl.run.flags import FlagError, flags_of, given
+
+C = TypeVar("C")
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON whole or not at all; NaN becomes null, as JSON has none."""
+    write(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and value not in (float("inf"), float("-inf")) and value == value or value is None:
+        return value
+    return value if isinstance(value, (str, int)) else None if isinstance(value, float) else str(value)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, None if it is not there."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def open_run(config: C, name: str) -> C:
+    """Makes, resumes or refuses the run's folder; the configuration returned names it in `workdir`.
+
+    Raises:
+      FlagError: --workdir is a file, a folder that is no run's, or a run whose result-changing flags differ; what
+        differs is named. `steps` (or `epochs`) may grow when the schedule is constant.
+    """
+    given_dir: str | None = config.workdir  # type: ignore[attr-defined]
+    workdir = Path(given_dir) if given_dir else _fresh(name)
+    config = dataclasses.replace(config, workdir=str(workdir))  # type: ignore[type-var]
+    record = {"experiment": name, "flags": {f.name: getattr(config, f.name) for f in flags_of(type(config))}}
+    if workdir.exists():
+        if not workdir.is_dir():
+            raise FlagError(f"--workdir={workdir}: is a file; name a folder")
+        try:
+            before = read_json(workdir / "config.json")
+        except ValueError:
+            raise FlagError(f"--workdir={workdir}: its config.json is damaged; use another folder") from None
+        if before is None and any(workdir.iterdir()):
+            raise FlagError(f"--workdir={workdir}: is not empty and no run's folder; name another")
+        if before is not None and config.overwrite:  # type: ignore[attr-defined]
+            shutil.rmtree(workdir)
+        elif before is not None:
+            _compare(before, record, type(config), workdir)
+    try:
+        words = given(dataclasses.replace(config, overwrite=False), keep=list(record["flags"]))  # type: ignore
+        write(workdir / "flags.txt", "\n".join(words) + "\n")
+        write_json(workdir / "config.json", record)
+    except OSError as error:
+        raise FlagError(f"--workdir={workdir}: cannot be written ({error.strerror})") from None
+    return config
+
+
+def _fresh(name: str) -> Path:
+    base = Path("runs") / name / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    path, n = base, 1
+    while path.exists():
+        n += 1
+        path = base.with_name(f"{base.name}-{n}")
+    return path
+
+
+def _compare(before: dict[str, Any], now: dict[str, Any], config_class: type, workdir: Path) -> None:
+    if before["experiment"] != now["experiment"]:
+        raise FlagError(f"--workdir={workdir}: holds a run of {before['experiment']}; name another, or --overwrite it")
+    old, new = before["flags"], now["flags"]
+    changed = []
+    for f in flags_of(config_class):
+        was, value = old.get(f.name, f.default), new[f.name]
+        longer = f.name in ("steps", "epochs") and was is not None and value is not None and value > was
+        if f.rule.result and was != value and not (longer and new["schedule"] == "constant"):
+            shown = "not set" if was is None else was
+            hint = " (may grow under --schedule=constant)" if f.name in ("steps", "epochs") else ""
+            changed.append(f"--{f.name} was {shown}{hint}")
+    if changed:
+        raise FlagError(f"--workdir={workdir}: this run was made with other flags: {', '.join(changed)}; "
+                        "repeat them, name another folder, or --overwrite")  # fmt: skip

@@ -1,0 +1,235 @@
+"""fit: the one training loop. Evaluation, early stopping, checkpoints and resume around compiled steps."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.core import Experiment
+from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.config import RunConfig
+from jaxdl.run.evaluate import Tests, evaluator
+from jaxdl.run.feed import Feed, advance
+from jaxdl.run.flags import FlagError
+from jaxdl.run.folder import read_json, write_json
+from jaxdl.run.parallel import compile_steps, make_mesh, place_state
+from jaxdl.run.plots import curves, save_figure
+from jaxdl.run.report import Log, Progress, Row, start_line
+from jaxdl.run.signals import Interrupted, caught
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+class Result(NamedTuple):
+    """What a fit leaves: the state (the best one after early stopping) and the numbers.
+
+    metrics: the evaluation of `state`; the mean over the seeds if there were several.
+    history: the rows of metrics.jsonl: {"step", "train/loss", ...} and {"step", "test/loss", ...}.
+    seconds: of the whole fit. steps_per_second: of training alone, without the first interval, which compiles.
+    runs: the Result of each seed if there were several; `state` and `history` are the first one's.
+    """
+
+    state: Any
+    metrics: dict[str, float]
+    history: list[Row]
+    seconds: float
+    steps_per_second: float
+    runs: tuple[Any, ...] = ()
+
+    def values(self, metric: str) -> list[float]:
+        """One metric in the run of every seed."""
+        return [run.metrics[metric] for run in self.runs or (self,)]
+
+    def curve(self, key: str) -> tuple[list[int], list[float]]:
+        """(steps, values) of one column of the history, "train/loss" for example."""
+        rows = [row for row in self.history if key in row]
+        return [row["step"] for row in rows], [row[key] for row in rows]
+
+
+class Best:
+    """The best evaluation so far and how long ago it was; built from the rows of the log, so resume needs no more."""
+
+    def __init__(self, config: RunConfig, rows: list[Row]) -> None:
+        """Takes up the evaluations that the log already has."""
+        self._name, self._patience, self._required = config.monitor, config.patience, config.monitor != "loss"
+        self._sign = 1.0 if config.monitor_mode == "max" else -1.0
+        self.score, self.step, self.metrics, self._since = -math.inf, 0, dict[str, float](), 0
+        for row in rows:
+            report = {key.removeprefix("test/"): v for key, v in row.items() if key.startswith("test/")}
+            if report:
+                self.update(row["step"], report)
+
+    def update(self, step: int, metrics: dict[str, float]) -> bool:
+        """Whether these are the best so far; equal is not better, and what is not finite never is."""
+        if self._name not in metrics:
+            if self._patience or self._required:
+                raise FlagError(f"--monitor={self._name}: the evaluation gives {', '.join(metrics) or 'nothing'}")
+            return False
+        score = self._sign * metrics[self._name]
+        better = math.isfinite(score) and score > self.score
+        self._since = 0 if better else self._since + 1
+        if better:
+            self.score, self.step, self.metrics = score, step, dict(metrics)
+        return better
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience is at its end."""
+        return 0 < self._patience <= self._since
+
+
+def fit(
+    experiment: Experiment,
+    train: Any = None,
+    test: Tests = None,
+    config: RunConfig = RunConfig(),  # noqa: B008 (frozen)
+    *,
+    state: Any = None,
+    name: str = "",
+) -> Result:
+    """Trains `experiment` for `config.steps` steps and evaluates it.
+
+    Args:
+      experiment: the pure functions.
+      train: `Batches`, or a pytree of them (a batch is then the same pytree), or anything whose `train[t]` is batch t
+        (a `grain.MapDataset` for example), or None where the step needs no data.
+      test: `Batches`, or several by name, or None: then nothing is evaluated, unless `train` is None too and
+        `experiment.evaluate(state, None)` plays its own episodes.
+      config: what the flags say. Without `workdir` nothing is written; with it the fit lives in workdir/name, goes on
+        where an earlier one was stopped, and is loaded if it had ended.
+      state: where to start, left intact; by default `experiment.init` with the seed's key.
+      name: tells several fits of one run apart.
+
+    Raises:
+      FlagError: the devices do not divide the batch; the metric to monitor does not exist.
+      Diverged: a logged loss is not finite.
+      Interrupted: SIGINT or SIGTERM arrived, and the state was saved.
+    """
+    config = config.resolve(train)
+    mesh = make_mesh(config.devices)
+    feed = Feed(train, mesh)
+    init = jax.jit(experiment.init)
+    like = jax.eval_shape(init, jax.random.key(0)) if state is None else state
+    call = compile_steps(experiment.step, like, mesh, parallel=config.parallel, in_memory=feed.in_memory)
+    programs = Programs(
+        # a copy of what is given: the caller keeps it, and donation refuses a buffer that stands in two fields
+        start=lambda seed: place_state(init(jax.random.key(seed)) if state is None else state, mesh),
+        call=lambda state, rows: call(feed.arrays, state, rows),
+        rows=feed.rows,
+        evaluate=evaluator(experiment, test, mesh) if test is not None or train is None else lambda state: {},
+        scan=feed.scan(experiment.step, like, config.scan),
+        title=start_line(like, feed.arrays, mesh),
+    )
+    if config.seeds == 1:
+        result = _fit(programs, config, name)
+    else:
+        seeds = range(config.seed, config.seed + config.seeds)
+        # one after another: vmapped on a CPU, 8 seeds of an MLP cost 13 times one
+        runs = tuple(_fit(programs, replace(config, seed=s), f"{name}/seed{s}".lstrip("/")) for s in seeds)
+        metrics = {key: fmean(run.metrics[key] for run in runs) for key in runs[0].metrics}
+        seconds, rate = sum(run.seconds for run in runs), fmean(run.steps_per_second for run in runs)
+        result = Result(runs[0].state, metrics, runs[0].history, seconds, rate, runs)
+    save_figure(config, f"{name}/curves".lstrip("/"), curves({name: result}))
+    return result
+
+
+class Programs(NamedTuple):
+    """What is compiled and placed once and serves the runs of all seeds."""
+
+    start: Callable[[int], Any]
+    call: Callable[[Any, Any], tuple[Any, Any]]
+    rows: Callable[[int, int, int], Any]
+    evaluate: Callable[[Any], dict[str, float]]
+    scan: int
+    title: str
+
+
+def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
+    """The fit of one seed."""
+    state = programs.start(config.seed)
+    first = int(state.step)
+    last = first + (config.steps or 0)
+    folder = Path(config.workdir) / name if config.workdir else None
+    log = Log(folder, config.tensorboard)
+    checkpoints = Checkpoints(folder / "checkpoints") if folder else None
+    ended = read_json(folder / "result.json") if folder else None
+    if checkpoints and ended and (ended["step"] >= last or ended["stopped_early"]):
+        _, state = checkpoints.restore(state, ended["state_step"])
+        return Result(state, ended["metrics"], log.rows, ended["seconds"], ended["steps_per_second"])
+
+    t, state = checkpoints.restore(state) or (first, state) if checkpoints else (first, state)
+    log.begin(t)
+    best = Best(config, log.rows)
+    best_state = checkpoints.restore(state, best.step)[1] if checkpoints and config.patience and best.step else state
+    rows = lambda t, count: programs.rows(config.seed, t - first, count)
+    every = config.eval_every or max(1, math.ceil((last - first) / 10 / programs.scan) * programs.scan)
+    save_every = config.checkpoint_every or every
+    progress = Progress(config.progress, t, last, name, programs.title)
+    metrics: dict[str, float] = {}
+    seconds, steps = [], []
+
+    def land(done: int, count: int, scalars: dict[str, jax.Array]) -> None:
+        due = [i for i in range(count) if (done + i + 1) % config.log_every == 0]
+        scalars = jax.device_get(scalars) if due else jax.block_until_ready(scalars)
+        row: dict[str, float] = {}
+        for i in due:
+            row = {name: float(values[i]) for name, values in scalars.items()}
+            log.add(done + i + 1, {f"train/{name}": value for name, value in row.items()})
+            if not math.isfinite(row.get("loss", 0.0)):
+                raise Diverged(
+                    f"the loss is {row['loss']} at step {done + i + 1}; try a lower --learning_rate, or --clip_norm=1"
+                )
+        progress.step(done + count, row)
+
+    try:
+        with caught(folder is not None) as stop:
+            while t < last and not best.exhausted:
+                done, start = t - first, time.perf_counter()
+                goal = min(first + (done // n + 1) * n for n in (every, save_every, last - first))
+                state, t = advance(programs.call, state, rows, t, goal, scan=programs.scan, land=land, stop=stop)
+                seconds.append(time.perf_counter() - start)
+                steps.append(t - first - done)
+                improved = False
+                if t == last or (t - first) % every == 0:
+                    metrics = programs.evaluate(state)
+                    if metrics:
+                        log.add(t, {f"test/{name}": value for name, value in metrics.items()})
+                        progress.evaluation(t, metrics)
+                        improved = best.update(t, metrics)
+                    if improved and config.patience:
+                        best_state = jax.tree.map(jnp.copy, state)
+                if checkpoints and (improved or stop or t == goal and (t == last or (t - first) % save_every == 0)):
+                    checkpoints.save(t, state, best.score if improved else -math.inf)
+                if stop and t < last:
+                    raise Interrupted(stop[0], t)
+        state_step = t
+        if config.patience and best.step:
+            state, state_step, metrics = best_state, best.step, best.metrics
+            progress.say(f"best step {best.step}" + (f", stopped at {t}" if best.exhausted else ""))
+        metrics = metrics or programs.evaluate(state)
+        rate = sum(steps[1:]) / sum(seconds[1:]) if steps[1:] else sum(steps) / sum(seconds) if steps else math.nan
+        result = Result(state, metrics, log.rows, log.seconds(), rate)
+        if checkpoints and folder:
+            if t == first:
+                checkpoints.save(t, state, -math.inf)
+            checkpoints.close()
+            write_json(
+                folder / "result.json",
+                {"step": t, "state_step": state_step, "stopped_early": t < last}
+                | {"metrics": metrics, "seconds": result.seconds, "steps_per_second": rate},
+            )
+        return result
+    finally:
+        progress.close()
+        log.close()
+        if checkpoints:
+            checkpoints.close()
+

@@ -1,0 +1,104 @@
+"""Pictures as matplotlib figures; `save_figure` puts one into the run's folder. matplotlib is imported when used."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from jaxdl.run.config import RunConfig
+    from jaxdl.run.loop import Result
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple["Figure", Any]:
+    """A figure of the given size in inches that no window manager knows of, and its axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def save_figure(config: "RunConfig", name: str, figure: "Figure") -> Path | None:
+    """Writes `name`.png into the run's folder, if the run has one."""
+    if not config.workdir:
+        return None
+    path = Path(config.workdir) / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def curves(results: Mapping[str, "Result"]) -> "Figure":
+    """Every metric over the steps: training as a line, tests as lines with dots, one panel a metric.
+
+    Args:
+      results: fits by name; the seeds of a fit are drawn in one colour.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    runs = [(name, run) for name, result in results.items() for run in (result.runs or (result,))]
+    keys = {key: None for _, run in runs for row in run.history for key in row if key not in ("step", "seconds")}
+    panels = list(dict.fromkeys(key.rpartition("/")[2] for key in keys))
+    panels = [p for p in panels if p != "learning_rate"] + [p for p in panels if p == "learning_rate"]
+    figure, axes = new_figure(4.6 * max(1, len(panels)), 3.6, 1, max(1, len(panels)), squeeze=False)
+    colours = {name: f"C{i}" for i, name in enumerate(results)}
+    for axis, panel in zip(axes[0], panels, strict=False):
+        for key in (k for k in keys if k.rpartition("/")[2] == panel):
+            test = key.startswith("test/")
+            for i, (name, run) in enumerate(runs):
+                label = f"{name} {key.rpartition('/')[0]}".strip()
+                colour = colours[name] if len(results) > 1 else ("C1" if test else "C0")
+                first = i == [n for n, _ in runs].index(name)
+                style = {"marker": "o", "markersize": 3.5} if test else {"alpha": 0.55, "linewidth": 1}
+                axis.plot(*run.curve(key), color=colour, label=label if first else None, **style)
+        axis.set(xlabel="step", title=panel.replace("_", " "))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        values = [v for _, run in runs for k in keys if k.rpartition("/")[2] == panel for v in run.curve(k)[1]]
+        if panel == "loss" and values and min(values) > 0 and max(values) > 20 * min(values):
+            axis.set_yscale("log")
+        axis.grid(alpha=0.25)
+        axis.legend(fontsize=8)
+    return figure
+
+
+def image_grid(
+    images: np.ndarray, titles: Sequence[str] = (), *, columns: int = 8, diverging: bool = False, title: str = ""
+) -> "Figure":
+    """Images [N, H, W, C] in a grid; values 0..1, or, `diverging`, of either sign with 0 in white."""
+    rows = -(-len(images) // columns)
+    figure, axes = new_figure(columns * 1.25, rows * (1.5 if titles else 1.25) + 0.4 * bool(title), rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+        if image.shape[-1] == 1:
+            image = image[..., 0]
+        bound = float(np.abs(images).max()) or 1.0
+        colours = {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound} if diverging else {"cmap": "gray", "vmin": 0, "vmax": 1}
+        axis.imshow(image, interpolation="nearest", **colours)
+        if titles:
+            axis.set_title(titles[i], fontsize=8)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def confusion(matrix: np.ndarray, names: Sequence[str]) -> "Figure":
+    """A confusion matrix [true, predicted] as shares of each true class, with the counts where they fit."""
+    n = len(names)
+    figure, axis = new_figure(max(4.5, 0.45 * n if n <= 20 else 0.2 * n) + 1, max(4, 0.45 * n if n <= 20 else 0.2 * n))
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    picture = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axis.set(xlabel="predicted", ylabel="true", xticks=range(n), yticks=range(n))
+    axis.set_xticklabels(names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=8 if n <= 20 else 5)
+    axis.set_yticklabels(names, fontsize=8 if n <= 20 else 5)
+    if n <= 20:
+        for i, j in zip(*np.nonzero(matrix), strict=True):
+            axis.text(j, i, f"{matrix[i, j]:g}", ha="center", va="center", fontsize=7, color="w" if share[i, j] > 0.5 else "k")
+    figure.colorbar(picture, label="share of the true class", shrink=0.8)
+    axis.set_title(f"{np.trace(matrix):g} of {matrix.sum():g} right")
+    return figure

@@ -1,0 +1,192 @@
+"""What a person sees of a run: the line at the start, progress, logs, and the table of claims at the end."""
+
+import json
+import math
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from jaxdl.run.folder import write
+
+Row = dict[str, Any]
+CLOCK = ("seconds",)  # the fields of metrics.jsonl that two equal runs do not share
+
+
+class Claim(NamedTuple):
+    """One thing that an experiment shows, with its figure.
+
+    row: the mission's row. claim: what is said. measured: what this run found. reference, source: a figure to hold
+    beside it and where that is from. holds: whether the claim held; None if this run was too short to tell, and then
+    `measured` says so and `command` measures it. expected: False where it is known not to hold.
+    """
+
+    row: str
+    claim: str
+    measured: str
+    reference: str = ""
+    source: str = ""
+    holds: bool | None = None
+    expected: bool = True
+    command: str = ""
+
+
+def claims_table(claims: Sequence[Claim], width: int | None = None) -> str:
+    """The claims as a text table as wide as the terminal."""
+    width = max(80, min(width or shutil.get_terminal_size((120, 24)).columns, 150))
+    word = {True: "yes", False: "NO", None: "not measured"}
+    cells = [("row", "claim", "measured", "reference (source)", "holds")]
+    for c in claims:
+        reference = f"{c.reference} ({c.source})" if c.source else c.reference
+        verdict = word[c.holds] + (" (as expected)" if c.holds is False and not c.expected else "")
+        measured = f"{c.measured}; measure it with: {c.command}" if c.command else c.measured
+        cells.append((c.row, c.claim, measured, reference, verdict))
+    narrow, holds = max(len(row[0]) for row in cells), 12
+    part = (width - narrow - holds - 8) // 3
+    widths = (narrow, part, part, part, holds)
+    rule = "  ".join("-" * w for w in widths)
+    lines = [rule]
+    for row in cells:
+        wrapped = [textwrap.wrap(text, w) or [""] for text, w in zip(row, widths, strict=True)]
+        for i in range(max(map(len, wrapped))):
+            line = "  ".join((w[i] if i < len(w) else "").ljust(n) for w, n in zip(wrapped, widths, strict=True))
+            lines.append(line.rstrip())
+        lines.append(rule)
+    return "\n".join(lines)
+
+
+def size(count: float) -> str:
+    """Bytes for people: 1.23 MB."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def start_line(state: Any, arrays: Any, mesh: Mesh) -> str:
+    """Device, parameters and bytes, in one line."""
+    devices = list(mesh.devices.flat)
+    params = [x for path, x in jax.tree_util.tree_leaves_with_path(state) if "params" in jax.tree_util.keystr(path[:2])]
+    total = lambda leaves: sum(x.size * x.dtype.itemsize for x in leaves)
+    kind = devices[0].device_kind
+    return (
+        f"{len(devices)} x {devices[0].platform}{'' if kind == devices[0].platform else f' ({kind})'} | "
+        f"{sum(x.size for x in params):,} parameters, {size(total(params))} | "
+        f"state {size(total(jax.tree.leaves(state)))} | data {size(total(jax.tree.leaves(arrays)))}"
+    )
+
+
+class Log:
+    """The history of one fit: in memory, and, where there is a folder, in metrics.jsonl and TensorBoard's events."""
+
+    def __init__(self, folder: Path | None, tensorboard: bool) -> None:
+        """Reads what an earlier part of the run wrote."""
+        self.rows: list[Row] = []
+        self._path = folder / "metrics.jsonl" if folder else None
+        self._file: Any = None
+        self._events: Any = None
+        self._tensorboard = folder / "tensorboard" if folder and tensorboard else None
+        self._started = time.perf_counter()
+        if self._path and self._path.exists():
+            for line in self._path.read_text(encoding="utf-8").splitlines():
+                try:
+                    self.rows.append(json.loads(line))
+                except ValueError:  # the last line of a killed run
+                    break
+
+    def begin(self, step: int) -> None:
+        """Opens the files for steps after `step`; rows of later steps, which will be done again, are dropped."""
+        self.rows = [row for row in self.rows if row["step"] <= step]
+        if self._path:
+            write(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+            self._file = self._path.open("a", encoding="utf-8")
+        if self._tensorboard:
+            from tensorboardX import SummaryWriter
+
+            # events of steps beyond purge_step are hidden by TensorBoard: they are written again
+            self._events = SummaryWriter(str(self._tensorboard), purge_step=step + 1 if step else None)
+        self._started = time.perf_counter() - (self.rows[-1]["seconds"] if self.rows else 0.0)
+
+    def add(self, step: int, scalars: Mapping[str, float]) -> Row:
+        """Adds one row, on disk as soon as it is made."""
+        row = {"step": step, **{k: float(v) for k, v in scalars.items()}}
+        row["seconds"] = round(self.seconds(), 3)
+        self.rows.append(row)
+        if self._file:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        if self._events:
+            for name, value in scalars.items():
+                self._events.add_scalar(name, float(value), step)
+        return row
+
+    def seconds(self) -> float:
+        """Time in this fit, all its parts added up if it was resumed."""
+        return time.perf_counter() - self._started
+
+    def close(self) -> None:
+        """Closes the files."""
+        for file in (self._file, self._events):
+            if file:
+                file.close()
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a line at each evaluation."""
+
+    def __init__(self, show: bool, first: int, last: int, name: str, title: str) -> None:
+        """Says `title` and starts at step `first` of `last`."""
+        self._show, self._last, self._name, self._bar = show, last, name, None
+        if title:
+            self.say((f"{name}: " if name else "") + title + (f" | from step {first}" if first else ""))
+        if show and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=last, initial=first, desc=name or None, unit="step", dynamic_ncols=True)
+
+    def step(self, done: int, scalars: Mapping[str, float] | None = None) -> None:
+        """`done` steps are done; `scalars` are shown beside the bar."""
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+            if scalars and "loss" in scalars:
+                self._bar.set_postfix_str(f"loss {scalars['loss']:.4g}", refresh=False)
+
+    def say(self, line: str) -> None:
+        """One line, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        elif self._show:
+            print(line, file=sys.stderr, flush=True)
+
+    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Says what an evaluation found."""
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        self.say(f"{self._name + ': ' if self._name else ''}step {step}/{self._last}  {shown}")
+
+    def close(self) -> None:
+        """Leaves the bar as it is and goes to the next line."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def plus_minus(values: Iterable[float], digits: int = 4) -> str:
+    """Mean ± sample standard deviation; one value alone is shown as it is."""
+    values = list(values)
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return f"{mean:.{digits}g}"
+    spread = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    return f"{mean:.{digits}g} ± {spread:.1g} ({len(values)} seeds)"
+
+
+def say(line: str) -> None:
+    """A line for the person at the terminal; what a program reads goes to stdout, this does not."""
+    print(line, file=sys.stderr, flush=True)
+

@@ -1,0 +1,93 @@
+"""The glyphs of matplotlib's fonts: what is in them, how they are split, and that they can be told apart."""
+
+import re
+
+import matplotlib.ft2font
+import numpy as np
+import pytest
+
+from jaxdl.data import MissingData, load_images, render_glyphs
+from jaxdl.data.glyphs import CHARACTERS, FONTS
+
+
+@pytest.fixture(scope="module")
+def glyphs():
+    return render_glyphs()
+
+
+def test_22_fonts_of_62_characters(glyphs):
+    assert glyphs.shape == (22, 62, 28, 28)
+    assert glyphs.dtype == np.uint8
+    assert len(set(FONTS)) == 22
+    assert len(set(CHARACTERS)) == 62
+
+
+def test_every_font_has_every_character():
+    for font in FONTS:
+        path = f"{matplotlib.get_data_path()}/fonts/ttf/{font}.ttf"
+        assert set(map(ord, CHARACTERS)) <= set(matplotlib.ft2font.FT2Font(path).get_charmap()), font
+
+
+def test_ink_is_inside_and_centred(glyphs):
+    assert (glyphs.reshape(22, 62, -1).max(-1) > 100).all()
+    for border in (glyphs[:, :, :2], glyphs[:, :, -2:], glyphs[:, :, :, :2], glyphs[:, :, :, -2:]):
+        assert not border.any()
+    for glyph in glyphs.reshape(-1, 28, 28):
+        columns = np.flatnonzero(glyph.any(axis=0))
+        assert abs(columns[0] + columns[-1] - 27) <= 2
+
+
+def test_fonts_fill_the_box(glyphs):
+    for font in glyphs:
+        rows, columns = np.flatnonzero(font.any(axis=(0, 2))), np.flatnonzero(font.any(axis=(0, 1)))
+        assert 23 <= max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 <= 25
+
+
+def test_no_two_characters_of_a_font_look_the_same(glyphs):
+    for name, font in zip(FONTS, glyphs.reshape(22, 62, -1).astype(float), strict=True):
+        distance = np.abs(font[:, None] - font[None]).sum(-1) / 255  # in full pixels
+        distance[np.diag_indices(62)] = np.inf
+        a, b = np.unravel_index(distance.argmin(), distance.shape)
+        # The closest pairs are i and l, I and l of fonts without serifs: 5 full pixels.
+        assert distance.min() > 4, f"{CHARACTERS[a]} and {CHARACTERS[b]} of {name}"
+
+
+@pytest.mark.parametrize("letter", "cosvwxz")
+def test_small_letters_are_smaller_than_capitals(glyphs, letter):
+    def height(character: str) -> np.ndarray:
+        rows = glyphs[:, CHARACTERS.index(character)].any(axis=-1)
+        return rows.sum(axis=-1)
+
+    assert (height(letter.upper()) - height(letter) >= 3).all()
+
+
+def test_letters_stand_on_one_baseline(glyphs):
+    for font in glyphs:
+        bottoms = [np.flatnonzero(font[CHARACTERS.index(c)].any(axis=1))[-1] for c in "HhEmnx"]
+        assert max(bottoms) - min(bottoms) <= 1
+
+
+def test_rendering_is_deterministic(glyphs):
+    np.testing.assert_array_equal(render_glyphs(), glyphs)
+
+
+def test_other_characters_and_fonts_can_be_drawn():
+    assert render_glyphs("αβγδε", ["DejaVuSans", "DejaVuSerif"]).shape == (2, 5, 28, 28)
+    with pytest.raises(MissingData, match=r"Nonesuch.ttf: no such font"):
+        render_glyphs("a", ["Nonesuch"])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_split_by_font(glyphs, seed):
+    images = load_images("glyphs", seed=seed)
+    held_out = re.search(r"held out for testing: (.*)\)$", images.note)[1].split(", ")
+    kept = [font for font in FONTS if font not in held_out]
+    assert len(held_out) == 5
+    for part, fonts in ((images.train, kept), (images.test, held_out)):
+        expected = np.concatenate([glyphs[FONTS.index(font)] for font in fonts])
+        np.testing.assert_array_equal(part["x"][..., 0], expected)
+        assert "".join(images.names[y] for y in part["y"]) == CHARACTERS * len(fonts)
+
+
+def test_seeds_hold_out_different_fonts():
+    assert len({load_images("glyphs", seed=seed).note for seed in range(3)}) == 3

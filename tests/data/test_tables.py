@@ -1,0 +1,245 @@
+"""Tables: CSV files as people write them, broken ones, the sets by name, and standardisation."""
+
+import gzip
+
+import numpy as np
+import pytest
+from sklearn import datasets
+from sklearn.preprocessing import StandardScaler
+
+from jaxdl.data import TABLES, DataError, MissingData, load_table, read_csv, standardize
+
+GOOD = """\
+size,colour,"weight, kg",price
+1,red,2.5,10
+2,blue,,20.5
+,red,-1e1,30
+4,green,7,-4
+"""
+
+
+def write(tmp_path, content: str | bytes, name="table.csv"):
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def check(table):
+    """The numbers of GOOD, worked by hand: medians 2 of (1, 2, 4) and 2.5 of (2.5, -10, 7)."""
+    assert table.columns == ("size", "colour=blue", "colour=green", "colour=red", "weight, kg")
+    assert table.x.tolist() == [[1, 0, 0, 1, 2.5], [2, 1, 0, 0, 2.5], [2, 0, 0, 1, -10], [4, 0, 1, 0, 7]]
+    assert table.y.tolist() == [10, 20.5, 30, -4]
+    assert (table.x.dtype, table.y.dtype) == (np.float32, np.float32)
+    assert (table.target, table.names) == ("price", ())
+
+
+WRITINGS = {
+    "plain": GOOD.encode(),
+    "byte-order mark": b"\xef\xbb\xbf" + GOOD.encode(),
+    "CRLF": GOOD.replace("\n", "\r\n").encode(),
+    "both": b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode(),
+    "no last line end": GOOD.rstrip("\n").encode(),
+    "blank lines": GOOD.replace("\n", "\n\n").encode(),
+    "blanks around": GOOD.replace("red", " red ").encode(),
+    "gzip": gzip.compress(GOOD.encode()),
+    "semicolons": '"size";"colour";"weight, kg";"price"\n1;red;2.5;10\n2;blue;;20.5\n;red;-10;30\n4;green;7;-4'.encode(),
+    "tabs": GOOD.replace('"weight, kg"', "W").replace(",", "\t").replace("W", "weight, kg").encode(),
+}
+
+
+@pytest.mark.parametrize("name", WRITINGS)
+def test_writings_of_one_table(tmp_path, name):
+    check(read_csv(write(tmp_path, WRITINGS[name]), target="price"))
+
+
+@pytest.mark.parametrize("missing", ["", "NA", "na", "NaN", "nan", "?", " ? "])
+def test_missing_values(tmp_path, missing):
+    table = read_csv(
+        write(tmp_path, GOOD.replace("blue,,", f"blue,{missing},").replace("\n,red", f"\n{missing},red")),
+        target="price",
+    )
+    check(table)
+    assert "size: 1 missing, set to the median 2" in table.note
+    assert "weight, kg: 1 missing, set to the median 2.5" in table.note
+
+
+def test_missing_text_is_a_category(tmp_path):
+    table = read_csv(write(tmp_path, GOOD.replace("green", "?")), target="price")
+    assert table.columns[1:4] == ("colour=blue", "colour=missing", "colour=red")
+    assert table.x[3, 1:4].tolist() == [0, 1, 0]
+    assert "colour: 3 categories, one-hot, 1 missing as one" in table.note
+
+
+def test_note_says_what_was_decided(tmp_path):
+    path = write(tmp_path, GOOD)
+    table = read_csv(path, target="price", drop=["size"])
+    assert table.columns == ("colour=blue", "colour=green", "colour=red", "weight, kg")
+    assert table.note == (
+        f"{path}: 4 rows, 4 input columns from 2; target price; colour: 3 categories, one-hot; "
+        "weight, kg: 1 missing, set to the median 2.5; dropped: size"
+    )
+
+
+def test_text_target_becomes_classes(tmp_path):
+    table = read_csv(write(tmp_path, GOOD), target="colour")
+    assert table.names == ("blue", "green", "red")
+    assert table.y.tolist() == [2, 0, 2, 1]
+    assert table.y.dtype == np.int32
+    assert "target colour: 3 classes" in table.note
+
+
+def test_whole_numbers_as_classes(tmp_path):
+    path = write(tmp_path, "a,label\n1,10\n2,-3\n3,2\n4,10.0\n")
+    table = read_csv(path, target="label", classification=True)
+    assert table.names == ("-3", "2", "10")
+    assert table.y.tolist() == [2, 0, 1, 2]
+    assert read_csv(path, target="label").y.tolist() == [10, -3, 2, 10]
+
+
+def test_quoted_fields(tmp_path):
+    table = read_csv(write(tmp_path, 'name,y\n"a, ""b""\nc",1\n"d",2\n'), target="y")
+    assert table.columns == ('name=a, "b"\nc', "name=d")
+
+
+def rows(text: str) -> str:
+    return "a,b,y\n" + "1,2,3\n" * 5 + text + "\n4,5,6\n"
+
+
+BROKEN = {
+    "empty": (b"", {}, "is empty"),
+    "only a mark": (b"\xef\xbb\xbf", {}, "holds no text"),
+    "blank lines": ("\n\n", {}, "holds no text"),
+    "header only": ("a,b,y\n", {}, "holds a header but no rows"),
+    "no header": ("1,2,3\n4,5,6\n", {}, "line 1: numbers (1, 2, 3, ...); a header"),
+    "a column without name": ("a,,y\n1,2,3\n", {}, "line 1: column 2 has no name"),
+    "a name twice": ("a,y,a\n1,2,3\n", {}, "line 1: column 'a' stands there twice"),
+    "a field short": (rows("1,2"), {}, "line 7: 2 fields; the header has 3"),
+    "a field more": (rows("1,2,3,4"), {}, "line 7: 4 fields; the header has 3"),
+    "another separator inside": (rows("1;2;3"), {}, "line 7: 1 fields"),
+    "open quotes": (rows('"1,2,3'), {}, "line 8: unexpected end of data"),
+    "text behind quotes": (rows('"1"x,2,3'), {}, "line 7: "),
+    "target missing": (rows("1,2,?"), {}, "line 7: the target 'y' is missing"),
+    "target unknown": (rows("1,2,3"), {"target": "Y2"}, "no column 'Y2'; the nearest is 'y' (of a, b, y)"),
+    "dropped column unknown": (rows("1,2,3"), {"drop": ["bb"]}, "no column 'bb'; the nearest is 'b'"),
+    "target dropped": (rows("1,2,3"), {"drop": ["y"]}, "column 'y' is both the target and dropped"),
+    "everything dropped": (rows("1,2,3"), {"drop": ["a", "b"]}, "no column besides the target"),
+    "text among numbers": (rows("1,2x,3"), {}, "line 7: '2x' in column 'b'; a number is needed"),
+    "text among targets": (rows("1,2,3x"), {}, "line 7: '3x' in column 'y'; a number is needed"),
+    "number with underscore": (rows("1_0,2,3"), {}, "line 7: '1_0' in column 'a'"),
+    "infinite": (rows("inf,2,3"), {}, "line 7: 'inf' in column 'a' is not a finite float32"),
+    "too large": (rows("1e39,2,3"), {}, "line 7: '1e39' in column 'a' is not a finite float32"),
+    "nan that is not missing": (rows("1,2,nan"), {"missing": ["?"]}, "line 7: 'nan' in column 'y' is not a finite"),
+    "text as regression": ("a,y\n1,u\n2,v\n", {"classification": False}, "line 2: 'u' in column 'y'; a number"),
+    "fractions as classes": (rows("1,2,3.5"), {"classification": True}, "line 7: 3.5 as class 'y'; whole numbers"),
+    "one class": ("a,y\n1,u\n2,u\n", {}, "column 'y' has the one class 'u'"),
+    "an empty column": ("a,y\n,1\n?,2\n", {}, "column 'a' has no value in any row; drop it"),
+    "too many categories": (
+        "a,y\n" + "".join(f"t{i},1\n" for i in range(51)), {}, "text column 'a' has 51 different values (line 2: 't0')"
+    ),
+    "not UTF-8": (rows("1,ü,3").encode("latin-1"), {}, "not UTF-8 at line 7, byte 38 (0xfc)"),
+    "not UTF-8 behind a mark": (b"\xef\xbb\xbf" + rows("1,ü,3").encode("latin-1"), {}, "not UTF-8 at line 7, byte 41 (0xfc)"),
+    "UTF-16": (rows("1,2,3").encode("utf-16"), {}, "not UTF-8 at line 1, byte 0"),
+    "zero bytes": (rows("1,\0,3"), {}, "line 7: a zero byte"),
+    "broken gzip": (gzip.compress(rows("1,2,3").encode())[:-9], {}, "broken gzip stream"),
+    "binary": (bytes(range(128, 256)), {}, "not UTF-8 at line 1, byte 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_files_name_the_line(tmp_path, name):
+    content, arguments, message = BROKEN[name]
+    path = write(tmp_path, content)
+    with pytest.raises(DataError) as e:
+        read_csv(path, **{"target": "y", **arguments})
+    assert str(e.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(e.value)
+
+
+def test_flipped_bytes_are_refused_or_read_never_worse(tmp_path):
+    rng, content = np.random.default_rng(0), GOOD.encode()
+    for at, change in zip(rng.integers(0, len(content), 300), rng.integers(1, 256, 300), strict=True):
+        path = write(tmp_path, content[:at] + bytes([content[at] ^ change]) + content[at + 1 :])
+        try:
+            table = read_csv(path, target="price")
+            assert np.isfinite(table.x).all()
+            assert np.isfinite(table.y).all()
+        except DataError as e:
+            assert "\n" not in str(e)
+
+
+def test_a_folder_and_nothing_in_its_place(tmp_path):
+    with pytest.raises(DataError, match="is a folder"):
+        read_csv(tmp_path, target="y")
+    with pytest.raises(MissingData, match="no such file"):
+        read_csv(tmp_path / "nothing.csv", target="y")
+
+
+@pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer", "diabetes"])
+def test_embedded_tables(name):
+    table, source = load_table(name), getattr(datasets, f"load_{name}")()
+    np.testing.assert_allclose(table.x, source.data, rtol=1e-6)
+    np.testing.assert_array_equal(table.y, source.target)
+    assert table.x.dtype == np.float32
+    assert table.y.dtype == (np.float32 if name == "diabetes" else np.int32)
+    assert len(table.columns) == table.x.shape[1]
+    assert table.names == (() if name == "diabetes" else tuple(source.target_names))
+
+
+def test_names():
+    assert TABLES == ("iris", "wine", "breast_cancer", "diabetes", "california_housing", "bike_sharing")
+    with pytest.raises(ValueError, match=r"no table 'irsi' \(did you mean iris\?\)"):
+        load_table("irsi")
+    with pytest.raises(MissingData, match="set --data_dir or JAXDL_DATA_DIR"):
+        load_table("bike_sharing")
+
+
+@pytest.mark.parametrize("folder", ["california-housing", "."])
+def test_files_are_found_in_their_folder_or_beside(tmp_path, folder):
+    (tmp_path / folder).mkdir(exist_ok=True)
+    with pytest.raises(MissingData, match=r"no california-housing/housing.csv or housing.csv"):
+        load_table("california_housing", tmp_path)
+    write(tmp_path / folder, "a,median_house_value\n1,2\n", "housing.csv")
+    assert load_table("california_housing", tmp_path).y.tolist() == [2]
+
+
+def test_original_california_housing(data_dir):
+    table = load_table("california_housing", data_dir)
+    assert table.x.shape == (20_640, 8 + 5)
+    assert "total_bedrooms: 207 missing, set to the median 435" in table.note
+    assert "ocean_proximity: 5 categories, one-hot" in table.note
+    one_hot = table.x[:, [i for i, name in enumerate(table.columns) if name.startswith("ocean_proximity=")]]
+    # Counts of <1H OCEAN, INLAND, ISLAND, NEAR BAY, NEAR OCEAN as the book that published the file prints them.
+    assert one_hot.sum(axis=0).tolist() == [9136, 6551, 5, 2290, 2658]
+    assert table.y[0] == 452_600
+    assert table.x[0, :2].tolist() == [np.float32(-122.23), np.float32(37.88)]
+
+
+def test_original_bike_sharing(data_dir):
+    table = load_table("bike_sharing", data_dir)
+    assert table.x.shape == (17_379, 12)
+    assert table.columns[:3] == ("season", "yr", "mnth")
+    assert table.y.sum() == pytest.approx(3_292_679, rel=1e-6)  # all rentals of both years
+    assert table.y[:3].tolist() == [16, 40, 32]
+
+
+def test_standardize_against_scikit_learn():
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(5, 3, (13, 5)).astype(np.float32), rng.normal(size=(7, 5)).astype(np.float32)
+    scaler = StandardScaler().fit(train.astype(np.float64))
+    for ours, theirs in zip(standardize(train, test, test[:2]), (train, test, test[:2]), strict=True):
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours, scaler.transform(theirs), rtol=1e-5, atol=1e-6)
+
+
+def test_standardize_constant_columns():
+    train = np.stack([np.full(7, 0.1, np.float32), np.arange(7, dtype=np.float32)], axis=1)
+    scaled, other = standardize(train, train[:2] + np.float32(1))
+    assert scaled[:, 0].tolist() == [0] * 7
+    np.testing.assert_allclose(other[:, 0], 1, rtol=1e-6)
+    np.testing.assert_allclose(scaled[:, 1].std(), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("arrays", [(np.zeros(3),), (np.zeros((0, 3)),), (np.zeros((3, 2)), np.zeros((3, 5)))])
+def test_standardize_refuses_wrong_shapes(arrays):
+    with pytest.raises(ValueError, match=r"shape"):
+        standardize(*arrays)

@@ -1,0 +1,474 @@
+"""Optimisers against loops in float64 and PyTorch, schedules against worked values, accumulation against one batch."""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from flax.core import freeze as frozen_dict
+from jax import lax
+
+from jaxdl import optim
+
+STEPS = 17
+SHAPES = {
+    "Dense_0": {"kernel": (3, 5), "bias": (5,)},
+    "LayerNorm_0": {"scale": (5,), "bias": (5,)},
+    "query": {"kernel": (5, 2, 7), "bias": (2, 7)},
+}
+RATES = 2.0 ** -np.array([4, 3, 3, 6, 2, 5] * 3)  # powers of two: float32 holds them exactly
+
+
+def draw(seed, scale=1.0):
+    rng = np.random.default_rng(seed)
+    shapes, tree = jax.tree.flatten(SHAPES, is_leaf=lambda leaf: isinstance(leaf, tuple))
+    return jax.tree.unflatten(tree, [scale * rng.standard_normal(shape) for shape in shapes])
+
+
+def draws(n=STEPS, scale=1.0):
+    return [draw(seed, scale) for seed in range(1, n + 1)]
+
+
+def to_float32(tree):
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
+
+
+def follow(tx, params, grads, **kwargs):
+    """The parameters and the state after the given gradients."""
+    update, state = jax.jit(tx.update), tx.init(params)
+    for g in grads:
+        updates, state = update(g, state, params, **kwargs)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+def assert_close(actual, expected, rtol):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=rtol * np.abs(b).max()), actual, expected)
+
+
+def assert_equal(actual, expected):
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def by_loop(name, w, grads, rates, decay=0.0, momentum=0.9, beta2=0.999, rms_decay=0.9, epsilon=1e-8):
+    """The formulas for one array, written out."""
+    w = w.copy()
+    m, s = np.zeros_like(w), np.zeros_like(w)
+    for t, (g, rate) in enumerate(zip(grads, rates, strict=True), start=1):
+        g = g if name == "adamw" else g + decay * w
+        if name == "sgd":
+            step = g
+        elif name == "momentum":
+            step = m = momentum * m + g
+        elif name == "nesterov":
+            m = momentum * m + g
+            step = g + momentum * m
+        elif name == "adagrad":
+            s = s + g * g
+            step = g / (np.sqrt(s) + epsilon)
+        elif name == "rmsprop":
+            s = rms_decay * s + (1 - rms_decay) * g * g
+            step = g / (np.sqrt(s) + epsilon)
+        else:
+            m = momentum * m + (1 - momentum) * g
+            s = beta2 * s + (1 - beta2) * g * g
+            step = m / (1 - momentum**t) / (np.sqrt(s / (1 - beta2**t)) + epsilon)
+            step = step + decay * w if name == "adamw" else step
+        w = w - rate * step
+    return w
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+@pytest.mark.parametrize(
+    "hyper",
+    [{}, {"epsilon": 0.13, "weight_decay": 0.07, "momentum": 0.83, "beta2": 0.97, "rms_decay": 0.71}],
+    ids=["defaults", "other"],
+)
+def test_formula(name, hyper):
+    start, grads, rates = draw(0), draws(), RATES[:STEPS]
+    loop = {key: value for key, value in hyper.items() if key != "weight_decay"}
+
+    def expect(path, w):
+        parts = [key.key for key in path]
+        decay = hyper.get("weight_decay", 0.0) if parts[-1] == "kernel" else 0.0
+        return by_loop(name, w, [g[parts[0]][parts[1]] for g in grads], rates, decay, **loop)
+
+    expected = jax.tree.map_with_path(expect, start)
+    tx = optim.optimizer(name, lambda count: jnp.asarray(RATES)[count], **hyper)
+    with jax.enable_x64(True):
+        assert_close(follow(tx, start, grads)[0], expected, 1e-10)
+    rounded = 2e-5 if name.startswith("adam") else 2e-6  # optax's float32 1 - beta2**t has lost three digits at t = 1
+    assert_close(follow(tx, to_float32(start), to_float32(grads))[0], expected, rounded)
+
+
+@pytest.mark.parametrize(
+    ("name", "peer", "kwargs"),
+    [
+        ("sgd", "SGD", {}),
+        ("momentum", "SGD", {"momentum": 0.83}),
+        ("nesterov", "SGD", {"momentum": 0.83, "nesterov": True}),
+        ("adagrad", "Adagrad", {"eps": 0.13}),
+        ("rmsprop", "RMSprop", {"alpha": 0.71, "eps": 0.13}),
+        ("adam", "Adam", {"betas": (0.83, 0.97), "eps": 0.13}),
+        ("adamw", "AdamW", {"betas": (0.83, 0.97), "eps": 0.13}),
+    ],
+)
+def test_torch_walks_the_same_path(name, peer, kwargs):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    start, grads = rng.standard_normal((7, 3)), rng.standard_normal((STEPS, 7, 3))
+    w = torch.tensor(start, requires_grad=True)
+    peer = getattr(torch.optim, peer)([w], lr=2**-4, weight_decay=0.07, **kwargs)
+    for g in grads:
+        w.grad = torch.tensor(g)
+        peer.step()
+    hyper = {"momentum": 0.83, "beta2": 0.97, "rms_decay": 0.71, "epsilon": 0.13, "weight_decay": 0.07}
+    with jax.enable_x64(True):
+        actual, _ = follow(optim.optimizer(name, 2**-4, **hyper), {"kernel": start}, [{"kernel": g} for g in grads])
+    assert_close(actual, {"kernel": w.detach().numpy()}, 1e-10)
+
+
+def test_lecture_form_of_momentum_differs_only_when_the_rate_changes():
+    grads = np.ones(STEPS)
+
+    def lecture(rates):
+        w = v = 0.0
+        for g, rate in zip(grads, rates, strict=True):
+            v = 0.9 * v + rate * g
+            w = w - v
+        return w
+
+    def ours(rates):
+        tx = optim.optimizer("momentum", lambda count: jnp.asarray(rates, jnp.float32)[count])
+        return float(follow(tx, {"w": jnp.zeros(())}, [{"w": g} for g in grads])[0]["w"])
+
+    constant, falling = np.full(STEPS, 0.25), np.where(np.arange(STEPS) < 13, 0.25, 0.025)
+    assert ours(constant) == pytest.approx(lecture(constant), rel=1e-6)
+    assert ours(falling) > lecture(falling) + 1  # the old velocity carries the lecture's w further down
+
+
+def test_adam_without_bias_correction_would_step_three_times_too_far():
+    first = optim.optimizer("adam", 1.0).update({"w": jnp.float32(5)}, optim.optimizer("adam", 1.0).init({"w": 0.0}))
+    assert float(first[0]["w"]) == pytest.approx(-1, rel=2e-5)
+    assert (1 - 0.9) / math.sqrt(1 - 0.999) == pytest.approx(3.16, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "expected"),
+    [
+        ("constant", {}, {0: 0.6, 1: 0.6, 1000: 0.6}),
+        ("constant", {"warmup": 3}, {0: 0.2, 1: 0.4, 2: 0.6, 3: 0.6, 1000: 0.6}),
+        ("constant", {"warmup": 1, "steps": 1}, {0: 0.6, 1: 0.6}),
+        ("step", {"decay_every": 41}, {0: 0.6, 40: 0.6, 41: 0.06, 81: 0.06, 82: 0.006}),
+        ("step", {"steps": 11, "decay_rate": 0.5}, {3: 0.6, 4: 0.3, 7: 0.3, 8: 0.15, 10: 0.15}),
+        ("step", {"steps": 11, "warmup": 5}, {0: 0.12, 4: 0.6, 6: 0.6, 7: 0.06, 8: 0.06, 9: 0.006, 10: 0.006}),
+        ("exponential", {"decay_every": 7, "decay_rate": 0.25}, {0: 0.6, 7: 0.15, 14: 0.0375}),
+        ("exponential", {"decay_every": 6, "decay_rate": 0.25, "warmup": 2}, {0: 0.3, 1: 0.6, 2: 0.6, 5: 0.3, 8: 0.15}),
+        ("exponential", {"steps": 29, "decay_rate": 4.0}, {0: 0.6, 5: 1.2, 10: 2.4, 20: 9.6}),
+        ("cosine", {"steps": 10}, {0: 0.6, 5: 0.3, 9: 0.3 * (1 + math.cos(0.9 * math.pi)), 10: 0.0, 99: 0.0}),
+        (
+            "cosine",
+            {"steps": 15, "warmup": 3, "final_fraction": 0.5},
+            {0: 0.2, 2: 0.6, 3: 0.6, 7: 0.525, 9: 0.45, 15: 0.3},
+        ),
+        ("cosine", {"steps": 3, "warmup": 3}, {0: 0.2, 1: 0.4, 2: 0.6}),
+    ],
+)
+def test_schedule_at_worked_steps(name, kwargs, expected):
+    schedule = optim.schedule(name, 0.6, **kwargs)
+    for i, rate in expected.items():
+        assert float(schedule(i)) == pytest.approx(rate, rel=1e-6, abs=1e-8), i
+    counts = jnp.asarray(list(expected), jnp.int32)
+    actual = jax.jit(jax.vmap(lambda i: jnp.asarray(schedule(i))))(counts)
+    np.testing.assert_allclose(actual, list(expected.values()), rtol=1e-6, atol=6e-8)
+
+
+@pytest.mark.parametrize("every", [1, 41, 47, 61])
+def test_step_schedule_drops_on_time_where_a_rounded_quotient_does_not(every):
+    schedule = optim.schedule("step", 1.0, decay_rate=0.5, decay_every=every)
+    counts = np.arange(13 * every)
+    np.testing.assert_array_equal(jax.jit(schedule)(counts), 0.5 ** (counts // every))
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "kwargs", "words"),
+    [
+        ("cosin", 0.1, {"steps": 5}, "did you mean 'cosine'"),
+        ("cosine", 0.1, {}, "steps=None must be known for the cosine"),
+        ("step", 0.1, {}, "steps=None must be known for the step"),
+        ("exponential", 0.1, {"warmup": 3}, "steps=None must be known for the exponential"),
+        ("cosine", 0.1, {"steps": 0}, "steps=0"),
+        ("cosine", 0.1, {"steps": 5, "warmup": 7}, "warmup=7 must be in [0, steps=5]"),
+        ("constant", 0.1, {"warmup": -1}, "warmup=-1"),
+        ("constant", math.nan, {}, "learning_rate=nan"),
+        ("constant", math.inf, {}, "learning_rate=inf"),
+        ("constant", -0.1, {}, "learning_rate=-0.1"),
+        ("step", 0.1, {"steps": 5, "decay_rate": 0.0}, "decay_rate=0.0"),
+        ("step", 0.1, {"steps": 5, "decay_every": -2}, "decay_every=-2"),
+        ("cosine", 0.1, {"steps": 5, "final_fraction": 1.5}, "final_fraction=1.5"),
+    ],
+)
+def test_schedule_names_the_bad_argument(name, rate, kwargs, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        optim.schedule(name, rate, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "kwargs", "words"),
+    [
+        ("adm", 0.1, {}, "did you mean 'adam'"),
+        ("SGD", 0.1, {}, "did you mean 'sgd'"),
+        ("sgd", -0.1, {}, "learning_rate=-0.1"),
+        ("sgd", math.nan, {}, "learning_rate=nan"),
+        ("sgd", 0.1, {"momentum": 1.0}, "momentum=1.0 must be in [0, 1)"),
+        ("sgd", 0.1, {"beta2": -0.1}, "beta2=-0.1"),
+        ("sgd", 0.1, {"rms_decay": math.nan}, "rms_decay=nan"),
+        ("sgd", 0.1, {"epsilon": 0.0}, "epsilon=0.0"),
+        ("sgd", 0.1, {"weight_decay": math.inf}, "weight_decay=inf"),
+        ("sgd", 0.1, {"clip_norm": 0.0}, "clip_norm=0.0"),
+        ("sgd", 0.1, {"clip_value": -1.0}, "clip_value=-1.0"),
+        ("sgd", 0.1, {"accumulate": 0}, "accumulate=0"),
+        ("sgd", 0.1, {"accumulate": 2.5}, "accumulate=2.5"),
+        ("sgd", 0.1, {"freeze": "("}, "freeze='(' is no regular expression"),
+    ],
+)
+def test_optimizer_names_the_bad_argument(name, rate, kwargs, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        optim.optimizer(name, rate, **kwargs)
+
+
+def test_clip_norm_shortens_and_keeps_the_direction():
+    params, grads = to_float32(draw(0)), to_float32(draw(1))
+    norm = float(optax.tree.norm(grads))
+    tx = optim.optimizer("sgd", 1.0, clip_norm=norm / 3)
+    update = jax.jit(tx.update)
+    clipped, _ = update(grads, tx.init(params), params)
+    assert float(optax.tree.norm(clipped)) <= norm / 3 * (1 + 1e-6)
+    assert_close(clipped, jax.tree.map(lambda g: -g / 3, grads), 1e-6)
+    short = jax.tree.map(lambda g: g / 4, grads)
+    assert_equal(update(short, tx.init(params), params)[0], jax.tree.map(jnp.negative, short))
+
+
+def test_clip_value_comes_before_clip_norm_and_both_before_decay():
+    params, grads = {"w": jnp.float32([2, 2, 2])}, {"w": jnp.float32([-30, 40, 0.3])}
+    tx = optim.optimizer("sgd", 1.0, clip_value=3)
+    np.testing.assert_allclose(tx.update(grads, tx.init(params))[0]["w"], [3, -3, -0.3])
+    tx = optim.optimizer("sgd", 1.0, clip_value=3, clip_norm=math.sqrt(18.09) / 2, weight_decay=0.5)
+    np.testing.assert_allclose(tx.update(grads, tx.init(params), params)[0]["w"], [0.5, -2.5, -1.15], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_weight_decay_spares_biases_and_scales_of_any_rank(name, accumulate):
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.LayerNorm()(nn.MultiHeadDotProductAttention(num_heads=2)(x))
+
+    shapes = jax.eval_shape(Block().init, jax.random.key(0), jnp.ones((3, 5, 14)))["params"]
+    params = jax.tree.map(lambda p: jnp.ones(p.shape, p.dtype), shapes)
+    assert params["MultiHeadDotProductAttention_0"]["query"]["bias"].shape == (2, 7)
+    tx = optim.optimizer(name, 0.25, weight_decay=0.5, accumulate=accumulate)
+    zeros = [optax.tree.zeros_like(params)] * accumulate
+    expected = jax.tree.map_with_path(lambda path, p: p * (0.875 if path[-1].key == "kernel" else 1), params)
+    assert_close(follow(tx, params, zeros)[0], expected, 1e-6)
+
+
+@pytest.mark.parametrize(("name", "accumulate"), [*((name, 1) for name in optim.OPTIMIZERS), ("adamw", 3)])
+def test_freeze_leaves_bits_and_keeps_no_state(name, accumulate):
+    params, grads = to_float32(draw(0)), to_float32(draws(6))
+    for g in grads:
+        g["query"]["kernel"] = jnp.full_like(g["query"]["kernel"], jnp.nan)  # a frozen gradient can do no harm
+    options = {"weight_decay": 0.1, "clip_norm": 0.5, "accumulate": accumulate}
+    after, state = follow(optim.optimizer(name, 0.1, freeze="query/k|Norm", **options), params, grads)
+    for path in (("query", "kernel"), ("LayerNorm_0", "scale"), ("LayerNorm_0", "bias")):
+        assert np.asarray(after[path[0]][path[1]]).tobytes() == np.asarray(params[path[0]][path[1]]).tobytes()
+    assert not {(5, 2, 7)} & {leaf.shape for leaf in jax.tree.leaves(state)}
+
+    def rest(tree):
+        return {"Dense_0": tree["Dense_0"], "query": {"bias": tree["query"]["bias"]}}
+
+    alone, _ = follow(optim.optimizer(name, 0.1, **options), rest(params), [rest(g) for g in grads])
+    assert_close(rest(after), alone, 1e-7)  # the clipped norm is that of the others only
+
+
+def test_freeze_that_matches_nothing_or_all_lists_paths():
+    params = {f"Dense_{i}": {"kernel": jnp.ones(3)} for i in range(11)}
+    for pattern, matched in (("Conv", "no parameter"), ("Dense", "every parameter, nothing is left to train")):
+        with pytest.raises(ValueError, match=f"freeze='{pattern}' matches {matched}: Dense_0/kernel, .* and 3 more$"):
+            optim.optimizer("sgd", 0.1, freeze=pattern).init(params)
+    assert optim.learning_rate(optim.optimizer("sgd", 0.5, freeze="").init(params)) == 0.5
+
+
+COUNTS = (7.0, 2.0, 4.0)
+
+
+def one_batch(grads, counts):
+    return jax.tree.map(lambda *g: sum(n * x for n, x in zip(counts, g, strict=True)) / sum(counts), *grads)
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_accumulated_batches_equal_one_batch(name):
+    params, groups = to_float32(draw(0)), [to_float32(draws(3)), to_float32([draw(s) for s in (11, 12, 13)])]
+    options = {"weight_decay": 0.1, "clip_norm": 0.7, "clip_value": 0.3}  # clipping sees the mean, not its parts
+    schedule = optim.schedule("exponential", 0.1, decay_every=1)
+    expected, _ = follow(optim.optimizer(name, schedule, **options), params, [one_batch(g, COUNTS) for g in groups])
+
+    traces = []
+    tx = optim.optimizer(name, schedule, accumulate=3, **options)
+
+    @jax.jit
+    def update(grads, state, params, count):
+        traces.append(1)
+        updates, state = tx.update(grads, state, params, count=count, value=0.0, grad=grads)
+        return updates, optax.apply_updates(params, updates), state
+
+    actual, state = params, tx.init(params)
+    for group in groups:
+        for i, (grads, count) in enumerate(zip(group, COUNTS, strict=True)):
+            updates, actual, state = update(grads, state, actual, jnp.float32(count))
+            assert any(np.any(u) for u in jax.tree.leaves(updates)) == (i == 2)
+            assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
+            state = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), state)  # to a checkpoint and back, mid-group
+    assert_close(actual, expected, 1e-5 if name in ("adam", "adamw") else 2e-6)
+    assert len(traces) == 1
+    assert float(optim.learning_rate(state)) == pytest.approx(0.01)  # of the second update, not of the sixth call
+
+
+def test_accumulation_by_hand_differs_from_equal_weights():
+    params, grads = {"w": jnp.zeros(())}, [{"w": jnp.float32(g)} for g in (1, 2, 6)]
+    tx, equal = optim.optimizer("sgd", 1.0, accumulate=3), optax.MultiSteps(optax.sgd(1.0), 3)
+    state, other = tx.init(params), equal.init(params)
+    for g, count in zip(grads, (4, 3, 1), strict=True):
+        updates, state = tx.update(g, state, params, count=count)
+        theirs, other = equal.update(g, other, params)
+    assert float(updates["w"]) == -2.0
+    assert float(theirs["w"]) == pytest.approx(-3.0)
+
+
+def test_empty_batches_are_ignored_and_an_empty_group_changes_nothing():
+    params, (g1, g2, *_) = to_float32(draw(0)), to_float32(draws())
+    nan = jax.tree.map(lambda g: jnp.full_like(g, jnp.nan), g1)
+    tx = optim.optimizer("adamw", optim.schedule("cosine", 0.1, steps=5), weight_decay=0.1, accumulate=2)
+    update, start = jax.jit(tx.update), tx.init(params)
+    _, state = update(g1, start, params, count=3)
+    _, state = update(g2, state, params, count=5)
+    before = state
+    for _ in range(2):
+        updates, state = update(nan, state, params, count=0)
+        assert not any(np.any(u) for u in jax.tree.leaves(updates))
+    assert_equal(state, before)
+
+    _, half = update(nan, start, params, count=0)
+    padded, _ = update(g1, half, params, count=3)
+    plain = optim.optimizer("adamw", 0.1, weight_decay=0.1)
+    assert_close(padded, plain.update(g1, plain.init(params), params)[0], 1e-6)
+
+
+def test_accumulation_under_vmap():
+    params, grads = to_float32(draw(0)), to_float32(draws(3))
+    tx = optim.optimizer("adam", 0.1, accumulate=3, clip_norm=0.7, freeze="query")
+    counts = jnp.float32([[7, 2, 4], [0, 0, 0], [0, 5, 0], [3, 1, 2], [0, 0, 1]])
+
+    def run(counts):
+        state, w = tx.init(params), params
+        for g, count in zip(grads, counts, strict=True):
+            updates, state = tx.update(g, state, w, count=count)
+            w = optax.apply_updates(w, updates)
+        return w
+
+    actual = jax.jit(jax.vmap(run))(counts)
+    assert_close(actual, jax.tree.map(lambda *w: jnp.stack(w), *map(jax.jit(run), counts)), 1e-6)
+    assert_equal(jax.tree.map(lambda w: w[1], actual), params)
+
+
+def test_branch_not_taken_makes_no_nan():
+    tx = optim.optimizer("sgd", 0.1, accumulate=2)
+    w = {"w": jnp.ones((2, 3))}
+    state = jax.vmap(tx.init)(w)
+    with jax.debug_nans(True):  # under vmap both branches are computed: 0 examples must not divide
+        updates, _ = jax.vmap(lambda g, state, n: tx.update(g, state, count=n))(w, state, jnp.float32([0, 5]))
+    assert_equal(updates, {"w": np.zeros((2, 3))})
+
+
+def test_one_call_per_update_has_no_accumulator():
+    params, grads = to_float32(draw(0)), to_float32(draw(1))
+    tx = optim.optimizer("momentum", 0.1)
+    state = tx.init(params)
+    assert not any(isinstance(part, optim.AccumulateState) for part in state)
+    assert_equal(tx.update(grads, state, params, count=5), tx.update(grads, state, params))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("freeze", [None, "query"])
+def test_learning_rate_is_that_of_the_last_update(accumulate, freeze):
+    schedule = optim.schedule("cosine", 0.3, steps=7, warmup=2)
+    tx = optim.optimizer("adamw", schedule, weight_decay=0.1, clip_norm=1.0, accumulate=accumulate, freeze=freeze)
+    params, update = to_float32(draw(0)), jax.jit(tx.update)
+    state = tx.init(params)
+    assert float(optim.learning_rate(state)) == pytest.approx(float(schedule(0)))
+    for call in range(7 * accumulate):
+        _, state = update(params, state, params)
+        last = max(0, (call + 1) // accumulate - 1)
+        assert float(optim.learning_rate(state)) == pytest.approx(float(schedule(last)), rel=1e-6)
+    rate = optim.learning_rate(state)
+    assert (rate.shape, rate.dtype, rate.weak_type) == ((), jnp.float32, False)
+
+
+def test_learning_rate_elsewhere():
+    params = {"learning_rate": jnp.ones(3)}  # a parameter of that name is no rate
+    assert float(optim.learning_rate(optim.optimizer("adam", 0.5).init(params))) == 0.5
+    assert optim.learning_rate(optax.adam(0.1).init(params)) is None
+    assert optim.learning_rate(()) is None
+
+    def first_rate(rate):
+        tx = optim.optimizer("sgd", lambda count: rate)
+        return tx.update({"w": jnp.ones(())}, tx.init({"w": jnp.ones(())}))
+
+    updates, states = jax.vmap(first_rate)(jnp.float32([0.1, 0.2, 0.7]))
+    np.testing.assert_allclose(updates["w"], [-0.1, -0.2, -0.7])
+    np.testing.assert_allclose(optim.learning_rate(states), [0.1, 0.2, 0.7])
+
+
+def test_configured_rate_wins_over_that_of_a_restored_state():
+    params = {"w": jnp.ones(())}
+    old = optim.optimizer("sgd", 0.1).init(params)
+    assert float(optim.optimizer("sgd", 0.5).update(params, old, params)[0]["w"]) == -0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "accumulate", "dtype"),
+    [
+        *((name, 3, jnp.float32) for name in optim.OPTIMIZERS),
+        ("adamw", 1, jnp.float32),
+        ("adam", 3, jnp.bfloat16),
+        ("rmsprop", 1, jnp.bfloat16),
+    ],
+)
+def test_chain_runs_donated_and_scanned_with_fixed_types(name, accumulate, dtype):
+    tx = optim.optimizer(name, 0.1, weight_decay=0.1, clip_norm=1.0, accumulate=accumulate, freeze="query")
+    params = frozen_dict(jax.tree.map(lambda x: jnp.asarray(x, dtype), draw(0)))
+    grads = jax.tree.map(lambda *g: jnp.asarray(np.stack(g), dtype), *map(frozen_dict, draws(5)))
+
+    def step(carry, g):
+        updates, state = tx.update(g, carry[1], carry[0])
+        return (optax.apply_updates(carry[0], updates), state), None
+
+    carry = params, tx.init(params)
+    scanned, _ = jax.jit(lambda carry: lax.scan(step, carry, grads))(carry)
+    traces = []
+
+    def one(carry, g):
+        traces.append(1)
+        return step(carry, g)[0]
+
+    one = jax.jit(one, donate_argnums=0)
+    for i in range(5):
+        carry = one(carry, jax.tree.map(lambda g: g[i], grads))
+    assert len(traces) == 1
+    assert_close(to_float32(carry), to_float32(scanned), 1e-6 if dtype == jnp.float32 else 0.02)
+    assert {leaf.dtype for leaf in jax.tree.leaves(carry[0])} == {jnp.dtype(dtype)}
