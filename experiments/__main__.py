@@ -2,7 +2,6 @@
 
 import ast
 import pkgutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import experiments
@@ -11,7 +10,7 @@ import experiments
 def summaries() -> dict[str, str]:
     """{name: first line of its docstring} of every experiment, none of which is imported."""
     names = sorted(module.name for module in pkgutil.iter_modules(experiments.__path__) if module.name[0] != "_")
-    sources = {name: Path(str(find_spec(f"experiments.{name}").origin)).read_text(encoding="utf-8") for name in names}
+    sources = {name: (Path(experiments.__path__[0]) / f"{name}.py").read_text(encoding="utf-8") for name in names}
     return {name: (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0] for name, text in sources.items()}
 
 

@@ -83,9 +83,12 @@ class Config(run.RunConfig):
 
     dataset: str = flag("digits", "images; all but digits and glyphs are files in --data_dir", choices=IMAGE_SETS)
     model: str = flag("auto", "architecture; auto: the data set's own", choices=("auto", *MODELS))
-    augment: str = flag("auto", f"none, or some of {','.join(AUGMENTATIONS)} with commas between; auto: the data set's own")
+    augment: str = flag(
+        "auto", f"none, or some of {','.join(AUGMENTATIONS)} with commas between; auto: the data set's own"
+    )
     label_smoothing: float = flag(0.0, "share of the target that all classes have alike", low=0, high=1)
     seeds: int = flag(0, "runs, with seeds seed, seed+1, ...; 0: 5 on digits, else 1", group="training", low=0)
+    batch_size: int = 64
     learning_rate: float = 2e-3
     schedule: str = "cosine"
     monitor: str = "accuracy"
@@ -135,7 +138,7 @@ def inputs(batch: dict[str, Any]) -> tuple[jax.Array]:
 def build(config: Config, example: dict[str, Any]) -> Experiment:
     """The experiment for batches of `example`'s shapes."""
     config = config.with_recipe()
-    chosen = [AUGMENTATIONS[name] for name in config.augment.split(",") if name != "none"]
+    chosen: list[Any] = [AUGMENTATIONS[name] for name in config.augment.split(",") if name != "none"]
     change = augment.batched(augment.compose(*chosen))
     return supervised(
         make_model(config),
@@ -158,7 +161,10 @@ def baselines(images: Images) -> dict[str, float]:
     from sklearn.svm import SVC
 
     flat = lambda part: unit(part["x"]).reshape(len(part["x"]), -1)
-    models = {"SVC-RBF": SVC(C=10.0), "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))}
+    models = {
+        "SVC-RBF": SVC(C=10.0),
+        "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)),
+    }
     train, test = images.train, images.test
     return {name: m.fit(flat(train), train["y"]).score(flat(test), test["y"]) for name, m in models.items()}
 
@@ -170,7 +176,8 @@ def main(config: Config) -> list[Claim]:
     config = config.with_recipe().resolve(train)
     result = run.fit(build(config, train.example), train, test, config)
     model = make_model(config)
-    probabilities = run.apply(lambda s, b: nn.softmax(model.apply(s.variables, *inputs(b))), result.state, test)
+    predict: Any = lambda state, batch: nn.softmax(model.apply(state.variables, *inputs(batch)))
+    probabilities = run.apply(predict, result.state, test)
     draw(config, images, probabilities, result)
 
     key = (config.dataset, config.model)
@@ -189,14 +196,33 @@ def main(config: Config) -> list[Claim]:
             holds=accuracy >= (target or 2 / len(images.names)),
         )
     ]
-    count = sum(x.size for x in jax.tree.leaves(jax.eval_shape(LeNet5().init, jax.random.key(0), np.zeros((1, 28, 28, 1)))))
-    claims.append(Claim("I12", "LeNet-5 has 61,706 parameters on 28x28 images", f"{count:,}", "61,706", "by hand", count == 61_706))
+    count = sum(
+        x.size for x in jax.tree.leaves(jax.eval_shape(LeNet5().init, jax.random.key(0), np.zeros((1, 28, 28, 1))))
+    )
+    claims.append(
+        Claim(
+            "I12", "LeNet-5 has 61,706 parameters on 28x28 images", f"{count:,}", "61,706", "by hand", count == 61_706
+        )
+    )
     if key != ("mnist", "lenet"):
         command = "python -m experiments.image_classifier --dataset=mnist --data_dir=DATA"
-        claims.append(Claim("I12", "LeNet-5 on MNIST: error at most 0.95%", "not measured", "0.95%", "LeCun 1998", command=command))
+        claims.append(
+            Claim(
+                "I12", "LeNet-5 on MNIST: error at most 0.95%", "not measured", "0.95%", "LeCun 1998", command=command
+            )
+        )
     else:
         error = 1 - accuracy
-        claims.append(Claim("I12", "LeNet-5 on MNIST: error at most 1% in 6 epochs", f"{error:.2%}", "0.95%", "LeCun 1998", error <= 0.01))
+        claims.append(
+            Claim(
+                "I12",
+                "LeNet-5 on MNIST: error at most 1% in 6 epochs",
+                f"{error:.2%}",
+                "0.95%",
+                "LeCun 1998",
+                error <= 0.01,
+            )
+        )
     return claims
 
 
@@ -212,9 +238,13 @@ def draw(config: Config, images: Images, probabilities: np.ndarray, result: run.
         title = f"the worst of {len(wrong)} mistakes: true class, as predicted"
         run.save_figure(config, "mistakes", plots.image_grid(unit(images.test["x"][worst]), titles, title=title))
     if config.model == "softmax":
-        kernel = np.asarray(jax.tree.leaves(result.state.learner.params, is_leaf=lambda x: getattr(x, "ndim", 0) == 2)[-1])
+        kernel = np.asarray(
+            jax.tree.leaves(result.state.learner.params, is_leaf=lambda x: getattr(x, "ndim", 0) == 2)[-1]
+        )
         rows = kernel.T.reshape(-1, *images.test["x"].shape[1:]).mean(-1, keepdims=True)
-        run.save_figure(config, "weights", plots.image_grid(rows, images.names, columns=10, diverging=True, title="rows of W"))
+        run.save_figure(
+            config, "weights", plots.image_grid(rows, images.names, columns=10, diverging=True, title="rows of W")
+        )
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Total(NamedTuple):
     """A sum and how much it counts; Totals add up over batches and devices and are divided once, at the end."""
 
     sum: Array
-    count: Array
+    count: Array  # type: ignore[assignment]  # hides tuple.count, which nobody misses
 
 
 def total(values: Array, where: Array | None = None) -> Total:
@@ -181,7 +181,7 @@ def descend(
             learner.params,
             value=value,
             grad=grads,
-            value_fn=lambda params: loss(params, *args)[0],
+            value_fn=lambda params, count=None: loss(params, *args)[0],  # line searches refuse what it does not take
             count=count,
         )
         return learner.replace(params=optax.apply_updates(learner.params, updates), opt_state=opt_state), aux

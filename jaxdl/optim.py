@@ -214,8 +214,7 @@ def _accumulate(tx: optax.GradientTransformationExtraArgs, every: int) -> optax.
         total = jax.tree.map(lambda t, g: t + jnp.where(n > 0, n * g, 0), state.total, grads)
 
         def apply() -> tuple[Any, Any, Any]:
-            # vmap turns the cond into a select that computes both branches: no 0 / 0 in the one not taken.
-            mean = jax.tree.map(lambda t, g: (t / jnp.where(weight > 0, weight, 1)).astype(g.dtype), total, grads)
+            mean = jax.tree.map(lambda t, g: (t / weight).astype(g.dtype), total, grads)
             updates, inner = tx.update(mean, state.inner, params)
             return optax.tree.cast_like(updates, grads), optax.tree.zeros_like(total), inner
 

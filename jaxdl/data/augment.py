@@ -87,7 +87,7 @@ def rotate_by(image: Array, degrees: float | Array) -> Array:
     x = jnp.arange(width, dtype=jnp.float32)[None, :] - (width - 1) / 2
     rows, columns = cos * y + sin * x + (height - 1) / 2, cos * x - sin * y + (width - 1) / 2
     channel = lambda plane: map_coordinates(plane, [rows, columns], order=1, mode="constant", cval=0.0)
-    return jax.vmap(channel, in_axes=-1, out_axes=-1)(image).astype(image.dtype)
+    return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
 
 
 def noise(key: Array, image: Array, scale: float = 0.1) -> Array:

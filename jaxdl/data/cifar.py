@@ -99,11 +99,7 @@ class _Array:
         self.fill(data, dtype, shape, "F" if fortran else "C")
 
     def fill(self, data: bytes, dtype: _Type, shape: tuple, order: str) -> None:
-        """Checks the description and makes the array; data of the wrong length cannot become one."""
-        if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Type):
-            raise pickle.UnpicklingError("an array of objects")
-        if any(type(n) is not int or n < 0 for n in shape):
-            raise pickle.UnpicklingError(f"an array of shape {shape!r}")
+        """Makes the array; whatever is no bytes, no type or no shape fails in these lines."""
         if len(data) != math.prod(shape) * dtype.dtype.itemsize:
             raise pickle.UnpicklingError(f"{len(data)} bytes for an array {dtype.dtype} {list(shape)}")
         flat = np.frombuffer(data, dtype.dtype)

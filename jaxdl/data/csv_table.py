@@ -14,6 +14,7 @@ from jaxdl.data.errors import DataError
 from jaxdl.data.files import read_text
 
 SEPARATORS = (",", ";", "\t")
+LARGEST = float(np.finfo(np.float32).max)
 CATEGORIES = 50  # one-hot columns that one text column may become
 
 
@@ -191,7 +192,7 @@ def _numbers(path: str | Path, column: Column) -> list[float]:
         number = math.nan if value is None else _number(value)
         if number is None:
             raise DataError(f"{path}: line {line}: {value!r:.40} in column {column.name!r}; a number is needed")
-        if value is not None and not abs(number) <= np.finfo(np.float32).max:
+        if value is not None and not abs(number) <= LARGEST:
             raise DataError(f"{path}: line {line}: {value!r:.40} in column {column.name!r} is not a finite float32")
         numbers.append(number)
     return numbers

@@ -5,5 +5,5 @@ class DataError(ValueError):
     """A file whose content is wrong: ``FILE: what is wrong at which place; what would be right``."""
 
 
-class MissingData(FileNotFoundError):  # noqa: N818 - the name says what it is; it is an error by its base
+class MissingData(FileNotFoundError):
     """A file or folder that is not there: the path looked for and what would be right."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from jaxdl.data.errors import DataError, MissingData
 
 GZIP_MAGIC = b"\x1f\x8b"
-CHUNK = 1 << 24
+CHUNK = 1 << 20
 TEXT_LIMIT = 1 << 30  # bytes of text after decompression: far above any table that fits this package, far below a bomb
 
 

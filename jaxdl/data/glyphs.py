@@ -27,7 +27,7 @@ def render_glyphs(characters: str = CHARACTERS, fonts: Sequence[str] = FONTS) ->
     right; up and down a font is centred as a whole.
 
     Args:
-      characters: N characters.
+      characters: N characters; one that a font does not have is drawn as the font's empty box.
       fonts: F file names without ``.ttf`` in matplotlib's font folder.
 
     Returns:
@@ -35,6 +35,7 @@ def render_glyphs(characters: str = CHARACTERS, fonts: Sequence[str] = FONTS) ->
 
     Raises:
       MissingData: matplotlib does not bring such a font.
+      ValueError: a character without ink.
     """
     import matplotlib
 
@@ -43,26 +44,44 @@ def render_glyphs(characters: str = CHARACTERS, fonts: Sequence[str] = FONTS) ->
 
 
 def _render(path: Path, characters: str) -> np.ndarray:
-    from PIL import Image, ImageDraw, ImageFont
-
+    """One font: uint8 [N, 28, 28]."""
     if not path.is_file():
         raise MissingData(f"{path}: no such font; matplotlib's own fonts are needed (pip install --force matplotlib)")
+    trial = float(SIDE * FINE // 2)
+    drawn = _draw(path, trial, characters)
+    empty = [character for character, glyph in zip(characters, drawn, strict=True) if not glyph.any()]
+    if empty:
+        raise ValueError(f"character {empty[0]!r} leaves no ink in {path.name}; give characters that can be seen")
+    top, bottom, left, right = _ink(drawn)
+    extent = max(bottom.max() - top.min(), (right - left).max())
+    drawn = _draw(path, trial * BOX * FINE / extent, characters)
+    top, bottom, left, right = _ink(drawn)
+    first_row = (top.min() + bottom.max() - SIDE * FINE) // 2
+    first_columns = (left + right - SIDE * FINE) // 2
+    cut = [
+        glyph[first_row : first_row + SIDE * FINE, column : column + SIDE * FINE]
+        for glyph, column in zip(drawn, first_columns, strict=True)
+    ]
+    fine = np.stack(cut).reshape(len(characters), SIDE, FINE, SIDE, FINE).astype(np.float32)
+    return np.rint(fine.mean(axis=(2, 4))).astype(np.uint8)
 
-    def boxes(size: float) -> tuple[ImageFont.FreeTypeFont, np.ndarray]:
-        # The basic layout engine: shaping libraries are optional, and must not change what is drawn.
-        font = ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
-        return font, np.array([font.getbbox(c, anchor="ls") for c in characters])
 
-    def extent(box: np.ndarray) -> float:
-        return max((box[:, 2] - box[:, 0]).max(), box[:, 3].max() - box[:, 1].min())
+def _draw(path: Path, size: float, characters: str) -> np.ndarray:
+    """Each character with its origin in the middle of a canvas that no ink leaves: uint8 [N, 3·28·4, 3·28·4]."""
+    from PIL import Image, ImageDraw, ImageFont
 
-    trial = 32.0 * FINE
-    font, box = boxes(trial * BOX * FINE / extent(boxes(trial)[1]))
-    baseline = (SIDE * FINE - box[:, 1].min() - box[:, 3].max()) / 2
-    glyphs = []
-    for character, (left, _, right, _) in zip(characters, box, strict=True):
-        canvas = Image.new("L", (SIDE * FINE, SIDE * FINE))
-        place = ((SIDE * FINE - left - right) / 2, baseline)
-        ImageDraw.Draw(canvas).text(place, character, fill=255, font=font, anchor="ls")
-        glyphs.append(np.asarray(canvas.reduce(FINE)))
-    return np.stack(glyphs)
+    # The basic layout engine: shaping libraries are optional, and must not change what is drawn.
+    font = ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+    side = 3 * SIDE * FINE
+    drawn = []
+    for character in characters:
+        canvas = Image.new("L", (side, side))
+        ImageDraw.Draw(canvas).text((side // 2, side // 2), character, fill=255, font=font, anchor="ls")
+        drawn.append(np.asarray(canvas))
+    return np.stack(drawn)
+
+
+def _ink(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """First row, row behind the last, first column, column behind the last that hold ink, each int [N]."""
+    rows, columns, side = np.any(drawn, axis=2), np.any(drawn, axis=1), drawn.shape[1]
+    return rows.argmax(1), side - rows[:, ::-1].argmax(1), columns.argmax(1), side - columns[:, ::-1].argmax(1)

@@ -9,12 +9,17 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
+from jaxdl.data import DataError
+
 
 class Checkpoints:
-    """The folder of checkpoints of one fit; close() waits for the last one to be written."""
+    """The checkpoints of one fit in a folder; with None for a folder nothing is kept."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
         """Opens or makes the folder, and removes what an interrupted save left."""
+        self._checkpointer: Any = None
+        if folder is None:
+            return
         from orbax.checkpoint import v1 as ocp
 
         logging.set_verbosity(logging.ERROR)  # Orbax reports every save otherwise
@@ -29,43 +34,47 @@ class Checkpoints:
             cleanup_tmp_directories=True,
         )
 
-    def save(self, step: int, state: Any, score: float) -> None:
+    def save(self, step: int, state: Any, score: float = -math.inf) -> None:
         """Begins to save `state` as of `step`; the greatest `score` is kept as the best.
 
         The state is copied first: the training step that follows is free to overwrite (donate) its buffers, and on the
         CPU the writer would see that. A score that is not finite counts as the least one: Orbax would rank NaN first.
         """
-        score = float(score) if math.isfinite(score) else -math.inf
-        state = jax.tree.map(jnp.copy, state)
-        self._checkpointer.save_async(step, state, metrics={"score": score}, overwrite=True)
-
-    def steps(self) -> list[int]:
-        """The steps there are, latest first."""
-        return [c.step for c in reversed(list(self._checkpointer.checkpoints))]
+        if self._checkpointer:
+            score = float(score) if math.isfinite(score) else -math.inf
+            state = jax.tree.map(jnp.copy, state)
+            self._checkpointer.save_async(step, state, metrics={"score": score}, overwrite=True)
 
     def restore(self, like: Any, step: int | None = None) -> tuple[int, Any] | None:
-        """The state of `step`, or the latest one that can be read; None if there is none.
+        """(step, state) of the latest checkpoint that can be read, or of `step`; None if there is none.
 
         Args:
           like: a state of the right structure, whose arrays say shape, dtype and place.
           step: None for the latest; an older one is taken, with a warning, where the newest is damaged.
 
         Raises:
-          ValueError: there are checkpoints, and none can be read.
+          DataError: there are checkpoints, and none can be read.
         """
-        self._checkpointer.wait()
+        if not self._checkpointer:
+            return None
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        steps = self.steps() if step is None else [step]
+        steps = [c.step for c in reversed(list(self._checkpointer.checkpoints))] if step is None else [step]
         for at in steps:
             try:
                 return at, self._checkpointer.load(at, target)
             except Exception as error:  # Orbax raises many kinds for a damaged checkpoint
-                reason = str(error).split("\n")[0][:200]
+                reason = str(error).partition("\n")[0][:200]
                 warnings.warn(f"checkpoint {at} cannot be read ({type(error).__name__}: {reason})", stacklevel=2)
         if steps:
-            raise ValueError(f"{self._checkpointer.directory}: none of the checkpoints {steps} fits this run")
+            raise DataError(f"{self._checkpointer.directory}: no checkpoint of {steps} fits; --overwrite starts anew")
         return None
 
+    def wait(self) -> None:
+        """Waits until everything is written; an error of a save comes up here."""
+        if self._checkpointer:
+            self._checkpointer.wait()
+
     def close(self) -> None:
-        """Waits until everything is written."""
-        self._checkpointer.close()
+        """Waits, and ends the writing threads."""
+        if self._checkpointer:
+            self._checkpointer.close()

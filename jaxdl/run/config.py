@@ -23,18 +23,23 @@ class RunConfig:
     batch_size: int = flag(128, "examples per step, over all devices", group="training", low=1)
     seed: int = flag(0, "seed of initial weights, batch order and noise", group="training", low=0, high=2**31 - 1)
     seeds: int = flag(1, "runs, with seeds seed, seed+1, ...; mean ± standard deviation", group="training", low=1)
-    eval_every: int = flag(0, "steps between evaluations; 0: ten in a run", group="training", low=0)
+    eval_every: int = flag(0, "steps between evaluations", group="training", low=0, shown="ten in a run")
     monitor: str = flag("loss", "the test metric that tells the best step", group="training")
-    monitor_mode: str = flag("min", "whether the best is the least or greatest", group="training", choices=("min", "max"))
+    monitor_mode: str = flag(
+        "min", "whether the best is the least or greatest", group="training", choices=("min", "max")
+    )
     patience: int = flag(
-        0, "stop after this many evaluations without a better one and go back to the best; 0: never", group="training", low=0
+        0,
+        "stop after this many evaluations without a better one and go back to the best; 0: never",
+        group="training",
+        low=0,
     )
 
     optimizer: str = flag("adam", "update rule", group="optimiser", choices=optim.OPTIMIZERS)
     learning_rate: float = flag(1e-3, "peak learning rate", group="optimiser", low=0)
-    momentum: float = flag(0.9, "momentum; Adam's beta 1", group="optimiser", low=0, high=1)
-    beta2: float = flag(0.999, "Adam's decay of squared gradients", group="optimiser", low=0, high=1)
-    rms_decay: float = flag(0.9, "RMSprop's decay of squared gradients", group="optimiser", low=0, high=1)
+    momentum: float = flag(0.9, "momentum; Adam's beta 1", group="optimiser", low=0, below=1)
+    beta2: float = flag(0.999, "Adam's decay of squared gradients", group="optimiser", low=0, below=1)
+    rms_decay: float = flag(0.9, "RMSprop's decay of squared gradients", group="optimiser", low=0, below=1)
     weight_decay: float = flag(
         0.0, "L2 penalty, decoupled for adamw; never on biases and norm scales", group="optimiser", low=0
     )
@@ -48,15 +53,15 @@ class RunConfig:
     freeze: str | None = flag(None, "regular expression: parameters whose path has it stay fixed", group="optimiser")
 
     data_dir: str | None = flag(
-        None, "folder of original data files (default: $JAXDL_DATA_DIR)", group="data", result=False
+        None, "folder of original data files", group="data", shown="$JAXDL_DATA_DIR", result=False
     )
 
     workdir: str | None = flag(
-        None, "folder of the run: made anew, or resumed (default: runs/NAME/TIME)", group="run", result=False
+        None, "folder of the run: made anew, or resumed", group="run", shown="runs/NAME/TIME", result=False
     )
     overwrite: bool = flag(False, "delete what --workdir holds and start anew", group="run", result=False)
     checkpoint_every: int = flag(
-        0, "steps between checkpoints; 0: with every evaluation", group="run", low=0, result=False
+        0, "steps between checkpoints", group="run", low=0, shown="with every evaluation", result=False
     )
     log_every: int = flag(50, "steps between lines of metrics.jsonl", group="run", low=1, result=False)
     tensorboard: bool = flag(True, "write TensorBoard events too", group="run", result=False)
@@ -64,7 +69,7 @@ class RunConfig:
 
     parallel: str = flag(
         "jit",
-        "jit: the compiler splits the batch over devices; pmap: each device runs the step on its part, gradients averaged",
+        "how the batch is split: jit, by the compiler; pmap, each device runs the step and gradients are averaged",
         group="devices",
         choices=("jit", "pmap"),
         result=False,
@@ -78,6 +83,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Raises FlagError for a value outside its range."""
         check(self)
+        self._chain(self.learning_rate)
 
     def resolve(self, train: Any = None) -> Self:
         """The same configuration with `steps` filled in from `epochs`: ceil(epochs * examples / batch_size)."""
@@ -90,18 +96,23 @@ class RunConfig:
         steps = math.ceil(self.epochs * train.length / train.batch_size)
         return dataclasses.replace(self, steps=steps)
 
-    def make_optimizer(self) -> optax.GradientTransformation:
+    def make_optimizer(self) -> optax.GradientTransformationExtraArgs:
         """The optax chain that the optimiser flags describe; a schedule needs `steps`, so call it after `resolve`."""
-        updates = None if self.steps is None else max(1, self.steps // self.accumulate)
         try:
             rate = optim.schedule(
                 self.schedule,
                 self.learning_rate,
-                steps=updates,
+                steps=None if self.steps is None else max(1, self.steps // self.accumulate),
                 warmup=self.warmup,
                 decay_rate=self.decay_rate,
                 decay_every=self.decay_every,
             )
+        except ValueError as error:
+            raise FlagError(f"learning-rate flags: {error}") from None
+        return self._chain(rate)
+
+    def _chain(self, rate: float | optax.Schedule) -> optax.GradientTransformationExtraArgs:
+        try:
             return optim.optimizer(
                 self.optimizer,
                 rate,

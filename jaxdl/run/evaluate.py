@@ -57,7 +57,7 @@ def evaluator(experiment: Experiment, test: Tests, mesh: Mesh) -> Callable[[Any]
     )
 
     def run(state: Any) -> dict[str, float]:
-        report = {}
+        report: dict[str, float] = {}
         for name, source in sources.items():
             parts = _over(source, lambda a, rows, valid: sums(state, a, rows, valid), arrays[name])
             added = jax.tree.map(lambda *x: np.sum(np.asarray(x, np.float64), axis=0), *parts)

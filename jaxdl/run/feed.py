@@ -13,7 +13,9 @@ from jaxdl.data import Batches
 from jaxdl.run.parallel import check_divisible, has_convolution, place
 
 IN_FLIGHT = 2  # calls not waited for: with many in flight on several CPU devices the collectives deadlock
-SCAN = 16  # steps per call where a loop is not slow: a small MLP's step falls from 40 to 17 us, a large one loses nothing
+SCAN = (
+    16  # steps per call where a loop is not slow: a small MLP's step falls from 40 to 17 us, a large one loses nothing
+)
 
 
 class Feed:
@@ -26,7 +28,8 @@ class Feed:
     def __init__(self, train: Any, mesh: Mesh) -> None:
         """Places the arrays; raises FlagError where the devices do not divide a batch."""
         is_batches = lambda x: isinstance(x, Batches)
-        self._sources, self._structure = jax.tree.flatten(train, is_leaf=is_batches)
+        self._sources, structure = jax.tree.flatten(train, is_leaf=is_batches)
+        self._structure: Any = structure  # mypy does not know PyTreeDef
         self.in_memory = bool(self._sources) and all(map(is_batches, self._sources))
         self._train = train
         self.arrays: Any = ()

@@ -5,8 +5,8 @@
         width: int = flag(64, "hidden units", low=1)
         learning_rate: float = 0.1          # another default; help and range are inherited from RunConfig
 
-absl's flags are made from the dataclass in a private `FlagValues`, and only when a command line is parsed, so any number
-of experiments can be imported side by side.
+absl's flags are made from the dataclass in a private `FlagValues`, and only when a command line is parsed, so any
+number of experiments can be imported side by side.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 from absl import flags as absl_flags
 
 C = TypeVar("C")
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 class FlagError(ValueError):
@@ -36,14 +37,16 @@ class Rule(NamedTuple):
     low: float | None = None  # the least value allowed
     above: float | None = None  # a bound that is not allowed itself
     high: float | None = None
+    below: float | None = None  # the same at the other end
+    shown: str = ""  # the default in words, where its value says little
     result: bool = True  # False: changing it cannot change what the run computes
 
     def range(self) -> str:
         """The allowed values in words, empty where there is no bound."""
         if self.choices:
             return "|".join(self.choices)
-        parts = [f">= {self.low:g}"] * (self.low is not None) + [f"> {self.above:g}"] * (self.above is not None)
-        return " and ".join(parts + [f"<= {self.high:g}"] * (self.high is not None))
+        bounds = ((">=", self.low), (">", self.above), ("<=", self.high), ("<", self.below))
+        return " and ".join(f"{sign} {bound:.12g}" for sign, bound in bounds if bound is not None)
 
 
 def flag(default: Any, help: str, **rule: Any) -> Any:
@@ -83,21 +86,18 @@ def check(config: Any) -> None:
         if value is None and optional:
             continue
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) or (kind is float and number)):
-            raise FlagError(f"--{name}={value}: must be of type {kind.__name__}")
+        if not (number and kind in (float, type(value)) if kind in (int, float) else isinstance(value, kind)):
+            raise FlagError(f"--{name}={value}: must be {WORDS[kind]}")
         good = not rule.choices or value in rule.choices
         if number:
             good = math.isfinite(value)
             good = good and (rule.low is None or value >= rule.low) and (rule.above is None or value > rule.above)
-            good = good and (rule.high is None or value <= rule.high)
+            good = good and (rule.high is None or value <= rule.high) and (rule.below is None or value < rule.below)
         if not good:
-            near = f" (nearest: {nearest(str(value), rule.choices)})" if rule.choices else ""
-            raise FlagError(f"--{name}={value}: must be {rule.range() or 'a finite number'}{near}")
-
-
-def nearest(word: str, words: Sequence[str]) -> str:
-    """The most similar of `words`."""
-    return difflib.get_close_matches(word, words, n=1, cutoff=0.0)[0]
+            similar = difflib.get_close_matches(str(value), rule.choices, n=1)
+            near = f" (did you mean {similar[0]}?)" if similar else ""
+            allowed = rule.range() if rule.choices else f"a finite number {rule.range()}".rstrip()
+            raise FlagError(f"--{name}={value}: must be {allowed}{near}")
 
 
 def parse(config_class: type[C], arguments: Sequence[str]) -> C:
@@ -109,7 +109,7 @@ def parse(config_class: type[C], arguments: Sequence[str]) -> C:
     """
     table = {f.name: f for f in flags_of(config_class)}
     values = absl_flags.FlagValues()
-    define = {
+    define: dict[type, Any] = {
         int: absl_flags.DEFINE_integer,
         float: absl_flags.DEFINE_float,
         bool: absl_flags.DEFINE_boolean,
@@ -120,14 +120,14 @@ def parse(config_class: type[C], arguments: Sequence[str]) -> C:
     try:
         rest = values(["", *arguments])
     except absl_flags.UnrecognizedFlagError as error:
-        near = nearest(error.flagname.removeprefix("no"), list(table))
+        near = difflib.get_close_matches(error.flagname.removeprefix("no"), table, n=1, cutoff=0.0)[0]
         raise FlagError(f"--{error.flagname}: no such flag; the nearest is --{near} (--help lists all)") from None
     except absl_flags.IllegalFlagValueError as error:
-        raise FlagError("--" + str(error).removeprefix("flag --").replace("\n", " ")) from None
-    except absl_flags.Error as error:
-        raise FlagError(str(error).replace("\n", " ")) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise FlagError(f"--flagfile: {error}") from None
+        word = str(error).removeprefix("flag ").partition(": ")[0]
+        kind = table[word.strip("-").partition("=")[0]].type
+        raise FlagError(f"{word}: must be {WORDS[kind]}") from None
+    except (absl_flags.Error, OSError, UnicodeDecodeError) as error:
+        raise FlagError(str(error).removeprefix("ERROR:: ").replace("\n", " ")) from None
     if len(rest) > 1:
         raise FlagError(f"{rest[1]}: not a flag; flags are written --name=value (--help lists all)")
     if "epochs" in table and values["steps"].present and values["epochs"].present:
@@ -150,8 +150,10 @@ def help_text(config_class: type, doc: str, command: str) -> str:
     width = min(shutil.get_terminal_size((110, 24)).columns, 120)
     groups: dict[str, list[str]] = {}
     for name, kind, _, default, rule in flags_of(config_class):
-        shown = {None: "not set", "": "empty"}.get(default, default) if not isinstance(default, bool) else default
-        head = f"--[no]{name}" if kind is bool else f"--{name}={rule.range() if rule.choices else kind.__name__.upper()}"
+        shown = rule.shown or ("not set" if default is None else default)
+        head = (
+            f"--[no]{name}" if kind is bool else f"--{name}={rule.range() if rule.choices else kind.__name__.upper()}"
+        )
         bounds = "" if rule.choices or not rule.range() else f", {rule.range()}"
         body = f"{rule.help} (default: {shown}{bounds})"
         lines = textwrap.wrap(body, width, initial_indent=" " * 6, subsequent_indent=" " * 6)

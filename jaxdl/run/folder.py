@@ -1,15 +1,16 @@
 """The folder of a run: made anew, resumed, or refused.
 
-    flags.txt, config.json      what was asked for
-    [NAME/]metrics.jsonl        one line a logged step or evaluation; tensorboard/ has the same
-    [NAME/]checkpoints/         latest and best states
-    [NAME/]result.json          written when the fit NAME has ended: it is then loaded, not run again
-    *.png, summary.json         pictures and the table of claims
+flags.txt, config.json      what was asked for
+[NAME/]metrics.jsonl        one line a logged step or evaluation; tensorboard/ has the same
+[NAME/]checkpoints/         latest and best states
+[NAME/]result.json          written when the fit NAME has ended: it is then loaded, not run again
+*.png, summary.json         pictures and the table of claims
 """
 
 import dataclasses
 import datetime
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -40,9 +41,9 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if hasattr(value, "tolist"):
         return _plain(value.tolist())
-    if isinstance(value, float) and value not in (float("inf"), float("-inf")) and value == value or value is None:
-        return value
-    return value if isinstance(value, (str, int)) else None if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int)) else str(value)
 
 
 def read_json(path: Path) -> Any:
@@ -84,6 +85,17 @@ def open_run(config: C, name: str) -> C:
     except OSError as error:
         raise FlagError(f"--workdir={workdir}: cannot be written ({error.strerror})") from None
     return config
+
+
+def discard(workdir: Path) -> None:
+    """Removes a run's folder in which nothing has happened yet, and runs/NAME around it if that is empty then."""
+    record = [workdir / "config.json", workdir / "flags.txt"]
+    if set(workdir.iterdir()) <= set(record):
+        for path in record:
+            path.unlink()
+        for folder in [workdir, *workdir.parents[:2]] if workdir.parts[0] == "runs" else [workdir]:
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _fresh(name: str) -> Path:

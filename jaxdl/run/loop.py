@@ -117,7 +117,10 @@ def fit(
     mesh = make_mesh(config.devices)
     feed = Feed(train, mesh)
     init = jax.jit(experiment.init)
-    like = jax.eval_shape(init, jax.random.key(0)) if state is None else state
+    try:
+        like = jax.eval_shape(init, jax.random.key(0)) if state is None else state
+    except ValueError as error:  # images too small for the model, --freeze that matches nothing
+        raise FlagError(str(error)) from error
     call = compile_steps(experiment.step, like, mesh, parallel=config.parallel, in_memory=feed.in_memory)
     programs = Programs(
         # a copy of what is given: the caller keeps it, and donation refuses a buffer that stands in two fields
@@ -153,28 +156,27 @@ class Programs(NamedTuple):
 
 
 def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
-    """The fit of one seed."""
+    """The fit of one seed: load it if it has ended, else go on from the latest checkpoint, or begin."""
     state = programs.start(config.seed)
     first = int(state.step)
     last = first + (config.steps or 0)
     folder = Path(config.workdir) / name if config.workdir else None
-    log = Log(folder, config.tensorboard)
-    checkpoints = Checkpoints(folder / "checkpoints") if folder else None
     ended = read_json(folder / "result.json") if folder else None
-    if checkpoints and ended and (ended["step"] >= last or ended["stopped_early"]):
-        _, state = checkpoints.restore(state, ended["state_step"])
+    log, checkpoints = Log(folder, config.tensorboard), Checkpoints(folder / "checkpoints" if folder else None)
+    if ended and (ended["step"] >= last or ended["stopped_early"]):
+        _, state = checkpoints.restore(state, ended["state_step"]) or (0, state)
         return Result(state, ended["metrics"], log.rows, ended["seconds"], ended["steps_per_second"])
 
-    t, state = checkpoints.restore(state) or (first, state) if checkpoints else (first, state)
+    t, state = checkpoints.restore(state) or (first, state)
     log.begin(t)
     best = Best(config, log.rows)
-    best_state = checkpoints.restore(state, best.step)[1] if checkpoints and config.patience and best.step else state
+    _, best_state = (checkpoints.restore(state, best.step) if best.step and config.patience else None) or (t, state)
     rows = lambda t, count: programs.rows(config.seed, t - first, count)
     every = config.eval_every or max(1, math.ceil((last - first) / 10 / programs.scan) * programs.scan)
     save_every = config.checkpoint_every or every
     progress = Progress(config.progress, t, last, name, programs.title)
     metrics: dict[str, float] = {}
-    seconds, steps = [], []
+    steps, seconds = [], []
 
     def land(done: int, count: int, scalars: dict[str, jax.Array]) -> None:
         due = [i for i in range(count) if (done + i + 1) % config.log_every == 0]
@@ -184,19 +186,18 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
             row = {name: float(values[i]) for name, values in scalars.items()}
             log.add(done + i + 1, {f"train/{name}": value for name, value in row.items()})
             if not math.isfinite(row.get("loss", 0.0)):
-                raise Diverged(
-                    f"the loss is {row['loss']} at step {done + i + 1}; try a lower --learning_rate, or --clip_norm=1"
-                )
+                advice = "try a lower --learning_rate, or --clip_norm=1"
+                raise Diverged(f"the loss is {row['loss']} at step {done + i + 1}; {advice}")
         progress.step(done + count, row)
 
     try:
         with caught(folder is not None) as stop:
             while t < last and not best.exhausted:
-                done, start = t - first, time.perf_counter()
-                goal = min(first + (done // n + 1) * n for n in (every, save_every, last - first))
+                begin, start = t, time.perf_counter()
+                goal = min(first + ((t - first) // n + 1) * n for n in (every, save_every, last - first))
                 state, t = advance(programs.call, state, rows, t, goal, scan=programs.scan, land=land, stop=stop)
+                steps.append(t - begin)
                 seconds.append(time.perf_counter() - start)
-                steps.append(t - first - done)
                 improved = False
                 if t == last or (t - first) % every == 0:
                     metrics = programs.evaluate(state)
@@ -204,32 +205,28 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
                         log.add(t, {f"test/{name}": value for name, value in metrics.items()})
                         progress.evaluation(t, metrics)
                         improved = best.update(t, metrics)
-                    if improved and config.patience:
-                        best_state = jax.tree.map(jnp.copy, state)
-                if checkpoints and (improved or stop or t == goal and (t == last or (t - first) % save_every == 0)):
+                if improved and config.patience:
+                    best_state = jax.tree.map(jnp.copy, state)
+                if improved or stop or t == last or (t - first) % save_every == 0:
                     checkpoints.save(t, state, best.score if improved else -math.inf)
                 if stop and t < last:
+                    checkpoints.wait()
                     raise Interrupted(stop[0], t)
-        state_step = t
-        if config.patience and best.step:
-            state, state_step, metrics = best_state, best.step, best.metrics
-            progress.say(f"best step {best.step}" + (f", stopped at {t}" if best.exhausted else ""))
+        kept = t
+        if best.step and config.patience:
+            state, kept, metrics = best_state, best.step, best.metrics
+            progress.say(f"best step {best.step}" + (f", stopped at {t}" if t < last else ""))
         metrics = metrics or programs.evaluate(state)
-        rate = sum(steps[1:]) / sum(seconds[1:]) if steps[1:] else sum(steps) / sum(seconds) if steps else math.nan
+        if first == last:
+            checkpoints.save(t, state)
+        checkpoints.wait()
+        rate = sum(steps[1:]) / sum(seconds[1:]) if steps[1:] else sum(steps) / (sum(seconds) or math.inf)
         result = Result(state, metrics, log.rows, log.seconds(), rate)
-        if checkpoints and folder:
-            if t == first:
-                checkpoints.save(t, state, -math.inf)
-            checkpoints.close()
-            write_json(
-                folder / "result.json",
-                {"step": t, "state_step": state_step, "stopped_early": t < last}
-                | {"metrics": metrics, "seconds": result.seconds, "steps_per_second": rate},
-            )
+        if folder:
+            end = {"step": t, "state_step": kept, "stopped_early": t < last, "metrics": metrics}
+            write_json(folder / "result.json", end | {"seconds": result.seconds, "steps_per_second": rate})
         return result
     finally:
         progress.close()
         log.close()
-        if checkpoints:
-            checkpoints.close()
-
+        checkpoints.close()

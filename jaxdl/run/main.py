@@ -7,14 +7,14 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
 from jaxdl.data import DataError, MissingData
 from jaxdl.run.config import RunConfig
 from jaxdl.run.flags import FlagError, given, help_text, parse
-from jaxdl.run.folder import open_run, read_json, write_json
+from jaxdl.run.folder import discard, open_run, read_json, write_json
 from jaxdl.run.loop import Diverged
 from jaxdl.run.report import Claim, claims_table, say
 from jaxdl.run.signals import Interrupted
@@ -42,7 +42,7 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
     except FlagError as error:
         _fail(error, USAGE)
     os.environ.setdefault("MPLBACKEND", "Agg")
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values.get("jax_compilation_cache_dir") is None:
         jax.config.update("jax_compilation_cache_dir", cache_folder())
     workdir = Path(str(config.workdir))
     say(f"run folder: {workdir}")
@@ -51,12 +51,11 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
     ending = f"resume: {command} {shlex.join(given(resume))}\nrepeat: {command} {shlex.join(given(repeat))}".rstrip()
     try:
         claims = body(config)
-    except FlagError as error:
-        _fail(error, USAGE)
-    except MissingData as error:
-        _fail(error, NO_INPUT)
-    except DataError as error:
-        _fail(error, BAD_DATA)
+    except (FlagError, MissingData, DataError) as error:
+        discard(workdir)
+        _fail(
+            error, USAGE if isinstance(error, FlagError) else NO_INPUT if isinstance(error, MissingData) else BAD_DATA
+        )
     except Diverged as error:
         _fail(error, 1)
     except Interrupted as error:
@@ -84,6 +83,6 @@ def cache_folder() -> str:
     return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jaxdl", "xla")
 
 
-def _fail(error: Exception, status: int) -> None:
+def _fail(error: Exception, status: int) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(status)

@@ -22,7 +22,9 @@ def make_mesh(devices: int = 0) -> Mesh:
     Auto axes, because linen's pooling, embeddings and recurrences do not take the explicit ones that are JAX's default.
     """
     if devices > jax.device_count():
-        raise FlagError(f"--devices={devices}: this machine has {jax.device_count()} (launch.sh --cpu-devices=N fakes N)")
+        raise FlagError(
+            f"--devices={devices}: this machine has {jax.device_count()} (launch.sh --cpu-devices=N fakes N)"
+        )
     chosen = jax.devices()[: devices or None]
     return jax.make_mesh((len(chosen),), (AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
 

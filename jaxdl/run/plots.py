@@ -71,14 +71,18 @@ def image_grid(
 ) -> "Figure":
     """Images [N, H, W, C] in a grid; values 0..1, or, `diverging`, of either sign with 0 in white."""
     rows = -(-len(images) // columns)
-    figure, axes = new_figure(columns * 1.25, rows * (1.5 if titles else 1.25) + 0.4 * bool(title), rows, columns, squeeze=False)
+    figure, axes = new_figure(
+        columns * 1.25, rows * (1.5 if titles else 1.25) + 0.4 * bool(title), rows, columns, squeeze=False
+    )
     for axis in axes.flat:
         axis.set_axis_off()
     for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
         if image.shape[-1] == 1:
             image = image[..., 0]
         bound = float(np.abs(images).max()) or 1.0
-        colours = {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound} if diverging else {"cmap": "gray", "vmin": 0, "vmax": 1}
+        colours = (
+            {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound} if diverging else {"cmap": "gray", "vmin": 0, "vmax": 1}
+        )
         axis.imshow(image, interpolation="nearest", **colours)
         if titles:
             axis.set_title(titles[i], fontsize=8)
@@ -98,7 +102,9 @@ def confusion(matrix: np.ndarray, names: Sequence[str]) -> "Figure":
     axis.set_yticklabels(names, fontsize=8 if n <= 20 else 5)
     if n <= 20:
         for i, j in zip(*np.nonzero(matrix), strict=True):
-            axis.text(j, i, f"{matrix[i, j]:g}", ha="center", va="center", fontsize=7, color="w" if share[i, j] > 0.5 else "k")
+            axis.text(
+                j, i, f"{matrix[i, j]:g}", ha="center", va="center", fontsize=7, color="w" if share[i, j] > 0.5 else "k"
+            )
     figure.colorbar(picture, label="share of the true class", shrink=0.8)
     axis.set_title(f"{np.trace(matrix):g} of {matrix.sum():g} right")
     return figure

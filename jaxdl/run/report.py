@@ -189,4 +189,3 @@ def plus_minus(values: Iterable[float], digits: int = 4) -> str:
 def say(line: str) -> None:
     """A line for the person at the terminal; what a program reads goes to stdout, this does not."""
     print(line, file=sys.stderr, flush=True)
-

@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -87,6 +88,15 @@ def test_arrays_of_numbers_are_read(tmp_path, dtype, protocol):
         assert rest == {"a": (b"b", 1, 2.5, None, True)}
 
 
+def complaint(path) -> str:
+    """What the reader says against the file; any other exception fails the test."""
+    try:
+        read_pickle(path)
+    except DataError as e:
+        return str(e)
+    return ""
+
+
 class Calls:
     """Pickles as the call function(*arguments)."""
 
@@ -159,7 +169,7 @@ def forged(state: bytes) -> bytes:
 
 TYPE = b"cnumpy\ndtype\nU\x02u1K\0K\x01\x87R"
 FORGED = {
-    "object array": pickle.dumps(np.array([{}, None], object), 2),
+    "object array": pickle.dumps(np.array([{}, None], object), 4),
     "object array, protocol 5": pickle.dumps(np.array([{}, None], object), 5),
     "structured array": pickle.dumps(np.zeros(2, [("a", "u1"), ("b", "f4")]), 4),
     "dates": pickle.dumps(np.zeros(2, "M8[s]"), 4),
@@ -179,9 +189,7 @@ FORGED = {
         b"(K\x01K\x04\x85" + TYPE + b"(K\x03U\x01|K\x01NNJ\0\0\0\0J\0\0\0\0K\0tb\x89U\x04abcdt"
     ),
     "called ndarray": b"\x80\x02cnumpy\nndarray\nK\x05\x85R.",
-    "huge memo index": b"\x80\x02}r\xff\xff\xff\xff0.",
     "huge bytes": b"\x80\x04\x8e" + struct.pack("<Q", 2**60) + b"abc.",
-    "huge frame": b"\x80\x04\x95" + struct.pack("<Q", 2**60) + b"N.",
     "empty": b"",
     "unknown protocol": b"\x80\xff}.",
     "no stop": b"\x80\x02}",
@@ -201,9 +209,37 @@ def test_forged_pickles_are_refused(tmp_path, name):
     assert "\n" not in str(e.value)
 
 
+def test_the_message_says_what_the_pickle_asks_for(tmp_path):
+    path = tmp_path / "data_batch_1"
+    path.write_bytes(malicious("x")["posix.system"])
+    assert "it asks for posix.system" in complaint(path)
+    path.write_bytes(FORGED["object array"])
+    assert "an array of type 'O8'" in complaint(path)
+    path.write_bytes(FORGED["bytes too short"])
+    assert "4 bytes for an array uint8 [5]" in complaint(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02}r" + struct.pack("<I", 2**24) + b"0.",  # the C unpickler makes a table of 256 MB for this
+        b"\x80\x04\x8e" + struct.pack("<Q", 2**60) + b"abc.",
+        forged(b"(K\x01J\xff\xff\xff\x7f\x85" + TYPE + b"\x89U\x04abcdt"),
+    ],
+)
+def test_announced_sizes_cost_no_memory(tmp_path, content):
+    path = tmp_path / "data_batch_1"
+    path.write_bytes(content)
+    tracemalloc.start()
+    assert complaint(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**7
+
+
 def test_stand_ins_are_not_changed_by_a_forged_pickle(tmp_path):
     path = tmp_path / "good"
-    path.write_bytes(pickle.dumps(DATA, 2 if False else 3))
+    path.write_bytes(pickle.dumps(DATA, 3))
     for content in FORGED.values():
         (tmp_path / "forged").write_bytes(content)
         with pytest.raises(DataError):
@@ -250,7 +286,7 @@ def test_wrong_class_names(tmp_path, meta):
         load_images("cifar10", tmp_path)
 
 
-def test_cut_off_at_every_20th_and_flipped(tmp_path):
+def test_cut_off_at_every_byte_and_flipped(tmp_path):
     path, content = tmp_path / "file", python_2_batch(DATA[:2, :97], LABELS)
     for length in range(len(content)):
         path.write_bytes(content[:length])
@@ -259,10 +295,7 @@ def test_cut_off_at_every_20th_and_flipped(tmp_path):
     rng = np.random.default_rng(0)
     for at, change in zip(rng.integers(0, len(content), 400), rng.integers(1, 256, 400), strict=True):
         path.write_bytes(content[:at] + bytes([content[at] ^ change]) + content[at + 1 :])
-        try:
-            read_pickle(path)
-        except DataError as e:
-            assert "\n" not in str(e)
+        assert "\n" not in complaint(path)
 
 
 def test_missing_and_misplaced(tmp_path):

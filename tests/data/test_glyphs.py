@@ -30,17 +30,17 @@ def test_every_font_has_every_character():
 
 def test_ink_is_inside_and_centred(glyphs):
     assert (glyphs.reshape(22, 62, -1).max(-1) > 100).all()
-    for border in (glyphs[:, :, :2], glyphs[:, :, -2:], glyphs[:, :, :, :2], glyphs[:, :, :, -2:]):
+    for border in (glyphs[:, :, 0], glyphs[:, :, -1], glyphs[:, :, :, 0], glyphs[:, :, :, -1]):
         assert not border.any()
     for glyph in glyphs.reshape(-1, 28, 28):
         columns = np.flatnonzero(glyph.any(axis=0))
-        assert abs(columns[0] + columns[-1] - 27) <= 2
+        assert abs(columns[0] + columns[-1] - 27) <= 1
 
 
 def test_fonts_fill_the_box(glyphs):
     for font in glyphs:
         rows, columns = np.flatnonzero(font.any(axis=(0, 2))), np.flatnonzero(font.any(axis=(0, 1)))
-        assert 23 <= max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 <= 25
+        assert 23 <= max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 <= 26
 
 
 def test_no_two_characters_of_a_font_look_the_same(glyphs):
@@ -48,8 +48,8 @@ def test_no_two_characters_of_a_font_look_the_same(glyphs):
         distance = np.abs(font[:, None] - font[None]).sum(-1) / 255  # in full pixels
         distance[np.diag_indices(62)] = np.inf
         a, b = np.unravel_index(distance.argmin(), distance.shape)
-        # The closest pairs are i and l, I and l of fonts without serifs: 5 full pixels.
-        assert distance.min() > 4, f"{CHARACTERS[a]} and {CHARACTERS[b]} of {name}"
+        # The closest are l and 1 of STIXGeneral, 4 full pixels, then i and l of DejaVu Sans, 5.
+        assert distance.min() > 3, f"{CHARACTERS[a]} and {CHARACTERS[b]} of {name}"
 
 
 @pytest.mark.parametrize("letter", "cosvwxz")
@@ -75,6 +75,8 @@ def test_other_characters_and_fonts_can_be_drawn():
     assert render_glyphs("αβγδε", ["DejaVuSans", "DejaVuSerif"]).shape == (2, 5, 28, 28)
     with pytest.raises(MissingData, match=r"Nonesuch.ttf: no such font"):
         render_glyphs("a", ["Nonesuch"])
+    with pytest.raises(ValueError, match="character ' ' leaves no ink in DejaVuSans.ttf"):
+        render_glyphs("a b", ["DejaVuSans"])
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

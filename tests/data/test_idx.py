@@ -3,13 +3,13 @@
 import gzip
 import hashlib
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from jaxdl.data import DataError, MissingData, load_images, read_idx
 from jaxdl.data import idx as idx_module
-from jaxdl.data.files import opened
 
 TYPES = {
     "u1": (0x08, "B"),
@@ -39,6 +39,15 @@ def test_every_dtype(tmp_path, kind, shape, packed):
     assert read.dtype == np.dtype(kind)
     assert read.dtype.isnative
     np.testing.assert_array_equal(read, values)
+
+
+def complaint(path) -> str:
+    """What the reader says against the file; any other exception fails the test."""
+    try:
+        read_idx(path)
+    except DataError as e:
+        return str(e)
+    return ""
 
 
 GOOD = idx_bytes(np.arange(7 * 3 * 2, dtype=np.uint8).reshape(7, 3, 2))
@@ -102,20 +111,18 @@ def test_flipped_bytes_are_refused_or_read_never_worse(tmp_path):
     for content in (GOOD, gzip.compress(GOOD)):
         for at, change in zip(rng.integers(0, len(content), 150), rng.integers(1, 256, 150), strict=True):
             path.write_bytes(content[:at] + bytes([content[at] ^ change]) + content[at + 1 :])
-            try:
-                read_idx(path)
-            except DataError as e:
-                assert "\n" not in str(e)
+            assert "\n" not in complaint(path)
 
 
 def test_a_bomb_is_not_unpacked(tmp_path):
     path = tmp_path / "bomb"
     path.write_bytes(gzip.compress(HEADER + bytes(10**8)))
-    with opened(path) as stream:
-        stream.read(16 + 42 + 1)
-        assert stream.raw.tell() < 10**6 if hasattr(stream, "raw") else stream.tell() < 10**6
+    tracemalloc.start()
     with pytest.raises(DataError):
         read_idx(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**6
 
 
 def test_a_folder_and_nothing_in_its_place(tmp_path):

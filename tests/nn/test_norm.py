@@ -1,0 +1,74 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import peer
+import pytest
+
+from jaxdl.core import AXIS
+from jaxdl.nn import BatchNorm, LayerNorm
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False, mask=None):
+        return BatchNorm(train)(x, mask=mask)
+
+
+def variables_and_input(shape):
+    x = 2 + 3 * np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return peer.random_variables(Net(), x), x
+
+
+@pytest.mark.parametrize("shape", [(11, 3), (5, 7, 2, 3)])
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_norm_against_torch(shape, train):
+    pytest.importorskip("torch")
+    variables, x = variables_and_input(shape)
+    y, new = Net().apply(variables, x, train, mutable=["batch_stats"])
+    stats = peer.tensors(variables["batch_stats"]["BatchNorm_0"])
+    expected = peer.batch_norm(peer.tensors(variables["params"]["BatchNorm_0"]), stats, peer.tensors(x), train)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    before, after = variables["batch_stats"]["BatchNorm_0"], new["batch_stats"]["BatchNorm_0"]
+    np.testing.assert_allclose(after["mean"], stats["mean"], atol=1e-6)
+    n = x.size // shape[-1]
+    np.testing.assert_allclose(
+        after["var"], peer.biased(stats["var"].numpy(), before["var"], n) if train else before["var"], rtol=1e-5
+    )
+
+
+def test_batch_norm_under_pmap_uses_the_global_batch():
+    variables, x = variables_and_input((24, 5))
+    # Each device's rows get a mean of their own, so local statistics would give another result.
+    x += 7 * np.repeat(np.arange(8), 3)[:, None].astype(np.float32)
+    expected = Net().apply(variables, x, True, mutable=["batch_stats"])
+    apply = jax.pmap(lambda x: Net().apply(variables, x, True, mutable=["batch_stats"]), axis_name=AXIS)
+    y, new = apply(x.reshape(8, 3, 5))
+    np.testing.assert_allclose(y.reshape(24, 5), expected[0], atol=1e-5)
+    for device in range(8):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a[device], b, rtol=1e-5), new, expected[1])
+
+
+def test_batch_norm_mask_leaves_padding_out():
+    variables, x = variables_and_input((13, 3))
+    expected, stats = Net().apply(variables, x[:11], True, mutable=["batch_stats"])
+    x[11:] = 1e3
+    y, masked = Net().apply(variables, x, True, jnp.arange(13)[:, None] < 11, mutable=["batch_stats"])
+    np.testing.assert_allclose(y[:11], expected, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), masked, stats)
+
+
+def test_batch_norm_starts_as_the_identity_in_evaluation():
+    x = np.ones((2, 3), np.float32)
+    variables = Net().init(jax.random.key(0), x)
+    np.testing.assert_allclose(Net().apply(variables, x), x, rtol=1e-5)
+
+
+def test_layer_norm_against_torch():
+    torch = pytest.importorskip("torch")
+    # Small entries, so that another epsilon than 1e-5 shows.
+    x = 0.01 * np.random.default_rng(0).normal(size=(5, 3, 7)).astype(np.float32)
+    params = peer.random_variables(LayerNorm(), x)["params"]
+    p = peer.tensors(params)
+    expected = torch.nn.functional.layer_norm(peer.tensors(x), (7,), p["scale"], p["bias"])
+    np.testing.assert_allclose(LayerNorm().apply({"params": params}, x), expected, atol=1e-5)

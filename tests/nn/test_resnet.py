@@ -1,0 +1,100 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import peer
+import pytest
+
+from jaxdl.nn import ResNet
+
+X = np.random.default_rng(3).normal(size=(5, 8, 8, 3)).astype(np.float32)
+
+
+def forward(p, stats, x, train, sizes):
+    """ResNet-20 in PyTorch; records in sizes how many numbers each batch norm averages over."""
+    import torch
+
+    def norm(p, stats, x):
+        sizes.append(x.numel() // x.shape[-1])
+        return peer.batch_norm(p, stats, x, train)
+
+    x = torch.relu(norm(p["BatchNorm_0"], stats["BatchNorm_0"], peer.conv(p["Conv_0"], x, padding=1)))
+    for i in range(9):
+        stride = 2 if i in (3, 6) else 1
+        q, s = p[f"ResidualBlock_{i}"], stats[f"ResidualBlock_{i}"]
+        y = peer.conv(q["Conv_0"], x, padding=1, stride=stride)
+        y = torch.relu(norm(q["BatchNorm_0"], s["BatchNorm_0"], y))
+        y = norm(q["BatchNorm_1"], s["BatchNorm_1"], peer.conv(q["Conv_1"], y, padding=1))
+        x = x[:, ::stride, ::stride]
+        x = torch.relu(y + torch.cat([x, torch.zeros(*x.shape[:3], y.shape[3] - x.shape[3])], 3))
+    return peer.dense(p["Dense_0"], x.mean((1, 2)))
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return peer.random_variables(ResNet(20, classes=7), X)
+
+
+def test_training_mode_against_torch(variables):
+    pytest.importorskip("torch")
+    apply = jax.jit(lambda variables: ResNet(20, 7).apply(variables, X, True, mutable=["batch_stats"]))
+    y, new = apply(variables)
+    stats, sizes = peer.tensors(variables["batch_stats"]), []
+    expected = forward(peer.tensors(variables["params"]), stats, peer.tensors(X), True, sizes)
+    np.testing.assert_allclose(y, expected, atol=1e-5, rtol=1e-5)
+    assert sizes == [5 * 8 * 8] * 7 + [5 * 4 * 4] * 6 + [5 * 2 * 2] * 6
+    names = ["BatchNorm_0", *(f"ResidualBlock_{i}/BatchNorm_{j}" for i in range(9) for j in range(2))]
+    for name, n in zip(names, sizes, strict=True):
+        before, after, theirs = variables["batch_stats"], new["batch_stats"], peer.arrays(stats)
+        for part in name.split("/"):
+            before, after, theirs = before[part], after[part], theirs[part]
+        np.testing.assert_allclose(after["mean"], theirs["mean"], atol=1e-5)
+        np.testing.assert_allclose(after["var"], peer.biased(theirs["var"], before["var"], n), rtol=1e-5)
+
+
+def test_evaluation_mode_against_torch(variables):
+    pytest.importorskip("torch")
+    y = jax.jit(ResNet(20, 7).apply)(variables, X)
+    stats = peer.tensors(variables["batch_stats"])
+    expected = forward(peer.tensors(variables["params"]), stats, peer.tensors(X), False, [])
+    np.testing.assert_allclose(y, expected, atol=1e-5, rtol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, peer.arrays(stats), variables["batch_stats"])
+
+
+@pytest.mark.parametrize("n", [3, 5, 9])
+def test_number_of_parameters(n):
+    depth, groups = 6 * n + 2, [16, 32, 64]
+    first = 3 * 3 * 3 * 16 + 2 * 16
+    blocks = sum(9 * c * c * 2 * n + 2 * c * 2 * n for c in groups)
+    narrower = 9 * (
+        32 * 32 - 16 * 32 + 64 * 64 - 32 * 64
+    )  # the first convolution of groups 2 and 3 has half the inputs
+    total = first + blocks - narrower + 64 * 10 + 10
+    assert total == {20: 269_722, 32: 464_154, 56: 853_018}[depth]
+    params = jax.eval_shape(ResNet(depth).init, jax.random.key(0), jnp.zeros((2, 8, 8, 3)))["params"]
+    assert sum(p.size for p in jax.tree.leaves(params)) == total
+
+
+def test_convolutions_start_with_he_variance_and_have_no_bias():
+    params = jax.jit(ResNet(8).init)(jax.random.key(0), X)["params"]
+    block = params["ResidualBlock_2"]
+    assert set(params["Conv_0"]) == set(block["Conv_0"]) == set(block["Conv_1"]) == {"kernel"}
+    assert float(block["Conv_1"]["kernel"].var()) == pytest.approx(2 / (9 * 64), rel=0.03)
+    assert float(block["Conv_0"]["kernel"].var()) == pytest.approx(2 / (9 * 32), rel=0.04)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 4, 1), (2, 5, 7, 3), (2, 28, 28, 1)])
+def test_input_sizes(shape):
+    y, _ = jax.eval_shape(ResNet(8, classes=11).init_with_output, jax.random.key(0), jnp.zeros(shape))
+    assert y.shape == (2, 11)
+
+
+@pytest.mark.parametrize("depth", [2, 18, 21, -4])
+def test_wrong_depth(depth):
+    with pytest.raises(ValueError, match=f"depth is {depth}, it must be 6n"):
+        ResNet(depth).init(jax.random.key(0), X)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 1), (2, 8, 3, 1), (2, 8, 8)])
+def test_wrong_images(shape):
+    with pytest.raises(ValueError, match=r"ResNet: .*H and W >= 4"):
+        ResNet(8).init(jax.random.key(0), np.zeros(shape, np.float32))
