@@ -102,8 +102,8 @@ class _Array:
         """Makes the array; whatever is no bytes, no type or no shape fails in these lines."""
         if len(data) != math.prod(shape) * dtype.dtype.itemsize:
             raise pickle.UnpicklingError(f"{len(data)} bytes for an array {dtype.dtype} {list(shape)}")
-        flat = np.frombuffer(data, dtype.dtype)
-        self.value = flat.reshape(shape, order="F" if order == "F" else "C").astype(dtype.dtype.newbyteorder("="))
+        # A view: a pickle can name the same bytes a million times, and copies would add up.
+        self.value = np.frombuffer(data, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
 class _Buffered(_Array):

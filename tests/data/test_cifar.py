@@ -84,7 +84,7 @@ def test_arrays_of_numbers_are_read(tmp_path, dtype, protocol):
         path.write_bytes(pickle.dumps([array, {"a": (b"b", 1, 2.5, None, True)}], protocol))
         standin, rest = read_pickle(path)
         np.testing.assert_array_equal(standin.value, array)
-        assert standin.value.dtype == array.dtype.newbyteorder("=")
+        assert standin.value.dtype == array.dtype
         assert rest == {"a": (b"b", 1, 2.5, None, True)}
 
 
@@ -235,6 +235,21 @@ def test_announced_sizes_cost_no_memory(tmp_path, content):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10**7
+
+
+def test_many_arrays_of_the_same_bytes_cost_no_memory(tmp_path):
+    path, data = tmp_path / "file", bytes(4 * 10**5)
+    dtype = b"cnumpy\ndtype\nU\x02i4K\0K\x01\x87R(K\x03U\x01>NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+    array = forged(b"(K\x01J" + struct.pack("<I", 10**5) + b"\x85" + dtype + b"\x89h\0t")[2:-1]
+    # The bytes go into memo 0; 500 big-endian arrays are then built of them.
+    path.write_bytes(b"\x80\x02T" + struct.pack("<I", len(data)) + data + b"q\0]" + (array + b"a") * 500 + b".")
+    tracemalloc.start()
+    arrays = read_pickle(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(arrays) == 500
+    assert arrays[0].value.shape == (10**5,)
+    assert peak < 10 * len(data)
 
 
 def test_stand_ins_are_not_changed_by_a_forged_pickle(tmp_path):

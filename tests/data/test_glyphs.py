@@ -75,7 +75,7 @@ def test_other_characters_and_fonts_can_be_drawn():
     assert render_glyphs("αβγδε", ["DejaVuSans", "DejaVuSerif"]).shape == (2, 5, 28, 28)
     with pytest.raises(MissingData, match=r"Nonesuch.ttf: no such font"):
         render_glyphs("a", ["Nonesuch"])
-    with pytest.raises(ValueError, match="character ' ' leaves no ink in DejaVuSans.ttf"):
+    with pytest.raises(ValueError, match=r"character ' ' leaves no ink in DejaVuSans.ttf"):
         render_glyphs("a b", ["DejaVuSans"])
 
 

@@ -33,7 +33,7 @@ def test_output_and_gradient_against_torch(norm, activation):
         y, new = model.apply({"params": params, **rest}, X, True, mutable=["batch_stats"])
         return (y**2).mean(), (y, new)
 
-    (_, (y, new)), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    (_, (y, new)), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     p, stats = peer.tensors(params, requires_grad=True), peer.tensors(variables.get("batch_stats", {}))
     expected = forward(p, stats, peer.tensors(X), getattr(torch, activation), norm, True)
     expected.square().mean().backward()
@@ -44,7 +44,7 @@ def test_output_and_gradient_against_torch(norm, activation):
             [s[f"BatchNorm_{i}"]["mean"] for i in range(2)] for s in (new["batch_stats"], peer.arrays(stats))
         )
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), means, expected_means)
-        y = model.apply({"params": params, **new}, X)
+        y = jax.jit(model.apply)({"params": params, **new}, X)
         stats = peer.tensors(new["batch_stats"])
         expected = forward(peer.tensors(params), stats, peer.tensors(X), getattr(torch, activation), norm, False)
         np.testing.assert_allclose(y, expected, atol=1e-5)

@@ -1,6 +1,7 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import peer
 import pytest
@@ -15,6 +16,11 @@ class Net(nn.Module):
         return BatchNorm(train)(x, mask=mask)
 
 
+@partial(jax.jit, static_argnums=2)
+def apply(variables, x, train, mask=None):
+    return Net().apply(variables, x, train, mask, mutable=["batch_stats"])
+
+
 def variables_and_input(shape):
     x = 2 + 3 * np.random.default_rng(0).normal(size=shape).astype(np.float32)
     return peer.random_variables(Net(), x), x
@@ -25,7 +31,7 @@ def variables_and_input(shape):
 def test_batch_norm_against_torch(shape, train):
     pytest.importorskip("torch")
     variables, x = variables_and_input(shape)
-    y, new = Net().apply(variables, x, train, mutable=["batch_stats"])
+    y, new = apply(variables, x, train)
     stats = peer.tensors(variables["batch_stats"]["BatchNorm_0"])
     expected = peer.batch_norm(peer.tensors(variables["params"]["BatchNorm_0"]), stats, peer.tensors(x), train)
     np.testing.assert_allclose(y, expected, atol=1e-5)
@@ -41,9 +47,9 @@ def test_batch_norm_under_pmap_uses_the_global_batch():
     variables, x = variables_and_input((24, 5))
     # Each device's rows get a mean of their own, so local statistics would give another result.
     x += 7 * np.repeat(np.arange(8), 3)[:, None].astype(np.float32)
-    expected = Net().apply(variables, x, True, mutable=["batch_stats"])
-    apply = jax.pmap(lambda x: Net().apply(variables, x, True, mutable=["batch_stats"]), axis_name=AXIS)
-    y, new = apply(x.reshape(8, 3, 5))
+    expected = apply(variables, x, True)
+    on_devices = jax.pmap(lambda x: Net().apply(variables, x, True, mutable=["batch_stats"]), axis_name=AXIS)
+    y, new = on_devices(x.reshape(8, 3, 5))
     np.testing.assert_allclose(y.reshape(24, 5), expected[0], atol=1e-5)
     for device in range(8):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[device], b, rtol=1e-5), new, expected[1])
@@ -51,17 +57,17 @@ def test_batch_norm_under_pmap_uses_the_global_batch():
 
 def test_batch_norm_mask_leaves_padding_out():
     variables, x = variables_and_input((13, 3))
-    expected, stats = Net().apply(variables, x[:11], True, mutable=["batch_stats"])
+    expected, stats = apply(variables, x[:11], True)
     x[11:] = 1e3
-    y, masked = Net().apply(variables, x, True, jnp.arange(13)[:, None] < 11, mutable=["batch_stats"])
+    y, masked = apply(variables, x, True, np.arange(13)[:, None] < 11)
     np.testing.assert_allclose(y[:11], expected, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), masked, stats)
 
 
 def test_batch_norm_starts_as_the_identity_in_evaluation():
     x = np.ones((2, 3), np.float32)
-    variables = Net().init(jax.random.key(0), x)
-    np.testing.assert_allclose(Net().apply(variables, x), x, rtol=1e-5)
+    y, _ = jax.jit(Net().init_with_output)(jax.random.key(0), x)
+    np.testing.assert_allclose(y, x, rtol=1e-5)
 
 
 def test_layer_norm_against_torch():

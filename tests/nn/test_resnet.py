@@ -4,7 +4,7 @@ import numpy as np
 import peer
 import pytest
 
-from jaxdl.nn import ResNet
+from jaxdl.nn import ResNet, resnet
 
 X = np.random.default_rng(3).normal(size=(5, 8, 8, 3)).astype(np.float32)
 
@@ -74,12 +74,14 @@ def test_number_of_parameters(n):
     assert sum(p.size for p in jax.tree.leaves(params)) == total
 
 
-def test_convolutions_start_with_he_variance_and_have_no_bias():
+def test_every_kernel_starts_with_he_and_convolutions_have_no_bias(monkeypatch):
+    assert float(resnet.HE(jax.random.key(0), (3, 3, 37, 101)).var()) == pytest.approx(2 / (9 * 37), rel=0.03)
+    monkeypatch.setattr(resnet, "HE", lambda key, shape, dtype: jnp.full(shape, 7, dtype))
     params = jax.jit(ResNet(8).init)(jax.random.key(0), X)["params"]
-    block = params["ResidualBlock_2"]
-    assert set(params["Conv_0"]) == set(block["Conv_0"]) == set(block["Conv_1"]) == {"kernel"}
-    assert float(block["Conv_1"]["kernel"].var()) == pytest.approx(2 / (9 * 64), rel=0.03)
-    assert float(block["Conv_0"]["kernel"].var()) == pytest.approx(2 / (9 * 32), rel=0.04)
+    layers = [params["Conv_0"], *(params[f"ResidualBlock_{i}"][f"Conv_{j}"] for i in range(3) for j in range(2))]
+    assert all(set(layer) == {"kernel"} for layer in layers)
+    for layer in (*layers, params["Dense_0"]):
+        assert (layer["kernel"] == 7).all()
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 4, 1), (2, 5, 7, 3), (2, 28, 28, 1)])
