@@ -133,7 +133,7 @@ def notes(config: Config) -> list[Claim]:
     lines = {f"after {t:,} epochs": path[t - 1] for t in (10, 100, EPOCHS) if t <= len(path)}
     draw(config, "fit", y, np.zeros_like(x, bool), lines | {"least squares": solution})
     texts = {
-        "B08": "steps written out in NumPy (float64) and the framework's (float32): parameters alike to 1e-6 for 100 steps",
+        "B08": "steps written out in NumPy, float64, and the framework's: parameters alike to 1e-6 for 100 steps",
         "H01 D02": "1,000 epochs leave hundredths to the least-squares line, as H says; 1e-3 takes about 2,000",
         "H01 S01": "from the same weights the losses of the notes' PyTorch script, all 1,000 epochs, to 1e-4",
     }

@@ -14,7 +14,7 @@ import difflib
 import math
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import NoneType
 from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 
@@ -135,7 +135,7 @@ def parse(config_class: type[C], arguments: Sequence[str]) -> C:
     return config_class(**{name: values[name].value for name in table})
 
 
-def given(config: Any, keep: Sequence[str] = ()) -> list[str]:
+def given(config: Any, keep: Collection[str] = ()) -> list[str]:
     """The flags, as words of a command line, that differ from their defaults, and those named in `keep`."""
     words = []
     for name, kind, _, default, _ in flags_of(type(config)):

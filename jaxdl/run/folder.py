@@ -16,9 +16,10 @@ import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jaxdl.run.config import RunConfig
 from jaxdl.run.flags import FlagError, flags_of, given
 
-C = TypeVar("C")
+C = TypeVar("C", bound=RunConfig)
 
 
 def write(path: Path, text: str) -> None:
@@ -61,9 +62,8 @@ def open_run(config: C, name: str) -> C:
       FlagError: --workdir is a file, a folder that is no run's, or a run whose result-changing flags differ; what
         differs is named. `steps` (or `epochs`) may grow when the schedule is constant.
     """
-    given_dir: str | None = config.workdir  # type: ignore[attr-defined]
-    workdir = Path(given_dir) if given_dir else _fresh(name)
-    config = dataclasses.replace(config, workdir=str(workdir))  # type: ignore[type-var]
+    workdir = Path(config.workdir) if config.workdir else _fresh(name)
+    config = dataclasses.replace(config, workdir=str(workdir))
     record = {"experiment": name, "flags": {f.name: getattr(config, f.name) for f in flags_of(type(config))}}
     if workdir.exists():
         if not workdir.is_dir():
@@ -74,12 +74,12 @@ def open_run(config: C, name: str) -> C:
             raise FlagError(f"--workdir={workdir}: its config.json is damaged; use another folder") from None
         if before is None and any(workdir.iterdir()):
             raise FlagError(f"--workdir={workdir}: is not empty and no run's folder; name another")
-        if before is not None and config.overwrite:  # type: ignore[attr-defined]
+        if before is not None and config.overwrite:
             shutil.rmtree(workdir)
         elif before is not None:
             _compare(before, record, type(config), workdir)
     try:
-        words = given(dataclasses.replace(config, overwrite=False), keep=list(record["flags"]))  # type: ignore
+        words = given(dataclasses.replace(config, overwrite=False), keep=set(record["flags"]) - {"overwrite"})
         write(workdir / "flags.txt", "\n".join(words) + "\n")
         write_json(workdir / "config.json", record)
     except OSError as error:

@@ -1,0 +1,305 @@
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from jaxdl.core import Experiment, Learner, State, Total, descend, mean, supervised, total
+from jaxdl.data import Batches
+from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, apply, fit, measure
+from jaxdl.run.report import CLOCK
+from tests.test_shapes_of_experiments import leaves
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(71, 5)).astype(np.float32)
+Y = (X @ rng.normal(size=5) > 0).astype(np.int32)
+TRAIN, TEST = Batches({"x": X[:53], "y": Y[:53]}, 8), Batches({"x": X[53:], "y": Y[53:]}, 8)
+BASE = RunConfig(steps=20, progress=False, tensorboard=False, devices=1, log_every=1, eval_every=5)
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        return nn.Dense(2)(nn.relu(nn.Dense(7)(x)))
+
+
+def make(config=BASE):
+    return supervised(
+        Net(),
+        config.make_optimizer(),
+        example=TRAIN.example,
+        loss=lambda logits, b: optax.softmax_cross_entropy_with_integer_labels(logits, b["y"]),
+        metrics=lambda logits, b: {"accuracy": logits.argmax(-1) == b["y"]},
+    )
+
+
+def same(a, b):
+    a, b = leaves(a), leaves(b)
+    return a.keys() == b.keys() and all(np.array_equal(a[path], b[path]) for path in a)
+
+
+def rows(history):
+    return [{k: v for k, v in row.items() if k not in CLOCK} for row in history]
+
+
+def with_dir(config, folder, **changes):
+    return dataclasses.replace(config, workdir=str(folder), **changes)
+
+
+class TestWithoutFolder:
+    def test_equals_a_plain_loop(self):
+        e = make()
+        state = jax.jit(e.init)(jax.random.key(0))
+        for t in range(20):
+            state, metrics = jax.jit(e.step)(state, TRAIN.batch(0, t))
+        result = fit(e, TRAIN, TEST, dataclasses.replace(BASE, scan=1))
+        assert same(result.state, state)
+        assert result.history[-2]["train/loss"] == float(metrics["loss"])
+        logits = Net().apply(state.variables, X[53:])
+        assert result.metrics["accuracy"] == pytest.approx(float((logits.argmax(-1) == Y[53:]).mean()))
+
+    @pytest.mark.parametrize("scan", [1, 3, 16])
+    def test_steps_per_call_change_nothing(self, scan):
+        result = fit(make(), TRAIN, TEST, dataclasses.replace(BASE, scan=scan))
+        reference = fit(make(), TRAIN, TEST, dataclasses.replace(BASE, scan=5))
+        assert [row["step"] for row in result.history] == [row["step"] for row in reference.history]
+        for a, b in zip(rows(result.history), rows(reference.history), strict=True):
+            assert a == pytest.approx(b, rel=1e-5)
+
+    def test_every_logged_step_is_there_once(self):
+        history = fit(make(), TRAIN, TEST, BASE).history
+        assert [r["step"] for r in history if "train/loss" in r] == list(range(1, 21))
+        assert [r["step"] for r in history if "test/loss" in r] == [5, 10, 15, 20]
+
+    def test_the_caller_keeps_its_state(self):
+        first = fit(make(), TRAIN, TEST, BASE)
+        again = fit(make(), TRAIN, TEST, BASE, state=first.state)
+        assert int(again.state.step) == 40
+        assert again.history[0]["step"] == 21
+        assert np.isfinite(first.metrics["loss"])
+        assert np.isfinite(np.asarray(jax.tree.leaves(first.state.learner.params)[0])).all(), "not donated"
+
+    def test_seeds(self):
+        result = fit(make(), TRAIN, TEST, dataclasses.replace(BASE, seed=3, seeds=2))
+        alone = fit(make(), TRAIN, TEST, dataclasses.replace(BASE, seed=4))
+        assert same(result.runs[1].state, alone.state)
+        assert not same(result.runs[0].state, result.runs[1].state)
+        assert result.values("loss") == [run.metrics["loss"] for run in result.runs]
+        assert result.metrics["loss"] == pytest.approx(np.mean(result.values("loss")))
+
+    def test_several_test_sets(self):
+        result = fit(make(), TRAIN, {"a": TEST, "b": TRAIN}, BASE)
+        assert set(result.metrics) == {"a/loss", "a/accuracy", "b/loss", "b/accuracy"}
+
+    def test_data_by_index_and_sources_in_a_dict(self):
+        class Indexed:
+            def __getitem__(self, t):
+                return TRAIN.batch(0, t)
+
+        config = dataclasses.replace(BASE, scan=1)
+        assert same(fit(make(), Indexed(), TEST, config).state, fit(make(), TRAIN, TEST, config).state)
+        e = make()
+        both = e._replace(step=lambda state, batch: e.step(state, batch["left"]))
+        nested = fit(both, {"left": TRAIN, "right": Batches({"z": X}, 4)}, TEST, config)
+        assert same(nested.state, fit(make(), TRAIN, TEST, config).state)
+
+    def test_no_data_at_all(self):
+        class Walker(State):
+            place: jax.Array
+
+        def step(state, _):
+            place = state.place + jax.random.normal(state.rng())
+            return state.advance(place=place), {"place": place}
+
+        init = lambda key: Walker.create(key, place=jnp.zeros(()))
+        e = Experiment(init, step, lambda state, _: {"far": Total(jnp.abs(state.place), jnp.ones(()))})
+        result = fit(e, None, None, BASE)
+        assert result.metrics["far"] == pytest.approx(abs(float(result.state.place)))
+
+    def test_zero_steps_evaluate_the_start(self):
+        result = fit(make(), TRAIN, TEST, dataclasses.replace(BASE, steps=0))
+        assert int(result.state.step) == 0
+        assert result.metrics["loss"] > 0
+
+    def test_a_loss_that_is_no_number_stops_the_run(self):
+        with pytest.raises(Diverged, match=r"step \d+; try a lower --learning_rate"):
+            config = dataclasses.replace(BASE, optimizer="sgd", learning_rate=1e30)
+            fit(make(config), TRAIN, TEST, config)
+
+    def test_monitor_that_is_not_there(self):
+        with pytest.raises(FlagError, match=r"--monitor=acc: the evaluation gives accuracy, loss|loss, accuracy"):
+            fit(make(), TRAIN, TEST, dataclasses.replace(BASE, monitor="acc"))
+
+    def test_batch_that_the_devices_do_not_divide(self):
+        with pytest.raises(FlagError, match="--batch_size=9: 8 devices do not divide it; 16 would do"):
+            fit(make(), Batches({"x": X, "y": Y}, 9), TEST, dataclasses.replace(BASE, devices=8))
+
+    def test_freeze_that_matches_nothing(self):
+        config = dataclasses.replace(BASE, freeze="Conv_9")
+        with pytest.raises(FlagError, match="Conv_9"):
+            fit(make(config), TRAIN, TEST, config)
+
+
+class TestEarlyStopping:
+    """The metric is |step - 7|, so the best step is known."""
+
+    class Counter(State):
+        learner: Learner
+
+    def experiment(self):
+        tx = optax.sgd(1.0)
+        update = descend(lambda w, batch: (w - 0 * mean(batch["x"]), {}), tx)  # w falls by one a step
+
+        def step(state, batch):
+            learner, _ = update(state.learner, batch)
+            return state.advance(learner=learner), {"loss": learner.params}
+
+        init = lambda key: self.Counter.create(key, learner=Learner.create(jnp.float32(0), tx))
+        away = lambda state, batch: {"loss": total(jnp.abs(state.learner.params + 7) + 0 * batch["x"][:, 0], batch["mask"])}
+        return Experiment(init, step, away)
+
+    config = dataclasses.replace(BASE, steps=40, eval_every=1, patience=3, scan=1)
+
+    def test_the_best_state_comes_back(self):
+        result = fit(self.experiment(), TRAIN, TEST, self.config)
+        assert result.metrics["loss"] == 0
+        assert float(result.state.learner.params) == -7
+        assert result.history[-1]["step"] == 10
+
+    def test_also_from_a_folder_and_when_loaded_again(self, tmp_path):
+        config = with_dir(self.config, tmp_path)
+        first = fit(self.experiment(), TRAIN, TEST, config)
+        loaded = fit(self.experiment(), TRAIN, TEST, config)
+        assert same(first.state, loaded.state)
+        assert loaded.metrics == {"loss": 0}
+        assert int(loaded.state.step) == 7
+
+    def test_stopped_before_the_best_and_after_it(self, tmp_path):
+        for steps in (5, 8):
+            folder = tmp_path / str(steps)
+            fit(self.experiment(), TRAIN, TEST, with_dir(self.config, folder, steps=steps, patience=0))
+            os.remove(folder / "result.json")
+            result = fit(self.experiment(), TRAIN, TEST, with_dir(self.config, folder))
+            assert int(result.state.step) == 7
+            assert result.history[-1]["step"] == 10
+
+
+class TestFolder:
+    @pytest.mark.parametrize("parallel", ["jit", "pmap"])
+    @pytest.mark.parametrize("half", [10, 13])
+    def test_resume_is_bitwise(self, tmp_path, parallel, half):
+        """Stopped at a multiple of eval_every and off it; what the log says is the same too."""
+        config = dataclasses.replace(BASE, parallel=parallel, devices=4)
+        whole = fit(make(), TRAIN, TEST, with_dir(config, tmp_path / "whole"))
+        fit(make(), TRAIN, TEST, with_dir(config, tmp_path / "parts", steps=half))
+        resumed = fit(make(), TRAIN, TEST, with_dir(config, tmp_path / "parts"))
+        assert same(whole.state, resumed.state)
+        on_grid = lambda history: [row for row in rows(history) if "train/loss" in row or row["step"] % 5 == 0]
+        assert on_grid(resumed.history) == on_grid(whole.history)
+        written = [json.loads(line) for line in (tmp_path / "parts/metrics.jsonl").read_text().splitlines()]
+        assert written == resumed.history
+
+    def test_saved_under_pmap_goes_on_under_jit_on_other_devices(self, tmp_path):
+        whole = fit(make(), TRAIN, TEST, BASE)
+        fit(make(), TRAIN, TEST, with_dir(BASE, tmp_path, steps=10, parallel="pmap", devices=8))
+        resumed = fit(make(), TRAIN, TEST, with_dir(BASE, tmp_path, devices=2))
+        assert resumed.metrics == pytest.approx(whole.metrics, rel=1e-4)
+
+    def test_an_ended_fit_is_loaded_not_run(self, tmp_path):
+        config = with_dir(BASE, tmp_path)
+        first = fit(make(), TRAIN, TEST, config, name="one")
+        broken = make()._replace(step=None)
+        with pytest.raises(TypeError):
+            fit(broken, TRAIN, TEST, config, name="two")
+        e = make()
+        again = fit(e, TRAIN, TEST, config, name="one")
+        assert same(first.state, again.state)
+        assert again.metrics == first.metrics
+        assert again.history == first.history
+
+    def test_named_fits_are_apart(self, tmp_path):
+        config = with_dir(BASE, tmp_path)
+        fit(make(), TRAIN, TEST, config, name="one")
+        fit(make(), TRAIN, TEST, dataclasses.replace(config, seeds=2), name="two")
+        folders = {str(p.parent.relative_to(tmp_path)) for p in tmp_path.glob("**/result.json")}
+        assert folders == {"one", "two/seed0", "two/seed1"}
+        assert (tmp_path / "two/curves.png").stat().st_size > 1000
+
+    def test_latest_and_best_are_kept(self, tmp_path):
+        config = with_dir(BASE, tmp_path, monitor="step_3", monitor_mode="max", steps=30)
+        e = make()
+        peak = lambda state, batch: {"step_3": total(-jnp.abs(state.step - 10.0) + 0 * batch["x"][:, 0], batch["mask"])}
+        fit(e._replace(evaluate=peak), TRAIN, TEST, config)
+        assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"10", "25", "30"}
+
+    def test_a_damaged_checkpoint_gives_way_to_the_one_before(self, tmp_path):
+        config = with_dir(BASE, tmp_path)
+        whole = fit(make(), TRAIN, TEST, config)
+        os.remove(tmp_path / "result.json")
+        for path in (tmp_path / "checkpoints/20/state").glob("**/*"):
+            if path.is_file():
+                path.write_bytes(b"")
+        with pytest.warns(UserWarning, match="checkpoint 20 cannot be read"):
+            again = fit(make(), TRAIN, TEST, config)
+        assert same(whole.state, again.state)
+        assert rows(again.history) == rows(whole.history)
+
+    def test_a_half_written_last_line_of_the_log(self, tmp_path):
+        config = with_dir(BASE, tmp_path)
+        fit(make(), TRAIN, TEST, dataclasses.replace(config, steps=10))
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 11, "train/lo')
+        resumed = fit(make(), TRAIN, TEST, config)
+        assert rows(resumed.history) == rows(fit(make(), TRAIN, TEST, BASE).history)
+
+    @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+    def test_a_signal_saves_and_the_run_goes_on_bitwise(self, tmp_path, signum):
+        config = with_dir(BASE, tmp_path, steps=3000, eval_every=1000, log_every=1000, scan=1)
+        whole = fit(make(), TRAIN, TEST, dataclasses.replace(config, workdir=None))
+
+        def send():
+            while not (tmp_path / "metrics.jsonl").exists():
+                time.sleep(0.001)
+            time.sleep(0.05)
+            os.kill(os.getpid(), signum)
+
+        threading.Thread(target=send).start()
+        with pytest.raises(Interrupted) as caught:
+            fit(make(), TRAIN, TEST, config)
+        assert caught.value.signum == signum
+        resumed = fit(make(), TRAIN, TEST, config)
+        assert same(whole.state, resumed.state)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def test_tensorboard_events(self, tmp_path):
+        fit(make(), TRAIN, TEST, with_dir(BASE, tmp_path, tensorboard=True))
+        (events,) = (tmp_path / "tensorboard").iterdir()
+        content = events.read_bytes()
+        assert b"train/loss" in content
+        assert b"test/accuracy" in content
+
+
+class TestBeside:
+    def test_apply_gives_every_row_once_in_order(self):
+        data = Batches({"x": np.arange(23.0)}, 8)
+        out = apply(lambda state, batch: {"y": batch["x"] * state}, jnp.float32(2), data)
+        np.testing.assert_array_equal(out["y"], 2 * np.arange(23.0))
+
+    def test_evaluation_counts_every_row_once(self):
+        e = make()._replace(evaluate=lambda state, batch: {"rows": total(batch["x"][:, 0], batch["mask"])})
+        data = Batches({"x": X[:23], "y": Y[:23]}, 8)
+        result = fit(e, TRAIN, data, dataclasses.replace(BASE, devices=8))
+        assert result.metrics["rows"] == pytest.approx(X[:23, 0].mean(), rel=1e-6)
+
+    def test_measure(self):
+        cost = measure(lambda a, b: a @ b, jnp.ones((31, 37)), jnp.ones((37, 41)))
+        assert cost.operations == pytest.approx(2 * 31 * 37 * 41, rel=0.05)
+        assert 0 < cost.seconds < 1
