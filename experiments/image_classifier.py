@@ -235,7 +235,7 @@ def draw(config: Config, images: Images, probabilities: np.ndarray, result: run.
     worst = wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")][:32]
     if len(worst):
         titles = [f"{images.names[labels[i]]} as {images.names[predictions[i]]}" for i in worst]
-        title = f"the worst of {len(wrong)} mistakes: true class, as predicted"
+        title = f"{len(worst)} worst of {len(wrong)} mistakes: class, as what"
         run.save_figure(config, "mistakes", plots.image_grid(unit(images.test["x"][worst]), titles, title=title))
     if config.model == "softmax":
         kernel = np.asarray(

@@ -61,7 +61,8 @@ class Checkpoints:
         steps = [c.step for c in reversed(list(self._checkpointer.checkpoints))] if step is None else [step]
         for at in steps:
             try:
-                return at, self._checkpointer.load(at, target)
+                # placed once more, because Orbax gives a typed key the sharding of its data, one dimension too many
+                return at, jax.device_put(self._checkpointer.load(at, target), jax.tree.map(lambda x: x.sharding, like))
             except Exception as error:  # Orbax raises many kinds for a damaged checkpoint
                 reason = str(error).partition("\n")[0][:200]
                 warnings.warn(f"checkpoint {at} cannot be read ({type(error).__name__}: {reason})", stacklevel=2)

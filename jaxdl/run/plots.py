@@ -43,8 +43,8 @@ def curves(results: Mapping[str, "Result"]) -> "Figure":
 
     runs = [(name, run) for name, result in results.items() for run in (result.runs or (result,))]
     keys = {key: None for _, run in runs for row in run.history for key in row if key not in ("step", "seconds")}
-    panels = list(dict.fromkeys(key.rpartition("/")[2] for key in keys))
-    panels = [p for p in panels if p != "learning_rate"] + [p for p in panels if p == "learning_rate"]
+    order = {"loss": -1, "learning_rate": 1}
+    panels = sorted(dict.fromkeys(key.rpartition("/")[2] for key in keys), key=lambda panel: order.get(panel, 0))
     figure, axes = new_figure(4.6 * max(1, len(panels)), 3.6, 1, max(1, len(panels)), squeeze=False)
     colours = {name: f"C{i}" for i, name in enumerate(results)}
     for axis, panel in zip(axes[0], panels, strict=False):
@@ -70,6 +70,7 @@ def image_grid(
     images: np.ndarray, titles: Sequence[str] = (), *, columns: int = 8, diverging: bool = False, title: str = ""
 ) -> "Figure":
     """Images [N, H, W, C] in a grid; values 0..1, or, `diverging`, of either sign with 0 in white."""
+    columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     figure, axes = new_figure(
         columns * 1.25, rows * (1.5 if titles else 1.25) + 0.4 * bool(title), rows, columns, squeeze=False
