@@ -104,14 +104,212 @@ def main(config: Config) -> list[Claim]:
     config, n = config.resolve(train), len(images.names)
     fit = lambda name, net: run.fit(build(config, train.example, net, n), train, test, config, name=name)
     fits = {name: fit(name, net) for name, net in NETS.items()}
-    draw(config, images, fits)
-    linear, right, least = fits["linear"], fits["mlp"], LEAST.get(config.dataset, 2 / n)
-    bound, tested = np.log(1 + (n - 1) / np.e), f"{len(images.test['y']):,} test images of {config.dataset}"
-    found = {
-        ("H04 B27", f"softmax regression: at least {least:.2g} of {tested} right"): accuracy(config, images, linear, least),
-        ("B07 B27", f"one command from raw file to test report: two-layer net, {tested}"): accuracy(config, images, right, least),
-        ("H05", "784-128-10 has 101,770 parameters"): parameters(),
-        ("H05", f"softmax twice: the training loss stays above {bound:.4f} nats"): stays_above(fits["double_softmax"], bound),
-        ("H05", "softmax once gains test accuracy at the same settings, for every seed"): gain(right, fits["double_softmax"]),
-    }
-    return []
+    claims = [
+        *accuracies(config, images, fits),
+        *notes_net(config, fits, n),
+        same_losses(config, train, n),
+        order(config, train),
+    ]
+    claims += [
+        zero_one(),
+        two_way(),
+        gradient(fits["linear"].state, train, n),
+        templates(config, images, fits["linear"]),
+    ]
+    text = "MNIST or Fashion-MNIST from the original IDX files, by their checksums"
+    if config.dataset in ("mnist", "fashion_mnist"):
+        source = Claim("S03", text, images.note, holds="not the original" not in images.note)
+    else:
+        source = Claim("S03", text, "not measured", command=f"{COMMAND} --dataset=mnist --data_dir=DATA")
+    return [*claims, multilabel(config), boundary(config), source]
+
+
+def accuracies(config: Config, images: Images, fits: dict[str, run.Result]) -> list[Claim]:
+    """Test accuracies beside other people's."""
+    least, size = LEAST.get(config.dataset, 2 / len(images.names)), f"{len(images.test['y']):,} test images"
+    known = {net: REFERENCES.get((config.dataset, net), "") for net in NETS}
+    if len(images.train["y"]) <= 10_000:
+        from sklearn.linear_model import LogisticRegression
+
+        x, test_x = (inputs(part).reshape(len(part["x"]), -1) for part in (images.train, images.test))
+        score = LogisticRegression(max_iter=1000).fit(x, images.train["y"]).score(test_x, images.test["y"])
+        known["linear"] += f"{score:.4f} (scikit-learn's LogisticRegression, same split)"
+    found = {net: f"{run.plus_minus(fits[net].values('accuracy'))} in {fits[net].seconds:.0f} s" for net in NETS}
+    good = {net: fits[net].metrics["accuracy"] >= least for net in NETS}
+    text = f"softmax regression: at least {least:.2g} of {size} of {config.dataset} right"
+    command = f"one command from raw file to test report: two-layer net, {size} of {config.dataset}"
+    return [
+        Claim("H04 B27", text, found["linear"], known["linear"], holds=good["linear"]),
+        Claim("B07 B27", command, found["mlp"], known["mlp"], holds=good["mlp"]),
+    ]
+
+
+def notes_net(config: Config, fits: dict[str, run.Result], classes: int) -> list[Claim]:
+    """The notes' net: that it learns, its size, what a second softmax does to the loss and to the accuracy."""
+    once, twice, bound = fits["mlp"], fits["double_softmax"], float(np.log(1 + (classes - 1) / np.e))
+    figure = plots.curves({name: fits[name] for name in ("mlp", "double_softmax")})
+    figure.axes[1].axhline(bound, color="k", linestyle="--", linewidth=1)
+    run.save_figure(config, "losses", figure)
+    (_, loss), (_, right) = once.curve("train/loss"), once.curve("test/accuracy")
+    shapes = jax.eval_shape(make_model(10, (128,)).init, jax.random.key(0), np.zeros((1, 28, 28, 1)))
+    size = sum(x.size for x in jax.tree.leaves(shapes))
+    least = min(value for one in twice.runs or (twice,) for value in one.curve("train/loss")[1])
+    gains = 100 * np.subtract(once.values("accuracy"), twice.values("accuracy"))
+    scores = ["{accuracy:.4f}, cross-entropy {cross_entropy:.3f}".format(**fit.metrics) for fit in (once, twice)]
+    learnt = f"loss {loss[0]:.3f} to {np.mean(loss[-10:]):.3f}, accuracy {right[0]:.4f} to {right[-1]:.4f}"
+    falls = bool(np.mean(loss[-10:]) < loss[0] and right[-1] > right[0])
+    gain = f"{run.plus_minus(gains, 3)} points: {scores[0]} against {scores[1]}"
+    above = f"softmax twice: the training loss stays above log(1 + {classes - 1} / e)"
+    return [
+        Claim("A05", "two-layer net: training loss falls, held-out accuracy rises", learnt, holds=falls),
+        Claim("H05", "784-128-10 has 101,770 parameters", f"{size:,}", "785 128 + 129 10", holds=size == 101_770),
+        Claim("H05", above, f"least {least:.4f}", f"{bound:.4f}", holds=least >= bound),
+        Claim("H05", "softmax once gains test accuracy over twice, every seed", gain, holds=bool(gains.min() > 0)),
+    ]
+
+
+def torch_losses(params: Any, batches: Sequence[Any], rate: float) -> list[float]:
+    """The losses of the notes' PyTorch script (softmax, then CrossEntropyLoss) from these weights on these batches."""
+    import torch
+
+    net = torch.nn.Sequential(torch.nn.Flatten())
+    for i, activation in enumerate((torch.nn.ReLU(), torch.nn.Softmax(dim=1))):
+        layer = {name: torch.tensor(np.asarray(value).T) for name, value in params[f"Dense_{i}"].items()}
+        linear = torch.nn.Linear(*reversed(layer["kernel"].shape))
+        linear.load_state_dict({"weight": layer["kernel"], "bias": layer["bias"]})
+        net.extend((linear, activation))
+    criterion, optimizer, history = torch.nn.CrossEntropyLoss(), torch.optim.SGD(net.parameters(), lr=rate), []
+    for batch in batches:
+        loss = criterion(net(torch.tensor(inputs(batch))), torch.tensor(batch["y"]).long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(loss.item())
+    return history
+
+
+def same_losses(config: Config, train: Batches, classes: int) -> Claim:
+    """The notes' script, as it stands, beside PyTorch."""
+    text = "the notes' script: losses of its first 100 SGD steps, same weights and batches, to 1e-4"
+    config = replace(config, steps=100, seeds=1, optimizer="sgd", log_every=1, workdir=None, progress=False)
+    experiment = build(config, train.example, NETS["double_softmax"], classes)
+    start = experiment.init(jax.random.key(config.seed)).learner.params
+    try:
+        peer = torch_losses(start, [train.batch(config.seed, t) for t in range(100)], config.learning_rate)
+    except ImportError:
+        return Claim("S01 H05", text, "not measured", command=f"pip install jaxdl[peers] && {COMMAND}")
+    history = run.fit(experiment, train, None, config).curve("train/loss")[1]
+    apart, ends = np.abs(np.subtract(history, peer)).max(), "{:.5f} at first, {:.5f} at last".format
+    found, known = f"{ends(history[0], history[-1])}; at most {apart:.0e} apart", ends(peer[0], peer[-1])
+    return Claim("S01 H05", text, found, known, "PyTorch", bool(apart < 1e-4))
+
+
+def order(config: Config, train: Batches) -> Claim:
+    """One epoch's batches drawn forwards, and backwards by another object."""
+    batches, again = range(-(-train.length // train.batch_size)), Batches(train.arrays, train.batch_size)
+    forwards = np.stack([train.order(config.seed, t) for t in batches])
+    backwards = np.stack([again.order(config.seed, t) for t in reversed(batches)])[::-1]
+    rows = len(np.unique(forwards.ravel()[: train.length]))
+    same = np.array_equal(forwards, backwards) and rows == train.length
+    found = f"{len(batches)} batches {'alike' if same else 'differ'}, {rows:,} different rows of {train.length:,}"
+    return Claim("S02", "batch t depends on (seed, t) alone: an epoch forwards and backwards", found, holds=same)
+
+
+def zero_one() -> Claim:
+    """The notes' example of a class as a number: the truth is 10, the prediction 5 or 8."""
+    error = metrics.zero_one_error(jax.nn.one_hot(jnp.array([5, 8]), 11), jnp.array([10, 10]))
+    found = f"{error[0]:.0f} and {error[1]:.0f}; as numbers 5 and 2"
+    return Claim("A01", "0/1 error: class 10 taken for 5 or for 8 costs 1 and 1", found, holds=bool((error == 1).all()))
+
+
+def two_way() -> Claim:
+    """A sigmoid of the difference of two logits is their softmax."""
+    z, y = 3 * jax.random.normal(jax.random.key(0), (97, 2)), jnp.arange(97) % 2
+    softmax = jax.value_and_grad(lambda z: losses.softmax_cross_entropy(z, y).mean())(z)
+    sigmoid = jax.value_and_grad(lambda z: losses.sigmoid_cross_entropy(z[:, 1] - z[:, 0], y).mean())(z)
+    apart = max(float(jnp.abs(a - b).max()) for a, b in zip(softmax, sigmoid, strict=True))
+    text = "two classes: a sigmoid of z_1 - z_0 and a softmax give the same loss and gradient to 1e-6"
+    return Claim("A12", text, f"at most {apart:.0e} apart", holds=apart < 1e-6)
+
+
+def gradient(state: Any, train: Batches, classes: int) -> Claim:
+    """The gradient that nobody wrote beside the one derived by hand."""
+    batch, logits = train.batch(0, 0), predict(classes, ())
+
+    def loss(learner: Any) -> jax.Array:
+        return losses.softmax_cross_entropy(logits(state.replace(learner=learner), batch), batch["y"]).mean()
+
+    automatic = jax.grad(loss, allow_int=True)(state.learner).params["Dense_0"]["kernel"]
+    error = nn.softmax(logits(state, batch)) - np.eye(classes)[batch["y"]]
+    apart = float(jnp.abs(automatic - inputs(batch).reshape(len(error), -1).T @ error / len(error)).max())
+    text = "softmax regression: the automatic gradient is X^T (p - onehot) / B to 1e-6"
+    return Claim("B10", text, f"at most {apart:.0e} apart", holds=apart < 1e-6)
+
+
+def templates(config: Config, images: Images, result: run.Result) -> Claim:
+    """Rows of W, drawn and matched: of all x of length 1 the score w_k.x is greatest along w_k."""
+    w, y = np.asarray(result.state.learner.params["Dense_0"]["kernel"]).T, images.test["y"]
+    rows = w.reshape(-1, *images.test["x"].shape[1:]).mean(-1, keepdims=True)
+    figure = plots.image_grid(rows, images.names, columns=10, diverging=True, title="rows of W")
+    run.save_figure(config, "weights", figure)
+    along = w / np.linalg.norm(w, axis=1, keepdims=True)
+    best = sum(int(np.argmax(w @ x) == k) for k, x in enumerate(along))
+    likeness = inputs(images.test).reshape(len(y), -1) @ along.T
+    closer = sum(bool(likeness[y == k, k].mean() > likeness[y != k, k].mean()) for k in range(len(w)))
+    found = f"{best} of {len(w)}; for {closer} the test images of class k are more like row k than the others are"
+    return Claim("H03", "an image along row k of W scores highest for class k", found, holds=best == len(w) == closer)
+
+
+def multilabel(config: Config) -> Claim:
+    """Digits with four labels that may each hold: even, prime, at least 5, with a closed loop."""
+    digits = load_images("digits")
+    train, test = (Batches({"x": part["x"], "y": LABELS[part["y"]]}, 64) for part in (digits.train, digits.test))
+    config = replace(config, steps=1000, seeds=1, optimizer="adam", learning_rate=3e-3)
+
+    def shared(logits: jax.Array, y: jax.Array) -> jax.Array:
+        count = y.sum(-1, keepdims=True)
+        return optax.softmax_cross_entropy(logits, jnp.where(count > 0, y / jnp.maximum(count, 1), 1 / y.shape[-1]))
+
+    exact, sums = [], []
+    for loss, activation in ((losses.sigmoid_cross_entropy, nn.sigmoid), (shared, nn.softmax)):
+        scores = {"subset_accuracy": lambda logits, y: metrics.subset_accuracy(activation(logits) - 0.5, y)}
+        experiment = build(config, train.example, ((128,), loss), 4, scores)
+        result = run.fit(experiment, train, test, config, name=f"labels_{activation.__name__}")
+        exact.append(result.metrics["subset_accuracy"])
+        total = run.apply(lambda s, b: activation(predict(4, (128,))(s, b)).sum(-1), result.state, test)
+        sums.append((total.min(), total.max()))
+    bound = float(np.mean(test.arrays["y"].sum(-1) <= 1))
+    text = "0 to 3 labels a digit: sigmoid gets above 0.9 all right, softmax, whose outputs sum to 1, cannot"
+    found = "sigmoid {:.4f}, sums {:.3f} to {:.3f}; softmax {:.4f}, sums {:.3f} to {:.3f}"
+    found = found.format(exact[0], *sums[0], exact[1], *sums[1])
+    good = exact[0] > 0.9 and exact[1] <= bound and np.ptp(sums[1]) < 1e-5 and np.ptp(sums[0]) > 1
+    return Claim("A11", text, found, f"softmax at most {bound:.4f}", "images with at most one label", bool(good))
+
+
+def boundary(config: Config) -> Claim:
+    """Softmax regression on two measures of iris flowers, with the regions it draws."""
+    from sklearn.linear_model import LogisticRegression
+
+    iris = load_table("iris")
+    x = iris.x[:, 2:] / 8  # petals, at most 6.9 cm: into 0..1
+    train = Batches({"x": x, "y": iris.y}, 64)
+    config = replace(config, steps=1000, seeds=1, optimizer="adam", learning_rate=0.1)
+    result = run.fit(build(config, train.example, NETS["linear"], 3), train, train, config, name="iris")
+    grid = np.stack(np.meshgrid(np.linspace(0.5, 7.5, 200), np.linspace(0, 2.8, 200)), -1)
+    regions = run.apply(predict(3, ()), result.state, Batches({"x": grid.reshape(-1, 2) / 8}, 4000)).argmax(-1)
+    figure, axis = plots.new_figure(5.5, 4.2)
+    axis.contourf(
+        *np.moveaxis(grid, -1, 0), regions.reshape(200, 200), range(-1, 3), colors=["C0", "C1", "C2"], alpha=0.25
+    )
+    for k, name in enumerate(iris.names):
+        axis.scatter(*iris.x[iris.y == k, 2:].T, s=14, color=f"C{k}", label=name)
+    axis.set(xlabel=iris.columns[2], ylabel=iris.columns[3], title="softmax regression on two measures of iris")
+    axis.legend()
+    run.save_figure(config, "boundary", figure)
+    known, found = LogisticRegression(C=1e4, max_iter=1000).fit(x, iris.y).score(x, iris.y), result.metrics["accuracy"]
+    text, source = "a boundary drawn between three irises: right side for more than 0.93 of the 150", "scikit-learn"
+    return Claim("A01", text, f"{found:.4f}", f"{known:.4f}", source, found > 0.93)
+
+
+if __name__ == "__main__":
+    run.main(Config, main)

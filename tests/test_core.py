@@ -6,7 +6,20 @@ import pytest
 from flax import linen as nn
 
 from jaxdl import core
-from jaxdl.core import AXIS, Learner, State, Supervised, Total, average, axis_name, descend, mean, means, supervised, total
+from jaxdl.core import (
+    AXIS,
+    Learner,
+    State,
+    Supervised,
+    Total,
+    average,
+    axis_name,
+    descend,
+    mean,
+    means,
+    supervised,
+    total,
+)
 from jaxdl.optim import optimizer
 
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels

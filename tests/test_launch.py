@@ -16,7 +16,9 @@ def launch(tmp_path):
 
     def run(*words):
         environment = {"PATH": "/usr/bin:/bin", "PYTHON": str(fake)}
-        return subprocess.run([LAUNCH, *words], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+        return subprocess.run(
+            [LAUNCH, *words], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
+        )
 
     return run
 
@@ -28,7 +30,9 @@ def test_environment_and_flags_are_handed_on(launch):
     assert launch("image_classifier").stdout.splitlines() == ["", "", "-m", "experiments.image_classifier"]
 
 
-@pytest.mark.parametrize("word", ["--x=$(touch pwned)", "--x=; touch pwned", "--x=a b", "--x=*", "--x=`touch pwned`", "--x='\""])
+@pytest.mark.parametrize(
+    "word", ["--x=$(touch pwned)", "--x=; touch pwned", "--x=a b", "--x=*", "--x=`touch pwned`", "--x='\""]
+)
 def test_arguments_stay_literal(launch, word, tmp_path):
     assert launch("image_classifier", word).stdout.splitlines()[-1] == word
     assert not (tmp_path / "pwned").exists()

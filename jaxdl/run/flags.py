@@ -138,7 +138,7 @@ def parse(config_class: type[C], arguments: Sequence[str]) -> C:
 def given(config: Any, keep: Collection[str] = ()) -> list[str]:
     """The flags, as words of a command line, that differ from their defaults, and those named in `keep`."""
     words = []
-    for name, kind, _, default, _ in flags_of(type(config)):
+    for name, kind, _, default, _ in sorted(flags_of(type(config)), key=lambda f: f.rule.group != "experiment"):
         value = getattr(config, name)
         if value is not None and (value != default or name in keep):
             words.append(f"--{name}={str(value).lower() if kind is bool else value}")

@@ -163,7 +163,9 @@ class TestEarlyStopping:
             return state.advance(learner=learner), {"loss": learner.params}
 
         init = lambda key: self.Counter.create(key, learner=Learner.create(jnp.float32(0), tx))
-        away = lambda state, batch: {"loss": total(jnp.abs(state.learner.params + 7) + 0 * batch["x"][:, 0], batch["mask"])}
+        away = lambda state, batch: {
+            "loss": total(jnp.abs(state.learner.params + 7) + 0 * batch["x"][:, 0], batch["mask"])
+        }
         return Experiment(init, step, away)
 
     config = dataclasses.replace(BASE, steps=40, eval_every=1, patience=3, scan=1)

@@ -18,7 +18,13 @@ class Config(RunConfig):
 def test_defaults_and_types():
     config = parse(Config, [])
     assert config == Config()
-    assert (config.width, config.shape, config.scale, config.learning_rate, config.steps) == (64, "round", None, 0.25, 7)
+    assert (config.width, config.shape, config.scale, config.learning_rate, config.steps) == (
+        64,
+        "round",
+        None,
+        0.25,
+        7,
+    )
 
 
 def test_values_are_read():
