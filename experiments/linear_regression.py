@@ -97,11 +97,10 @@ def by_torch(x: np.ndarray, y: np.ndarray, start: np.ndarray, rate: float, steps
     import torch
 
     inputs, targets = torch.tensor(x, dtype=torch.float32), torch.tensor(y, dtype=torch.float32)
-    model, criterion, history = torch.nn.Linear(1, 1), torch.nn.MSELoss(), []
-    model.load_state_dict({"weight": torch.full((1, 1), start[0]), "bias": torch.full((1,), start[1])})
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    w, b = (torch.tensor(value, dtype=torch.float32, requires_grad=True) for value in start)
+    criterion, optimizer, history = torch.nn.MSELoss(), torch.optim.SGD([w, b], lr=rate), []
     for _ in range(steps):
-        loss = criterion(model(inputs), targets)
+        loss = criterion(w * inputs + b, targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -141,7 +141,7 @@ def given(config: Any, keep: Collection[str] = ()) -> list[str]:
     for name, kind, _, default, _ in sorted(flags_of(type(config)), key=lambda f: f.rule.group != "experiment"):
         value = getattr(config, name)
         if value is not None and (value != default or name in keep):
-            words.append(f"--{name}={str(value).lower() if kind is bool else value}")
+            words.append(f"--{name}={str(value).lower() if kind is bool else str(value).removesuffix('.0')}")
     return words
 
 

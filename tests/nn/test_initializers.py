@@ -35,13 +35,14 @@ def test_variance(name, shape, fans):
 
 def test_torch_linear_has_the_bounds_of_torch():
     torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
     fan_in, width = 23, 4999
     for layer in (torch.nn.Linear(fan_in, width), torch.nn.Conv2d(fan_in, width, 1)):
         kernel = INITIALIZERS["torch_linear"]["kernel_init"](jax.random.key(0), (fan_in, width))
         bias = INITIALIZERS["torch_linear"]["bias_init"](fan_in)(jax.random.key(1), (width,))
         for ours, theirs in ((kernel, layer.weight.detach()), (bias, layer.bias.detach())):
-            assert abs(float(ours.max()) - float(theirs.max())) < 2e-3 * fan_in**-0.5
-            assert abs(float(ours.min()) - float(theirs.min())) < 2e-3 * fan_in**-0.5
+            assert abs(float(ours.max()) - float(theirs.max())) < 1e-2 * fan_in**-0.5
+            assert abs(float(ours.min()) - float(theirs.min())) < 1e-2 * fan_in**-0.5
             assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.03)
 
 
