@@ -175,7 +175,7 @@ def main(config: Config) -> list[Claim]:
     run.say(images.note)
     config = config.with_recipe().resolve(train)
     result = run.fit(build(config, train.example), train, test, config)
-    model = make_model(config)
+    model: Any = make_model(config)
     predict: Any = lambda state, batch: nn.softmax(model.apply(state.variables, *inputs(batch)))
     probabilities = run.apply(predict, result.state, test)
     draw(config, images, probabilities, result)

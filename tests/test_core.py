@@ -159,15 +159,16 @@ class Net(nn.Module):
         return nn.Dense(3)(x)
 
 
-class TestSupervised:
-    rng = np.random.default_rng(0)
-    batch = {"x": jnp.array(rng.normal(size=(11, 5)), jnp.float32), "y": jnp.array(rng.integers(3, size=11))}
+rng = np.random.default_rng(0)
+BATCH = {"x": jnp.array(rng.normal(size=(11, 5)), jnp.float32), "y": jnp.array(rng.integers(3, size=11))}
 
+
+class TestSupervised:
     def experiment(self, tx=None, net=None, **options):
         return supervised(
             net or Net(),
             tx or optimizer("sgd", 0.5),
-            example=self.batch,
+            example=BATCH,
             loss=lambda logits, batch: cross_entropy(logits, batch["y"]),
             metrics=lambda logits, batch: {"accuracy": logits.argmax(-1) == batch["y"]},
             **options,
@@ -176,12 +177,12 @@ class TestSupervised:
     def test_step_by_hand(self):
         net, e = Net(), self.experiment()
         state = e.init(jax.random.key(0))
-        new, metrics = e.step(state, self.batch)
+        new, metrics = e.step(state, BATCH)
 
         def loss(params):
             variables = {"params": params, **state.stats}
-            logits, stats = net.apply(variables, self.batch["x"], train=True, mutable=["batch_stats"])
-            return jnp.mean(cross_entropy(logits, self.batch["y"])), stats
+            logits, stats = net.apply(variables, BATCH["x"], train=True, mutable=["batch_stats"])
+            return jnp.mean(cross_entropy(logits, BATCH["y"])), stats
 
         (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.learner.params)
         expected = jax.tree.map(lambda p, g: p - 0.5 * g, state.learner.params, grads)
@@ -196,8 +197,8 @@ class TestSupervised:
         e = self.experiment(net=nn.Sequential([Flat()]))
         state = e.init(jax.random.key(0))
         mask = jnp.array([1.0] * 7 + [0.0] * 4)
-        short, _ = e.step(state, {k: v[:7] for k, v in self.batch.items()})
-        bad = self.batch | {"x": self.batch["x"].at[7:].set(1e6), "mask": mask}
+        short, _ = e.step(state, {k: v[:7] for k, v in BATCH.items()})
+        bad = BATCH | {"x": BATCH["x"].at[7:].set(1e6), "mask": mask}
         long, metrics = e.step(state, bad)
         close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6)
         jax.tree.map(close, short.learner.params, long.learner.params)
@@ -209,16 +210,16 @@ class TestSupervised:
         """Weight 2 on a row is the row twice."""
         e = self.experiment(net=nn.Sequential([Flat()]))
         state = e.init(jax.random.key(0))
-        twice = {k: jnp.concatenate([v, v[:1]]) for k, v in self.batch.items()}
+        twice = {k: jnp.concatenate([v, v[:1]]) for k, v in BATCH.items()}
         a, _ = e.step(state, twice)
-        b, _ = e.step(state, self.batch | {"mask": jnp.ones(11).at[0].set(2.0)})
+        b, _ = e.step(state, BATCH | {"mask": jnp.ones(11).at[0].set(2.0)})
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-6), a.learner.params, b.learner.params)
 
     def test_evaluation_has_no_noise_and_no_batch_statistics(self):
         e = self.experiment(net=Net(dropout=0.5))
         state = e.init(jax.random.key(0))
-        full = e.evaluate(state, self.batch | {"mask": jnp.ones(11)})
-        halves = [e.evaluate(state, {k: v[s] for k, v in (self.batch | {"mask": jnp.ones(11)}).items()})
+        full = e.evaluate(state, BATCH | {"mask": jnp.ones(11)})
+        halves = [e.evaluate(state, {k: v[s] for k, v in (BATCH | {"mask": jnp.ones(11)}).items()})
                   for s in (slice(0, 4), slice(4, 11))]  # fmt: skip
         added = jax.tree.map(lambda a, b: a + b, *halves)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), full, added)
@@ -226,8 +227,8 @@ class TestSupervised:
     def test_dropout_changes_with_the_step_only(self):
         e = self.experiment(net=Net(dropout=0.5), tx=optax.sgd(0.0))
         state = e.init(jax.random.key(0))
-        one, again = e.step(state, self.batch)[1], e.step(state, self.batch)[1]
-        other = e.step(state.replace(step=state.step + 1), self.batch)[1]
+        one, again = e.step(state, BATCH)[1], e.step(state, BATCH)[1]
+        other = e.step(state.replace(step=state.step + 1), BATCH)[1]
         assert one["loss"] == again["loss"] != other["loss"]
         assert "learning_rate" not in one
 
@@ -240,11 +241,11 @@ class TestSupervised:
 
         e, plain = self.experiment(augment=augment), self.experiment()
         state = e.init(jax.random.key(0))
-        masked = self.batch | {"mask": jnp.ones(11)}
+        masked = BATCH | {"mask": jnp.ones(11)}
         assert e.evaluate(state, masked)["loss"] == plain.evaluate(state, masked)["loss"]
-        moved, _ = e.step(state, self.batch)
+        moved, _ = e.step(state, BATCH)
         assert seen == [(11,)]
-        expected, _ = plain.step(state, self.batch | {"x": self.batch["x"] + 100})
+        expected, _ = plain.step(state, BATCH | {"x": BATCH["x"] + 100})
         moved, expected = moved.learner.params, expected.learner.params
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), moved, expected)
 

@@ -67,6 +67,21 @@ def evaluator(experiment: Experiment, test: Tests, mesh: Mesh) -> Callable[[Any]
     return run
 
 
+def metric_names(experiment: Experiment, test: Tests, state: Any) -> list[str]:
+    """The names of what `evaluator` will report, found from shapes alone."""
+    sources = test if isinstance(test, Mapping) else {"": test}
+    names = []
+    for name, source in sources.items():
+        batch = source and {
+            **source.example,
+            "mask": source.example.get("mask", np.ones(source.batch_size, np.float32)),
+        }
+        sums = jax.eval_shape(experiment.evaluate or (lambda state, batch: {}), state, batch)
+        ones = jax.tree.map(lambda x: np.ones(x.shape), sums)
+        names += [f"{name}/{key}".lstrip("/") for key in experiment.summarize(ones)]
+    return names
+
+
 def apply(function: Callable[[Any, Any], Any], state: Any, data: Batches, *, devices: int = 0) -> Any:
     """function(state, batch) -> [B, ...] over all rows of `data` in order; the results are joined on the host.
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxdl.core import Experiment
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.config import RunConfig
-from jaxdl.run.evaluate import Tests, evaluator
+from jaxdl.run.evaluate import Tests, evaluator, metric_names
 from jaxdl.run.feed import Feed, advance
 from jaxdl.run.flags import FlagError
 from jaxdl.run.folder import read_json, write_json
@@ -59,7 +59,7 @@ class Best:
 
     def __init__(self, config: RunConfig, rows: list[Row]) -> None:
         """Takes up the evaluations that the log already has."""
-        self._name, self._patience, self._required = config.monitor, config.patience, config.monitor != "loss"
+        self._name, self._patience = config.monitor, config.patience
         self._sign = 1.0 if config.monitor_mode == "max" else -1.0
         self.score, self.step, self.metrics, self._since = -math.inf, 0, dict[str, float](), 0
         for row in rows:
@@ -69,11 +69,7 @@ class Best:
 
     def update(self, step: int, metrics: dict[str, float]) -> bool:
         """Whether these are the best so far; equal is not better, and what is not finite never is."""
-        if self._name not in metrics:
-            if self._patience or self._required:
-                raise FlagError(f"--monitor={self._name}: the evaluation gives {', '.join(metrics) or 'nothing'}")
-            return False
-        score = self._sign * metrics[self._name]
+        score = self._sign * metrics.get(self._name, math.nan)
         better = math.isfinite(score) and score > self.score
         self._since = 0 if better else self._since + 1
         if better:
@@ -121,13 +117,17 @@ def fit(
         like = jax.eval_shape(init, jax.random.key(0)) if state is None else state
     except ValueError as error:  # images too small for the model, --freeze that matches nothing
         raise FlagError(str(error)) from error
+    evaluated = test is not None or train is None
+    names = metric_names(experiment, test, like) if evaluated else []
+    if config.monitor not in names and (config.patience or (names and config.monitor != "loss")):
+        raise FlagError(f"--monitor={config.monitor}: the evaluation gives {', '.join(sorted(names)) or 'nothing'}")
     call = compile_steps(experiment.step, like, mesh, parallel=config.parallel, in_memory=feed.in_memory)
     programs = Programs(
         # a copy of what is given: the caller keeps it, and donation refuses a buffer that stands in two fields
         start=lambda seed: place_state(init(jax.random.key(seed)) if state is None else state, mesh),
         call=lambda state, rows: call(feed.arrays, state, rows),
         rows=feed.rows,
-        evaluate=evaluator(experiment, test, mesh) if test is not None or train is None else lambda state: {},
+        evaluate=evaluator(experiment, test, mesh) if evaluated else lambda state: {},
         scan=feed.scan(experiment.step, like, config.scan),
         title=start_line(like, feed.arrays, mesh),
     )

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,8 +31,8 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
     for a loss that is no number, 128 + n for signal n.
     """
     module = sys.modules["__main__"]
-    command = f"python -m {module.__spec__.name if module.__spec__ else Path(sys.argv[0]).stem}"
-    name = command.rpartition(".")[2].rpartition(" ")[2]
+    command = f"python -m {module.__spec__.name}" if module.__spec__ else f"python {sys.argv[0]}"
+    name = module.__spec__.name.rpartition(".")[2] if module.__spec__ else Path(sys.argv[0]).stem
     if any(word in ("--help", "-h", "--helpfull", "--helpshort", "-help") for word in sys.argv[1:]):
         print(help_text(config_class, module.__doc__ or "", command))
         sys.exit(0)
@@ -61,6 +62,9 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
     except Interrupted as error:
         say(f"{error}\n{ending}")
         sys.exit(128 + error.signum)
+    except KeyboardInterrupt:  # outside a fit there is nothing to save
+        say(f"interrupted\n{ending}")
+        sys.exit(128 + signal.SIGINT)
     results = {str(p.parent.relative_to(workdir)): read_json(p) for p in sorted(workdir.glob("**/result.json"))}
     write_json(
         workdir / "summary.json",

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.frame [--steps=2000] [--rounds=5]
 
 Both train the same network with Adam on the same batches of 28x28 images of random pixels; fit also writes its log,
-checkpoints and TensorBoard events. The two take turns; the ratio is the median over the rounds. The bare loop is what one
-writes by hand: arrays on the host, one jitted step with a donated state, a batch gathered by NumPy, no metric read.
+checkpoints and TensorBoard events. The two take turns; the ratio is the median over the rounds. The bare loop is what
+one writes by hand: arrays on the host, one jitted step with a donated state, a batch gathered by NumPy, no metric read.
 """
 
 import argparse

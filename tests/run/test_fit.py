@@ -130,12 +130,12 @@ class TestWithoutFolder:
         assert result.metrics["loss"] > 0
 
     def test_a_loss_that_is_no_number_stops_the_run(self):
+        config = dataclasses.replace(BASE, optimizer="sgd", learning_rate=1e30)
         with pytest.raises(Diverged, match=r"step \d+; try a lower --learning_rate"):
-            config = dataclasses.replace(BASE, optimizer="sgd", learning_rate=1e30)
             fit(make(config), TRAIN, TEST, config)
 
     def test_monitor_that_is_not_there(self):
-        with pytest.raises(FlagError, match=r"--monitor=acc: the evaluation gives accuracy, loss|loss, accuracy"):
+        with pytest.raises(FlagError, match="--monitor=acc: the evaluation gives accuracy, loss"):
             fit(make(), TRAIN, TEST, dataclasses.replace(BASE, monitor="acc"))
 
     def test_batch_that_the_devices_do_not_divide(self):

@@ -34,7 +34,7 @@ def test_values_are_read():
 
 
 def test_an_overridden_default_keeps_help_and_range():
-    with pytest.raises(FlagError, match="--learning_rate=-1.0: must be a finite number >= 0"):
+    with pytest.raises(FlagError, match=r"--learning_rate=-1\.0: must be a finite number >= 0"):
         parse(Config, ["--learning_rate=-1"])
     assert "peak learning rate" in help_text(Config, "", "x")
 

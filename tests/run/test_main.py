@@ -1,0 +1,127 @@
+"""The command line as a user meets it: real processes, exit statuses, and what is left behind."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def cli(tmp_path):
+    """Runs python -m experiments.image_classifier in an empty folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
+    environment.pop("JAXDL_DATA_DIR", None)
+    del environment["JAX_NUMPY_RANK_PROMOTION"]
+
+    def run(*words, module="experiments.image_classifier"):
+        command = [sys.executable, "-m", module, *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+
+    return run
+
+
+SHORT = ("--steps=20", "--seeds=1", "--eval_every=20", "--notensorboard", "--model=softmax")
+
+
+def test_a_bad_flag_answers_at_once_and_leaves_nothing(cli, tmp_path):
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = cli("--learningrate=1")
+        times.append(time.perf_counter() - start)
+        assert done.returncode == 2
+        assert done.stderr == "error: --learningrate: no such flag; the nearest is --learning_rate (--help lists all)\n"
+    assert min(times) < 3  # the promise is one second on a machine that does nothing else
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_teaches(cli, tmp_path):
+    done = cli("--help")
+    assert done.returncode == 0
+    assert "--model=auto|softmax|mlp|lenet|cnn|resnet20|resnet32|resnet56" in done.stdout
+    assert "python -m experiments.image_classifier --dataset=mnist" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_light_imports():
+    code = "import sys, experiments.image_classifier; print([m for m in ('sklearn', 'matplotlib', 'orbax', 'tqdm', " \
+           "'tensorboardX', 'PIL', 'scipy') if m in sys.modules])"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (("--dataset=mnist",), 66, "JAXDL_DATA_DIR"),
+        (("--dataset=mnist", "--data_dir=nowhere"), 66, "nowhere"),
+        (("--augment=flop",), 2, "--augment=flop: 'flop' is none of"),
+        (("--monitor=acc", *SHORT), 2, "--monitor=acc: the evaluation gives"),
+        (("--freeze=Conv_7", *SHORT), 2, "Conv_7"),
+        (("--devices=3", *SHORT), 2, "--devices=3: this machine has 1"),
+        (("--warmup=21", "--schedule=cosine", *SHORT), 2, "warmup=21"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_and_nothing_is_left(cli, tmp_path, words, status, told):
+    done = cli(*words, "--noprogress")
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, "Traceback" in done.stderr) == (status, False)
+    assert last.startswith("error: ")
+    assert told in last
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_file_is_named(cli, tmp_path):
+    (tmp_path / "mnist").mkdir()
+    for part, kind in (
+        ("train", "images-idx3"),
+        ("train", "labels-idx1"),
+        ("t10k", "images-idx3"),
+        ("t10k", "labels-idx1"),
+    ):
+        (tmp_path / f"mnist/{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(b"\x00\x00\x08\x03 not enough"))
+    done = cli("--dataset=mnist", "--data_dir=.")
+    assert done.returncode == 65
+    assert done.stderr.splitlines()[-1].startswith("error: mnist/train-images-idx3-ubyte.gz: ")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_leaves_its_record_resumes_and_refuses_other_flags(cli, tmp_path):
+    first = cli(*SHORT, "--schedule=constant", "--workdir=w")
+    assert first.returncode == 0, first.stderr
+    assert "B27" in first.stdout
+    resume, repeat = first.stderr.splitlines()[-2:]
+    assert resume.startswith("resume: python -m experiments.image_classifier --model=softmax")
+    assert "--workdir=w" in resume
+    assert "--workdir" not in repeat
+    summary = json.loads((tmp_path / "w/summary.json").read_text())
+    assert summary["flags"]["steps"] == 20
+    assert [c["row"] for c in summary["claims"]] == ["B27", "I12", "I12"]
+    assert summary["fits"]["."]["step"] == 20
+    pictures = {"curves.png", "confusion.png", "mistakes.png", "weights.png"}
+    assert pictures <= {p.name for p in (tmp_path / "w").iterdir()}
+
+    words = resume.split()[4:]
+    again = cli(*words)
+    assert again.returncode == 0
+    assert again.stdout == first.stdout
+    longer = cli(*[w.replace("--steps=20", "--steps=30") for w in words])
+    assert longer.returncode == 0, longer.stderr
+    assert "from step 20" not in again.stderr
+    assert "from step 20" in longer.stderr
+    other = cli(*words, "--learning_rate=0.5")
+    assert other.returncode == 2
+    assert "--learning_rate was 0.002" in other.stderr
+
+
+def test_the_list_of_experiments(cli):
+    done = cli(module="experiments")
+    assert done.returncode == 0
+    assert "  image_classifier    Image classification: one model by --model" in done.stdout

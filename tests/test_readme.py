@@ -1,0 +1,65 @@
+"""What the README shows runs as written."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+
+
+def run(code, folder):
+    (folder / "denoise.py").write_text(code, encoding="utf-8")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JAX_NUM_CPU_DEVICES": "1",
+        "JAX_NUMPY_RANK_PROMOTION": "allow",
+    }
+    words = [sys.executable, "denoise.py"]
+    return subprocess.run(words, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+
+
+def test_there_are_two_blocks_of_the_promised_length():
+    own, seeds = BLOCKS
+    assert len(own.splitlines()) <= 60
+    assert len([line for line in seeds.splitlines() if line]) <= 15
+
+
+def test_an_experiment_of_your_own(tmp_path):
+    done = run(BLOCKS[0], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "principal components" in done.stdout
+    assert re.search(r"yes\b", done.stdout)
+    assert "resume: python denoise.py --workdir=runs/denoise/" in done.stderr
+    (folder,) = (tmp_path / "runs/denoise").iterdir()
+    assert {"rebuilt.png", "curves.png", "summary.json", "metrics.jsonl", "flags.txt"} <= {
+        p.name for p in folder.iterdir()
+    }
+
+
+def test_three_seeds_in_one_program(tmp_path):
+    done = run(BLOCKS[1], tmp_path)
+    assert done.returncode == 0, done.stderr
+    accuracies = [float(word) for word in re.findall(r"0\.\d+", done.stdout)]
+    assert len(accuracies) == 3
+    assert min(accuracies) > 0.95
+
+
+def test_the_commands_it_names_exist():
+    for name in re.findall(r"experiments\.([a-z_]+)", README):
+        assert (ROOT / f"experiments/{name}.py").exists(), name
+    for path in re.findall(r"\]\(([^)#]+)\)", README):
+        assert path.startswith("http") or (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize(
+    "command", ["pip install -e . && python -m experiments.image_classifier", "python -m pytest -n 2"]
+)
+def test_the_two_commands(command):
+    assert f"$ {command}\n" in README

@@ -1,0 +1,117 @@
+"""The notes' two-layer net beside their own PyTorch script, and what its second softmax does."""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.softmax_regression import LABELS, NETS, Config, build, data, order, original, same_losses
+from jaxdl import run
+from jaxdl.data import Batches, load_images
+
+
+def noise(rows: int = 193) -> Batches:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (rows, 28, 28, 1)).astype(np.uint8)
+    return Batches({"x": x, "y": rng.integers(0, 10, rows).astype(np.int32)}, 64)
+
+
+def test_losses_of_the_notes_script():
+    torch = pytest.importorskip("torch")
+
+    class SimpleNet(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1 = torch.nn.Linear(28 * 28, 128)
+            self.fc2 = torch.nn.Linear(128, 10)
+
+        def forward(self, x):
+            x = x.view(-1, 28 * 28)
+            x = torch.relu(self.fc1(x))
+            return torch.softmax(self.fc2(x), dim=1)
+
+    config, train = Config(steps=100, seeds=1, devices=1, progress=False), noise()
+    experiment = build(config, train.example, NETS["double_softmax"])
+    params = experiment.init(jax.random.key(config.seed)).learner.params
+    model = SimpleNet()
+    assert sum(p.numel() for p in model.parameters()) == sum(p.size for p in jax.tree.leaves(params)) == 101_770
+    with torch.no_grad():
+        for layer, name in ((model.fc1, "Dense_0"), (model.fc2, "Dense_1")):
+            layer.weight.copy_(torch.tensor(np.asarray(params[name]["kernel"]).T))
+            layer.bias.copy_(torch.tensor(np.asarray(params[name]["bias"])))
+            bound = layer.in_features**-0.5  # the range of nn.Linear's own initial weights
+            assert 0.9 * bound < layer.weight.abs().max() <= bound
+    criterion = torch.nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    expected = []
+    for t in range(100):
+        batch = train.batch(config.seed, t)
+        images = (torch.tensor(batch["x"]).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5  # ToTensor, Normalize
+        loss = criterion(model(images), torch.tensor(batch["y"]).long())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        expected.append(loss.item())
+
+    result = run.fit(experiment, train, None, config)
+    assert result.curve("train/loss")[0] == list(range(1, 101))
+    np.testing.assert_allclose(result.curve("train/loss")[1], expected, atol=1e-4, rtol=0)
+    for layer, name in ((model.fc1, "Dense_0"), (model.fc2, "Dense_1")):
+        kernel = np.asarray(result.state.learner.params[name]["kernel"])
+        np.testing.assert_allclose(kernel, layer.weight.detach().numpy().T, atol=1e-5)
+    claim = same_losses(config, result, train, 10)
+    assert claim.holds
+    assert not same_losses(Config(seed=1), result, train, 10).holds
+
+
+def test_softmax_twice_comes_down_to_its_bound_and_no_further():
+    digits = load_images("digits").train
+    train = Batches({"x": digits["x"][:96], "y": digits["y"][:96]}, 48)
+    config = Config(steps=1500, optimizer="adam", learning_rate=1e-2, devices=1, seeds=1, progress=False)
+    result = run.fit(build(config, train.example, NETS["double_softmax"]), train, train, config)
+    least = min(result.curve("train/loss")[1])
+    assert np.log(1 + 9 / np.e) == pytest.approx(1.4612, abs=5e-5)
+    assert 1.46115 <= least < 1.4622
+    assert result.metrics["accuracy"] == 1
+    assert result.metrics["cross_entropy"] < 0.01
+
+
+def test_without_pytorch_the_claim_tells_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    history = [{"step": t, "train/loss": 2.0} for t in range(1, 101)]
+    claim = same_losses(Config(), run.Result(None, {}, history, 0.0, 0.0), noise(), 10)
+    assert (claim.measured, claim.holds) == ("not measured", None)
+    assert "pip install jaxdl[peers]" in claim.command
+
+
+def test_labels_of_the_digits():
+    kinds = ("even", "prime", "high", "loop")
+    named = [{kind for kind, on in zip(kinds, row, strict=True) if on} for row in LABELS]
+    assert named == [
+        {"even", "loop"}, set(), {"even", "prime"}, {"prime"}, {"even"},
+        {"prime", "high"}, {"even", "high", "loop"}, {"prime", "high"}, {"even", "high", "loop"}, {"high", "loop"},
+    ]  # fmt: skip
+
+
+def test_an_order_that_remembers_is_found_out():
+    config, calls = Config(seed=2), []
+
+    def forgetful(seed: int, t: int) -> np.ndarray:
+        calls.append(t)
+        return np.arange(len(calls), len(calls) + 64, dtype=np.int32) % 193
+
+    assert order(config, noise()).holds
+    assert not order(config, Batches(noise().arrays, 64, forgetful)).holds
+
+
+def test_mnist_from_its_files(data_dir: Path):
+    config = Config(dataset="mnist", data_dir=str(data_dir), steps=200, seeds=1, devices=1, progress=False)
+    train, test = data(config)
+    assert (train.length, test.length) == (60_000, 10_000)
+    images = load_images("mnist", data_dir)
+    assert original(config, images).holds
+    assert original(config, images._replace(note=f"{images.note}; not the original files")).holds is False
+    result = run.fit(build(config, train.example, NETS["linear"]), train, test, config)
+    assert 0.80 < result.metrics["accuracy"] < 0.93
