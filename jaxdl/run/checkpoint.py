@@ -1,6 +1,7 @@
 """Orbax checkpoints of one fit: the latest two and the best, written while training goes on."""
 
 import math
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ class Checkpoints:
             return
         from orbax.checkpoint import v1 as ocp
 
+        for path in folder.glob("[0-9]*/"):  # a run killed while it deleted an old checkpoint leaves a part of it
+            if path.name.isdigit() and not (path / "_CHECKPOINT_METADATA").exists():
+                shutil.rmtree(path)
         logging.set_verbosity(logging.ERROR)  # Orbax reports every save otherwise
         policy = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(

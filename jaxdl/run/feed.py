@@ -28,27 +28,27 @@ class Feed:
     def __init__(self, train: Any, mesh: Mesh) -> None:
         """Places the arrays; raises FlagError where the devices do not divide a batch."""
         is_batches = lambda x: isinstance(x, Batches)
-        self._sources, structure = jax.tree.flatten(train, is_leaf=is_batches)
-        self._structure: Any = structure  # mypy does not know PyTreeDef
+        self._sources = jax.tree.leaves(train, is_leaf=is_batches)
+        self._structure = jax.tree.structure(train, is_leaf=is_batches)
         self.in_memory = bool(self._sources) and all(map(is_batches, self._sources))
         self._train = train
         self.arrays: Any = ()
         if self.in_memory:
             check_divisible(self._sources, mesh)
-            self.arrays = place(self._structure.unflatten([s.arrays for s in self._sources]), mesh, P())
+            self.arrays = place(jax.tree.unflatten(self._structure, [s.arrays for s in self._sources]), mesh, P())
 
     def rows(self, seed: int, t: int, count: int) -> Any:
         """The row numbers [count, B] of batches t, t + 1, ...; or batch t itself with a leading axis of 1."""
         if self.in_memory:
             orders = [np.stack([s.order(seed, t + i) for i in range(count)]) for s in self._sources]
-            return self._structure.unflatten(orders)
+            return jax.tree.unflatten(self._structure, orders)
         return None if self._train is None else jax.tree.map(lambda x: np.asarray(x)[None], self._train[t])
 
     def scan(self, step: Callable[..., Any], state: Any, asked: int) -> int:
         """How many steps one call makes: as many as asked for, or (0) as many as pay."""
         if asked or not self.in_memory:
             return asked if self.in_memory else 1
-        example = self._structure.unflatten([s.example for s in self._sources])
+        example = jax.tree.unflatten(self._structure, [s.example for s in self._sources])
         slow = jax.default_backend() == "cpu" and has_convolution(step, state, example)
         return 1 if slow else SCAN
 

@@ -140,7 +140,8 @@ def fit(
         metrics = {key: fmean(run.metrics[key] for run in runs) for key in runs[0].metrics}
         seconds, rate = sum(run.seconds for run in runs), fmean(run.steps_per_second for run in runs)
         result = Result(runs[0].state, metrics, runs[0].history, seconds, rate, runs)
-    save_figure(config, f"{name}/curves".lstrip("/"), curves({name: result}))
+    if config.workdir:
+        save_figure(config, f"{name}/curves".lstrip("/"), curves({name: result}))
     return result
 
 

@@ -254,6 +254,14 @@ class TestFolder:
         assert same(whole.state, again.state)
         assert rows(again.history) == rows(whole.history)
 
+    def test_what_a_killed_deletion_leaves_is_removed(self, tmp_path):
+        config = with_dir(BASE, tmp_path)
+        fit(make(), TRAIN, TEST, dataclasses.replace(config, steps=10))
+        (tmp_path / "checkpoints/3/state").mkdir(parents=True)
+        (tmp_path / "checkpoints/12.orbax-checkpoint-tmp").mkdir()
+        fit(make(), TRAIN, TEST, config)
+        assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"15", "20"}
+
     def test_a_half_written_last_line_of_the_log(self, tmp_path):
         config = with_dir(BASE, tmp_path)
         fit(make(), TRAIN, TEST, dataclasses.replace(config, steps=10))
