@@ -68,12 +68,12 @@ def test_losses_of_the_notes_script():
 
 def test_softmax_twice_comes_down_to_its_bound_and_no_further():
     digits = load_images("digits").train
-    train = Batches({"x": digits["x"][:96], "y": digits["y"][:96]}, 48)
-    config = Config(steps=1500, optimizer="adam", learning_rate=1e-2, devices=1, seeds=1, progress=False)
+    train = Batches({"x": digits["x"][:96], "y": digits["y"][:96]}, 96)
+    config = Config(steps=1000, optimizer="adam", learning_rate=3e-3, devices=1, seeds=1, progress=False)
     result = run.fit(build(config, train.example, NETS["double_softmax"]), train, train, config)
     least = min(result.curve("train/loss")[1])
     assert np.log(1 + 9 / np.e) == pytest.approx(1.4612, abs=5e-5)
-    assert 1.46115 <= least < 1.4622
+    assert 1.46115 <= least < 1.4614
     assert result.metrics["accuracy"] == 1
     assert result.metrics["cross_entropy"] < 0.01
 
@@ -100,7 +100,7 @@ def test_an_order_that_remembers_is_found_out():
 
     def forgetful(seed: int, t: int) -> np.ndarray:
         calls.append(t)
-        return np.arange(len(calls), len(calls) + 64, dtype=np.int32) % 193
+        return np.arange(64 * len(calls), 64 * len(calls) + 64, dtype=np.int32) % 193
 
     assert order(config, noise()).holds
     assert not order(config, Batches(noise().arrays, 64, forgetful)).holds

@@ -10,161 +10,26 @@ last three 25 to 40 ms are page faults of XLA's buffers, which glibc's huge page
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array, lax
-from jax.nn import sigmoid
+from jax import Array
 from jax.nn.initializers import Initializer
 
+from jaxdl.nn.cells import CELLS, Cell, LayerState, unroll
 from jaxdl.nn.initializers import BiasInitializer, torch_bias, zero_bias
 
-LayerState = tuple[Array, ...]  # (h,) of RNN and GRU, (h, c) of the LSTM, each [B, D]
 Carry = tuple[LayerState, ...]
 """States of all layers and directions, in the order layer_0, layer_0_reverse, layer_1, ...; B is each leaf's axis 0."""
-
-
-class _Cell(NamedTuple):
-    """One time step and its gradient, on x W + b (`zx`) and h U + b' (`zh`) [B, gates D].
-
-    The gradients are written by hand because what they need can then be saved once: autodiff of the LSTM saves eleven
-    arrays [B, D] per step, this five.
-    """
-
-    gates: int
-    states: int
-    step: Callable[[Array, Array, LayerState], tuple[LayerState, LayerState]]  # zx, zh, before -> after, saved
-    # saved, before, after, gradient of after -> gradients of zx and of before, the latter without the way through zh
-    pull: Callable[[LayerState, LayerState, LayerState, LayerState], tuple[Array, LayerState]]
-    # saved, gradient of zx -> gradient of zh
-    recurrent: Callable[[LayerState, Array], Array] = lambda saved, g: g
-
-
-def _rnn_step(zx: Array, zh: Array, before: LayerState) -> tuple[LayerState, LayerState]:
-    return (jnp.tanh(zx + zh),), ()
-
-
-def _rnn_pull(saved: LayerState, before: LayerState, after: LayerState, g: LayerState) -> tuple[Array, LayerState]:
-    return g[0] * (1 - after[0] ** 2), (jnp.zeros_like(g[0]),)
-
-
-def _gru_step(zx: Array, zh: Array, before: LayerState) -> tuple[LayerState, LayerState]:
-    (rx, ux, nx), (rh, uh, nh) = jnp.split(zx, 3, -1), jnp.split(zh, 3, -1)
-    r, u = sigmoid(rx + rh), sigmoid(ux + uh)
-    n = jnp.tanh(nx + r * nh)
-    return (n + u * (before[0] - n),), (r, u, n, nh)
-
-
-def _gru_pull(saved: LayerState, before: LayerState, after: LayerState, g: LayerState) -> tuple[Array, LayerState]:
-    r, u, n, nh = saved
-    gn = g[0] * (1 - u) * (1 - n**2)
-    gu = g[0] * (before[0] - n) * u * (1 - u)
-    return jnp.concatenate([gn * nh * r * (1 - r), gu, gn], -1), (g[0] * u,)
-
-
-def _gru_recurrent(saved: LayerState, g: Array) -> Array:
-    gr, gu, gn = jnp.split(g, 3, -1)
-    return jnp.concatenate([gr, gu, gn * saved[0]], -1)
-
-
-def _lstm_step(zx: Array, zh: Array, before: LayerState) -> tuple[LayerState, LayerState]:
-    i, f, g, o = jnp.split(zx + zh, 4, -1)
-    i, f, g, o = sigmoid(i), sigmoid(f), jnp.tanh(g), sigmoid(o)
-    c = f * before[1] + i * g
-    return (o * jnp.tanh(c), c), (i, f, g, o)
-
-
-def _lstm_pull(saved: LayerState, before: LayerState, after: LayerState, g: LayerState) -> tuple[Array, LayerState]:
-    (i, f, u, o), (gh, gc) = saved, g
-    t = jnp.tanh(after[1])  # cheaper than one more array to save and read
-    gc = gc + gh * o * (1 - t**2)
-    gates = [gc * u * i * (1 - i), gc * before[1] * f * (1 - f), gc * i * (1 - u**2), gh * t * o * (1 - o)]
-    return jnp.concatenate(gates, -1), (jnp.zeros_like(gh), gc * f)
-
-
-_CELLS = {
-    "rnn": _Cell(1, 1, _rnn_step, _rnn_pull),
-    "gru": _Cell(3, 1, _gru_step, _gru_pull, _gru_recurrent),
-    "lstm": _Cell(4, 2, _lstm_step, _lstm_pull),
-}
-
-
-def _scan(
-    cell: _Cell, reverse: bool, zx: Array, kernel: Array, bias: Array | None, state: LayerState, real: Array | None
-) -> tuple[LayerState, LayerState, LayerState]:
-    """The last state, and of all times the states after the step and what the gradient needs."""
-
-    def step(
-        before: LayerState, inputs: tuple[Array, Array | None]
-    ) -> tuple[LayerState, tuple[LayerState, LayerState]]:
-        zx, real = inputs
-        zh = before[0] @ kernel
-        after, saved = cell.step(zx, zh if bias is None else zh + bias, before)
-        if real is not None:
-            after = jax.tree.map(partial(jnp.where, real), after, before)
-        return after, (after, saved)
-
-    last, (states, saved) = lax.scan(step, state, (zx, real), reverse=reverse)
-    return last, states, saved
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _unroll(
-    cell: _Cell, reverse: bool, zx: Array, kernel: Array, bias: Array | None, state: LayerState, real: Array | None
-) -> tuple[Array, LayerState]:
-    """h of all times [T, B, D] and the last state; a step that is not real [T, B, 1] keeps its state.
-
-    The custom gradient makes the recurrent kernel's part one product over all times, where autodiff of a scan adds up
-    T of them.
-    """
-    last, states, _ = _scan(cell, reverse, zx, kernel, bias, state, real)
-    return states[0], last
-
-
-def _unroll_forward(
-    cell: _Cell, reverse: bool, zx: Array, kernel: Array, bias: Array | None, state: LayerState, real: Array | None
-) -> tuple[tuple[Array, LayerState], Any]:
-    last, states, saved = _scan(cell, reverse, zx, kernel, bias, state, real)
-    return (states[0], last), (kernel, bias, state, real, states, saved)
-
-
-def _unroll_backward(cell: _Cell, reverse: bool, residuals: Any, gradients: Any) -> tuple[Any, ...]:
-    kernel, bias, state, real, states, saved = residuals
-    g_h, g_last = gradients
-
-    def shift(first: Array, after: Array) -> Array:
-        return jnp.concatenate([after[1:], first[None]] if reverse else [first[None], after[:-1]])
-
-    before = jax.tree.map(shift, state, states)
-    kernel_T = kernel.T
-
-    def step(g: LayerState, inputs: Any) -> tuple[LayerState, Array]:
-        saved, before, after, g_h, real = inputs
-        g = (g[0] + g_h, *g[1:])
-        through = g if real is None else tuple(jnp.where(real, leaf, 0) for leaf in g)
-        gz, g_before = cell.pull(saved, before, after, through)
-        g_before = (g_before[0] + cell.recurrent(saved, gz) @ kernel_T, *g_before[1:])
-        if real is not None:
-            g_before = tuple(jnp.where(real, new, held) for new, held in zip(g_before, g, strict=True))
-        return g_before, gz
-
-    g_state, gz = lax.scan(step, g_last, (saved, before, states, g_h, real), reverse=not reverse)
-    gz_h = cell.recurrent(saved, gz)
-    rows = gz_h.shape[0] * gz_h.shape[1]
-    g_kernel = before[0].reshape(rows, -1).T @ gz_h.reshape(rows, -1)
-    return gz, g_kernel, None if bias is None else gz_h.sum((0, 1))[None], g_state, None
-
-
-_unroll.defvjp(_unroll_forward, _unroll_backward)
 
 
 class _Layer(nn.Module):
     """One layer in one direction, time first: x [T, B, D_in], real [T, B, 1] -> h [T, B, D], last state."""
 
-    cell: _Cell
+    cell: Cell
     features: int
     kernel_init: Initializer
     recurrent_init: Initializer
@@ -192,7 +57,7 @@ class _Layer(nn.Module):
             recurrent_bias = jnp.concatenate([jnp.zeros(2 * D, recurrent_bias.dtype), recurrent_bias])[None]
         # As [T B, D_in], because for x [T, B, D_in] autodiff's kernel gradient transposes a copy of [T, B, gates D].
         zx = x.reshape(T * B, D_in) @ kernel + bias[None]
-        return _unroll(self.cell, self.reverse, zx.reshape(T, B, -1), recurrent_kernel, recurrent_bias, state, real)
+        return unroll(self.cell, self.reverse, zx.reshape(T, B, -1), recurrent_kernel, recurrent_bias, state, real)
 
 
 class Recurrent(nn.Module):
@@ -205,34 +70,36 @@ class Recurrent(nn.Module):
               c <- f c + i g,  h <- o tanh(c)
 
     Parameters of layer l (`layer_l`, and `layer_l_reverse`): kernel W [D_in, gates D], recurrent_kernel U [D, gates D],
-    bias b [gates D] and for the GRU recurrent_bias b' [D], with the gates side by side in PyTorch's order: r, u, n and
-    i, f, g, o. So W and U are the transposes of weight_ih and weight_hh. PyTorch's two biases only ever appear as a sum,
-    b = bias_ih + bias_hh, but for the last D of the GRU: b_n of bias_ih, b'_n of bias_hh (the reset gate stands after
-    the product, as in cuDNN and v1 of the paper; in its later versions it stands before). A layer has gates D (D_in + D
-    + 1) parameters, the GRU's D more, in each direction.
+    bias b [gates D], and for the GRU recurrent_bias b' [D]; the gates side by side in PyTorch's order, r, u (its z), n
+    and i, f, g, o. So W and U are weight_ih and weight_hh transposed. PyTorch's two biases act only as their sum,
+    b = bias_ih + bias_hh, except in the GRU's candidate: b_n is from bias_ih, b'_n from bias_hh. Each direction of a
+    layer has gates D (D_in + D + 1) parameters, the GRU's D more.
 
-    By default each gate's W is Glorot uniform, its U orthogonal (products of U over time then neither grow nor shrink at
-    first), and the LSTM forgets little: `forget_bias` 1. PyTorch's choice, all U(-1/sqrt(D), 1/sqrt(D)):
-    `Recurrent("lstm", 256, **TORCH_RECURRENT)`.
+    The GRU's reset gate stands behind the product with U, as in PyTorch, cuDNN and the paper's first version; in the
+    later ones it stands before.
 
-    Gradients of gradients work by reverse mode only (`jax.jacrev(jax.grad(...))`): `jax.jvp`, and with it
-    `jax.hessian`, raise a TypeError, because the gradient over time is a custom one.
+    By default W is Glorot uniform and U orthogonal, each gate by itself, so that products of U over time neither grow
+    nor shrink at first; the LSTM starts with open forget gates, `forget_bias` 1. PyTorch's choice, everything from
+    U(-1/sqrt(D), 1/sqrt(D)), is `Recurrent("lstm", 256, **TORCH_RECURRENT)`.
+
+    Second derivatives work by reverse mode alone, `jax.jacrev(jax.grad(...))`: the gradient over time is a custom one,
+    so that `jax.jvp`, and with it `jax.hessian`, raises a TypeError.
 
     Attributes:
       cell: "rnn", "gru" or "lstm".
       features: D, of each layer and direction.
       layers: number of layers; a layer's input is the output of the one below.
       bidirectional: a second set of weights reads from the end; outputs are side by side, [B, T, 2 D].
-      dropout: probability in [0, 1) of an output between two layers being 0 in training, drawn anew for each time; needs
-        a "dropout" key.
+      dropout: probability in [0, 1) of an output between two layers being 0 in training, the others divided by
+        1 - dropout, drawn anew for each time (Zaremba et al. 2014, arXiv:1409.2329); needs a "dropout" key.
       kernel_init: linen initialiser of one gate's W [D_in, D].
       recurrent_init: linen initialiser of one gate's U [D, D].
       bias_init: D -> linen initialiser of the biases.
       forget_bias: added to the LSTM's b_f at the start.
 
-    References: Elman 1990, Finding structure in time; Hochreiter & Schmidhuber 1997, Long short-term memory; Gers et al.
-    2000, Learning to forget; Cho et al. 2014, arXiv:1406.1078 (GRU); Jozefowicz et al. 2015 (forget bias); Saxe et al.
-    2014, arXiv:1312.6120 (orthogonal).
+    References: Elman 1990, Finding structure in time; Hochreiter & Schmidhuber 1997, Long short-term memory; Gers et
+    al. 2000, Learning to forget; Cho et al. 2014, arXiv:1406.1078 (GRU); Jozefowicz et al. 2015, An empirical
+    exploration of recurrent network architectures (forget bias); Saxe et al. 2014, arXiv:1312.6120 (orthogonal).
     """
 
     cell: str
@@ -313,10 +180,10 @@ class Recurrent(nn.Module):
         return h.swapaxes(0, 1), tuple(last)
 
     @property
-    def _cell(self) -> _Cell:
-        if self.cell not in _CELLS:
-            raise ValueError(f"Recurrent: cell is {self.cell!r}, it must be one of {', '.join(_CELLS)}")
-        return _CELLS[self.cell]
+    def _cell(self) -> Cell:
+        if self.cell not in CELLS:
+            raise ValueError(f"Recurrent: cell is {self.cell!r}, it must be one of {', '.join(CELLS)}")
+        return CELLS[self.cell]
 
 
 _by_width = nn.initializers.variance_scaling(1 / 3, "fan_out", "uniform")  # one gate's fan_out is D
