@@ -1,14 +1,14 @@
-"""Linear regression by gradient descent: the notes' line y = 4 + 3x + noise, what outliers do to it, a real table.
+"""Linear regression by gradient descent: the notes' line y = 4 + 3x + noise and a real table, beside least squares.
 
-    L2 = mean (w.x + b - y)^2,  L1 = mean |w.x + b - y|,  Huber between them;  w <- w - rate dL/dw
-    H = 2 [mean x^2, mean x; mean x, 1], L2's Hessian on a line: t steps leave (I - rate H)^t of the error
+    L = mean (w.x + b - y)^2;  w <- w - rate dL/dw
+    H = 2 [mean x^2, mean x; mean x, 1], L's Hessian on a line: t steps leave (I - rate H)^t of the error
 
 `--steps` and the optimiser's flags are those of the notes' fit; the other fits are brought to their minimum.
 
     python -m experiments.linear_regression                                        # no files needed
     python -m experiments.linear_regression --table=california_housing --data_dir=DATA
 
-Mission rows A02, B08, D02, D03, D04, H01, S01. Legendre 1805 (least squares); Huber 1964.
+Mission rows A02, B08, D02, H01, S01. Legendre 1805 (least squares).
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments._notes_in_torch import line_losses
 from jaxdl import losses, metrics, run
 from jaxdl.core import Experiment, supervised
 from jaxdl.data import Batches, Table, load_table, split, standardize
@@ -93,27 +94,11 @@ def by_hand(x: np.ndarray, y: np.ndarray, start: np.ndarray, rate: float, steps:
     return np.array(path)
 
 
-def by_torch(x: np.ndarray, y: np.ndarray, start: np.ndarray, rate: float, steps: int) -> np.ndarray:
-    """The losses of the notes' PyTorch script from the given slope and intercept, [steps]."""
-    import torch
-
-    inputs, targets = torch.tensor(x, dtype=torch.float32), torch.tensor(y, dtype=torch.float32)
-    w, b = (torch.tensor(value, dtype=torch.float32, requires_grad=True) for value in start)
-    criterion, optimizer, history = torch.nn.MSELoss(), torch.optim.SGD([w, b], lr=rate), []
-    for _ in range(steps):
-        loss = criterion(w * inputs + b, targets)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        history.append(loss.item())
-    return np.array(history)
-
-
 def main(config: Config) -> list[Claim]:
     """Trains, draws and reports."""
     rows = load_table(config.table, config.data_dir)
     run.say(rows.note)
-    return [*notes(config), constants(config), outliers(config), *tables(config, rows)]
+    return [*notes(config), *tables(config, rows)]
 
 
 def notes(config: Config) -> list[Claim]:
@@ -157,7 +142,7 @@ def notes(config: Config) -> list[Claim]:
         Claim("H01 D02", texts["H01 D02"], found, *known, good),
     ]
     try:
-        peer = by_torch(x, y, start, config.learning_rate, EPOCHS)
+        peer = line_losses(x, y, start, config.learning_rate, EPOCHS)
     except ImportError:
         command = f"pip install jaxdl[peers] && {COMMAND}"
         return [*claims, Claim("H01 S01", texts["H01 S01"], "not measured", command=command)]
@@ -165,41 +150,6 @@ def notes(config: Config) -> list[Claim]:
     apart, ends = np.abs(history - peer).max(), "{:.4f} at first, {:.4f} at last".format
     found, known = f"{ends(*history[[0, -1]])}; at most {apart:.0e} apart", (ends(*peer[[0, -1]]), "PyTorch")
     return [*claims, Claim("H01 S01", texts["H01 S01"], found, *known, bool(apart < 1e-4))]
-
-
-def constants(config: Config) -> Claim:
-    """Fits of a constant, which is a line over inputs that are all 0, without and with an outlier."""
-    values = np.random.RandomState(config.seed).exponential(size=25)
-    wrong = np.append(values[:-1], 100.0)
-    arrays = {"x": np.zeros((25, 1)), "y": np.stack([values, wrong, values, wrong], -1)}
-    found = np.asarray(weights(solve(config, "constants", arrays, ("L2", "L2", "L1", "L1")).state))[1]
-    known = np.array([np.mean(values), np.mean(wrong), np.median(values), np.median(wrong)])
-    text = "the constant of least L2 is the mean, of least L1 the median, to 1e-3; one outlier in 25 moves that less"
-    show = "L2 {:.4f}, with outlier {:.4f}; L1 {:.4f}, with outlier {:.4f}".format
-    good = np.abs(found - known).max() < 1e-3 and abs(found[3] - found[2]) < abs(found[1] - found[0])
-    return Claim("D03", text, show(*found), show(*known), "np.mean, np.median", bool(good))
-
-
-def outliers(config: Config) -> Claim:
-    """L2, L1 and Huber on the notes' points, five of them wrong."""
-    from sklearn.linear_model import HuberRegressor, LinearRegression, QuantileRegressor
-
-    x, y = line()
-    peers = LinearRegression(), QuantileRegressor(alpha=0), HuberRegressor(alpha=0)
-    slope = lambda peer, rows: float(peer.fit(x, np.where(rows, y - 20, y)[:, 0]).coef_[0])
-    wrong = x >= np.sort(x, axis=0)[-5]
-    arrays = {"x": x, "y": np.tile(np.where(wrong, y - 20, y), len(LOSSES))}
-    lines = np.asarray(weights(solve(config, "outliers", arrays, tuple(LOSSES)).state))
-    labelled = {f"{name}: {b:.2f} {w:+.2f}x": (w, b) for name, (w, b) in zip(LOSSES, lines.T, strict=True)}
-    draw(config, "outliers", arrays["y"][:, :1], wrong, labelled | {"truth: 4.00 +3.00x": (3.0, 4.0)})
-    draws = [np.random.RandomState(seed).permutation(100)[:, None] < 5 for seed in range(100)]
-    further = sum(abs(slope(peers[0], rows) - 3) > abs(slope(peers[1], rows) - 3) for rows in draws)
-    text = "5 of the 100 points, those of largest x, 20 too low: L2's slope is further from 3 than L1's and Huber's"
-    show, known = "L2 {:.3f}, L1 {:.3f}, Huber {:.3f}".format, np.array([slope(peer, wrong) for peer in peers])
-    found = f"{show(*lines[0])}; further than L1's in {further} of 100 draws of 5 other points (scikit-learn)"
-    source = "scikit-learn's LinearRegression, QuantileRegressor, HuberRegressor (with a delta of its own)"
-    good = np.argmax(np.abs(lines[0] - 3)) == 0 and np.abs(lines[0] - known)[:2].max() < 0.01
-    return Claim("D04", text, found, show(*known), source, bool(good))
 
 
 def tables(config: Config, rows: Table) -> list[Claim]:
@@ -225,7 +175,7 @@ def tables(config: Config, rows: Table) -> list[Claim]:
     return claims
 
 
-def draw(config: Config, name: str, y: np.ndarray, wrong: np.ndarray, lines: dict[str, Any]) -> None:
+def draw(config: run.RunConfig, name: str, y: np.ndarray, wrong: np.ndarray, lines: dict[str, Any]) -> None:
     """The notes' x with y, the wrong points marked, and lines {label: (slope, intercept)}, the last one dashed."""
     figure, axis = plots.new_figure(6, 4.2)
     x, ends = line()[0], np.array([0.0, 2.0])

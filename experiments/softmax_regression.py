@@ -3,13 +3,10 @@
     p = softmax(z),  L = -log p_y,  dL/dz = p - onehot(y);  linear: z = W x + b;  mlp: z = V relu(W x + b) + c
     double_softmax: mlp with -log softmax(p)_y, which stays above log(1 + (N - 1) / e), 1.4612 for 10 classes
 
-`--dataset` and the optimiser's flags are those of these three fits. Beside them: a sigmoid and a softmax head on digits
-with several labels each, the boundaries of a linear classifier on iris, and checks of single equations.
-
     python -m experiments.softmax_regression                                  # digits, 3 seeds, no files needed
     python -m experiments.softmax_regression --dataset=mnist --data_dir=DATA  # the notes' 5 epochs
 
-Mission rows A01, A05, A11, A12, B07, B10, B27, H03, H04, H05, S01, S02, S03. LeCun, Bottou, Bengio and Haffner 1998.
+Mission rows A05, B07, B27, H03, H04, H05, S01, S02, S03. LeCun, Bottou, Bengio and Haffner 1998.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +14,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import linen as nn
 
+from experiments._notes_in_torch import net_losses
+from experiments.image_classifier import baselines
 from jaxdl import losses, metrics, run
 from jaxdl.core import Experiment, supervised
-from jaxdl.data import IMAGE_SETS, Batches, Images, load_images, load_table, unit
+from jaxdl.data import IMAGE_SETS, Batches, Images, load_images, unit
 from jaxdl.nn import INITIALIZERS, MLP
 from jaxdl.run import Claim, flag, plots
 
@@ -43,7 +39,6 @@ REFERENCES = {
 LEAST = {"digits": 0.93, "mnist": 0.88}  # accuracy of the linear model
 EPOCHS = {"digits": 200.0}  # elsewhere the notes' 5
 # of a digit: even, prime, at least 5, with a closed loop
-LABELS = np.array([[d % 2 == 0, d in (2, 3, 5, 7), d >= 5, d in (0, 6, 8, 9)] for d in range(10)], np.float32)
 COMMAND = "python -m experiments.softmax_regression"
 SMALL = {"epochs": 100.0, "seeds": 1}  # where the tests check the claims
 
@@ -110,11 +105,8 @@ def main(config: Config) -> list[Claim]:
         *accuracies(config, images, fits),
         *notes_net(config, fits, n),
         same_losses(config, fits["double_softmax"], train, n),
-        *equations(fits["linear"].state, train, n),
         order(config, train),
         templates(config, images, fits["linear"].state),
-        multilabel(config),
-        boundary(config),
         original(config, images),
     ]
 
@@ -123,12 +115,8 @@ def accuracies(config: Config, images: Images, fits: dict[str, run.Result]) -> l
     """Test accuracies beside other people's."""
     least, size = LEAST.get(config.dataset, 2 / len(images.names)), f"{len(images.test['y']):,} test images"
     known = {net: REFERENCES.get((config.dataset, net), "") for net in NETS}
-    if len(images.train["y"]) <= 10_000:
-        from sklearn.linear_model import LogisticRegression
-
-        x, test_x = (inputs(part).reshape(len(part["x"]), -1) for part in (images.train, images.test))
-        score = LogisticRegression(max_iter=1000).fit(x, images.train["y"]).score(test_x, images.test["y"])
-        known["linear"] += f"{score:.4f} (scikit-learn's LogisticRegression, same split)"
+    beside = {name: f"{score:.4f} (scikit-learn, same split)" for name, score in baselines(images).items()}
+    known["linear"] += beside.get("logistic regression", "")
     texts = {
         "linear": ("H04 B27", f"softmax regression: at least {least:.2g} of {size} of {config.dataset} right"),
         "mlp": ("B07 B27", f"one command from raw file to test report: two-layer net, {size} of {config.dataset}"),
@@ -143,16 +131,7 @@ def accuracies(config: Config, images: Images, fits: dict[str, run.Result]) -> l
 def notes_net(config: Config, fits: dict[str, run.Result], classes: int) -> list[Claim]:
     """The notes' net: that it learns, its size, what a second softmax does to the loss and to the accuracy."""
     once, twice, bound = fits["mlp"], fits["double_softmax"], float(np.log(1 + (classes - 1) / np.e))
-    figure, axes = plots.new_figure(10, 4, 1, 2)
-    for name, fit in {"softmax once": once, "softmax twice": twice}.items():
-        for axis, score in zip(axes, ("loss", "accuracy"), strict=True):
-            axis.plot(*fit.curve(f"test/{score}"), marker="o", markersize=3.5, label=name)
-            axis.set(xlabel="step", title=f"test {score}")
-    axes[0].axhline(bound, color="k", linestyle="--", label=f"least of softmax twice: {bound:.4f}")
-    axes[0].legend()
-    axes[1].legend()
-    run.save_figure(config, "losses", figure)
-    (_, loss), (_, right) = once.curve("train/loss"), once.curve("test/accuracy")
+    run.save_figure(config, "losses", plots.curves({"softmax once": once, "softmax twice": twice}))
     shapes = jax.eval_shape(make_model(10, (128,)).init, jax.random.key(0), np.zeros((1, 28, 28, 1)))
     size = sum(x.size for x in jax.tree.leaves(shapes))
     claims = [Claim("H05", "784-128-10 has 101,770 parameters", f"{size:,}", "785 128 + 129 10", holds=size == 101_770)]
@@ -177,23 +156,6 @@ def notes_net(config: Config, fits: dict[str, run.Result], classes: int) -> list
     ]
 
 
-def torch_losses(params: Any, batches: Sequence[Any], rate: float) -> list[float]:
-    """The losses of the notes' PyTorch script (softmax, then CrossEntropyLoss) from these weights on these batches."""
-    import torch
-
-    layers = [torch.tensor(np.asarray(params[f"Dense_{i}"][name])) for i in (0, 1) for name in ("kernel", "bias")]
-    w, b, v, c = (layer.requires_grad_() for layer in layers)
-    criterion, optimizer, history = torch.nn.CrossEntropyLoss(), torch.optim.SGD([w, b, v, c], lr=rate), []
-    for batch in batches:
-        hidden = torch.relu(torch.tensor(inputs(batch)).flatten(1) @ w + b)
-        loss = criterion(torch.softmax(hidden @ v + c, dim=1), torch.tensor(batch["y"]).long())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        history.append(loss.item())
-    return history
-
-
 def same_losses(config: Config, result: run.Result, train: Batches, classes: int) -> Claim:
     """The notes' script, as it stands, beside PyTorch."""
     text = "the notes' script: losses of its first 100 SGD steps, same weights and batches, to 1e-4"
@@ -201,9 +163,10 @@ def same_losses(config: Config, result: run.Result, train: Batches, classes: int
     if config.optimizer != "sgd" or steps != list(range(1, 101)):
         return Claim("S01 H05", text, "not measured", command=COMMAND)
     start = build(config, train.example, NETS["double_softmax"], classes).init(jax.random.key(config.seed))
-    batches = [train.batch(config.seed, t) for t in range(100)]
+    batches = (train.batch(config.seed, t) for t in range(100))
+    pairs = [(inputs(batch).reshape(len(batch["y"]), -1), batch["y"]) for batch in batches]
     try:
-        peer = torch_losses(start.learner.params, batches, config.learning_rate)
+        peer = net_losses(start.learner.params, pairs, config.learning_rate)
     except ImportError:
         return Claim("S01 H05", text, "not measured", command=f"pip install jaxdl[peers] && {COMMAND}")
     apart, ends = np.abs(np.subtract(history, peer)).max(), "{:.5f} at first, {:.5f} at last".format
@@ -222,31 +185,6 @@ def order(config: Config, train: Batches) -> Claim:
     return Claim("S02", "batch t depends on (seed, t) alone: an epoch forwards and backwards", found, holds=same)
 
 
-def equations(state: Any, train: Batches, classes: int) -> list[Claim]:
-    """0/1 error, sigmoid against two-way softmax, and a gradient that nobody wrote against the one worked by hand."""
-    wrong = metrics.zero_one_error(jax.nn.one_hot(jnp.array([5, 8]), 11), jnp.array([10, 10]))
-
-    z, y = 3 * jax.random.normal(jax.random.key(0), (97, 2)), jnp.arange(97) % 2
-    softmax = jax.value_and_grad(lambda z: losses.softmax_cross_entropy(z, y).mean())(z)
-    sigmoid = jax.value_and_grad(lambda z: losses.sigmoid_cross_entropy(z[:, 1] - z[:, 0], y).mean())(z)
-    off = max(float(jnp.abs(a - b).max()) for a, b in zip(softmax, sigmoid, strict=True))
-
-    batch, model, params = jax.tree.map(jnp.asarray, train.batch(0, 0)), make_model(classes, ()), state.learner.params
-    logits: Any = lambda params: model.apply({"params": params}, inputs(batch))
-    grads = jax.grad(lambda params: losses.softmax_cross_entropy(logits(params), batch["y"]).mean())(params)
-    x, error = inputs(batch).reshape(train.batch_size, -1), nn.softmax(logits(params)) - jnp.eye(classes)[batch["y"]]
-    apart = float(jnp.abs(grads["Dense_0"]["kernel"] - x.T @ error / len(x)).max())
-
-    cost = f"{wrong[0]:.0f} and {wrong[1]:.0f}; as numbers 5 and 2"
-    binary = "two classes: sigmoid of z_1 - z_0 and softmax give the same loss and gradient to 1e-6"
-    automatic = "softmax regression: the automatic gradient is X^T (p - onehot) / B to 1e-6"
-    return [
-        Claim("A01", "0/1 error: class 10 taken for 5 or for 8 costs 1 and 1", cost, holds=bool((wrong == 1).all())),
-        Claim("A12", binary, f"at most {off:.0e} apart", holds=off < 1e-6),
-        Claim("B10", automatic, f"at most {apart:.0e} apart", holds=apart < 1e-6),
-    ]
-
-
 def templates(config: Config, images: Images, state: Any) -> Claim:
     """Rows of W, drawn and matched: of all x of length 1 the score w_k.x is greatest along w_k."""
     w, y = np.asarray(state.learner.params["Dense_0"]["kernel"]).T, images.test["y"]
@@ -259,56 +197,6 @@ def templates(config: Config, images: Images, state: Any) -> Claim:
     closer = sum(bool(likeness[y == k, k].mean() > likeness[y != k, k].mean()) for k in range(len(w)))
     found = f"{best} of {len(w)}; for {closer} the test images of class k are more like row k than the others are"
     return Claim("H03", "an image along row k of W scores highest for class k", found, holds=best == len(w) == closer)
-
-
-def multilabel(config: Config) -> Claim:
-    """Digits with several labels each: a sigmoid for every label beside one softmax over the labels."""
-    digits = load_images("digits")
-    train, test = (Batches({"x": part["x"], "y": LABELS[part["y"]]}, 64) for part in (digits.train, digits.test))
-    config = replace(config, steps=1000, eval_every=250, seeds=1, optimizer="adam", learning_rate=3e-3)
-
-    def shared(logits: jax.Array, y: jax.Array) -> jax.Array:
-        count = y.sum(-1, keepdims=True)
-        return optax.softmax_cross_entropy(logits, jnp.where(count > 0, y / jnp.maximum(count, 1), 1 / y.shape[-1]))
-
-    exact, sums = [], []
-    for loss, activation in ((losses.sigmoid_cross_entropy, nn.sigmoid), (shared, nn.softmax)):
-        scores = {"subset_accuracy": lambda logits, y: metrics.subset_accuracy(activation(logits) - 0.5, y)}
-        experiment = build(config, train.example, ((128,), loss), 4, scores)
-        result = run.fit(experiment, train, test, config, name=f"labels_{activation.__name__}")
-        exact.append(result.metrics["subset_accuracy"])
-        total = run.apply(lambda s, b: activation(predict(4, (128,))(s, b)).sum(-1), result.state, test)
-        sums.append((total.min(), total.max()))
-    bound = float(np.mean(test.arrays["y"].sum(-1) <= 1))
-    text = "0 to 3 labels a digit: sigmoid gets above 0.9 all right, softmax, whose outputs sum to 1, cannot"
-    found = "sigmoid {:.4f}, sums {:.3f} to {:.3f}; softmax {:.4f}, sums {:.3f} to {:.3f}"
-    found = found.format(exact[0], *sums[0], exact[1], *sums[1])
-    good = exact[0] > 0.9 and exact[1] <= bound and np.ptp(sums[1]) < 1e-5 and np.ptp(sums[0]) > 1
-    return Claim("A11", text, found, f"softmax at most {bound:.4f}", "images with at most one label", bool(good))
-
-
-def boundary(config: Config) -> Claim:
-    """Softmax regression on two measures of iris flowers, with the regions it draws."""
-    from sklearn.linear_model import LogisticRegression
-
-    iris = load_table("iris")
-    x = iris.x[:, 2:] / 8  # petals, at most 6.9 cm: into 0..1
-    train = Batches({"x": x, "y": iris.y}, 64)
-    config = replace(config, steps=1000, eval_every=250, seeds=1, optimizer="adam", learning_rate=0.1)
-    result = run.fit(build(config, train.example, NETS["linear"], 3), train, train, config, name="iris")
-    length, width = np.meshgrid(np.linspace(0.5, 7.5, 400), np.linspace(0, 2.8, 400))
-    cells = Batches({"x": np.stack([length.ravel(), width.ravel()], -1) / 8}, 4000)
-    regions = run.apply(predict(3, ()), result.state, cells).argmax(-1).reshape(length.shape)
-    figure, axis = plots.new_figure(5.5, 4.2)
-    axis.contourf(length, width, regions, [-0.5, 0.5, 1.5, 2.5], colors=["C0", "C1", "C2"], alpha=0.25)
-    for k, name in enumerate(iris.names):
-        axis.scatter(*iris.x[iris.y == k, 2:].T, s=14, color=f"C{k}", label=name)
-    axis.set(xlabel=iris.columns[2], ylabel=iris.columns[3], title="softmax regression on two measures of iris")
-    axis.legend()
-    run.save_figure(config, "boundary", figure)
-    known, found = LogisticRegression(C=1e4, max_iter=1000).fit(x, iris.y).score(x, iris.y), result.metrics["accuracy"]
-    text = "boundaries drawn between three irises have above 0.93 of 150 flowers on the right side"
-    return Claim("A01", text, f"{found:.4f}", f"{known:.4f}", "scikit-learn's LogisticRegression", found > 0.93)
 
 
 def original(config: Config, images: Images) -> Claim:

@@ -19,7 +19,7 @@ from jaxdl.run.parallel import make_mesh
 from tests.test_shapes_of_experiments import leaves
 
 NAMES = sorted(m.name for m in pkgutil.iter_modules(experiments.__path__) if m.name[0] != "_")
-REPRESENTATIVES = ("image_classifier", "linear_regression", "softmax_regression")
+REPRESENTATIVES = ("classification", "image_classifier", "linear_regression", "robust_regression", "softmax_regression")
 LONG = [pytest.param(n, marks=() if n in REPRESENTATIVES else pytest.mark.full) for n in NAMES]
 QUIET = {"progress": False, "tensorboard": False, "devices": 1, "seeds": 1}
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.softmax_regression import LABELS, NETS, Config, build, data, order, original, same_losses
+from experiments.softmax_regression import NETS, Config, build, data, order, original, same_losses
 from jaxdl import run
 from jaxdl.data import Batches, load_images
 
@@ -84,15 +84,6 @@ def test_without_pytorch_the_claim_tells_how_to_get_it(monkeypatch: pytest.Monke
     claim = same_losses(Config(), run.Result(None, {}, history, 0.0, 0.0), noise(), 10)
     assert (claim.measured, claim.holds) == ("not measured", None)
     assert "pip install jaxdl[peers]" in claim.command
-
-
-def test_labels_of_the_digits():
-    kinds = ("even", "prime", "high", "loop")
-    named = [{kind for kind, on in zip(kinds, row, strict=True) if on} for row in LABELS]
-    assert named == [
-        {"even", "loop"}, set(), {"even", "prime"}, {"prime"}, {"even"},
-        {"prime", "high"}, {"even", "high", "loop"}, {"prime", "high"}, {"even", "high", "loop"}, {"high", "loop"},
-    ]  # fmt: skip
 
 
 def test_an_order_that_remembers_is_found_out():

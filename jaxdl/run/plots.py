@@ -43,6 +43,9 @@ def curves(results: Mapping[str, "Result"]) -> "Figure":
 
     runs = [(name, run) for name, result in results.items() for run in (result.runs or (result,))]
     keys = {key: None for _, run in runs for row in run.history for key in row if key not in ("step", "seconds")}
+    rates = {row["train/learning_rate"] for _, run in runs for row in run.history if "train/learning_rate" in row}
+    if len(rates) == 1:
+        keys.pop("train/learning_rate")
     order = {"loss": -1, "learning_rate": 1}
     panels = sorted(dict.fromkeys(key.rpartition("/")[2] for key in keys), key=lambda panel: order.get(panel, 0))
     figure, axes = new_figure(4.6 * max(1, len(panels)), 3.6, 1, max(1, len(panels)), squeeze=False)

@@ -31,35 +31,35 @@ def assert_close(actual, expected):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5), actual, expected)
 
 
+def stacked(carry):
+    """PyTorch's layout: h_n (and c_n) [layers and directions, B, D]."""
+    return tuple(np.stack(leaves) for leaves in zip(*carry, strict=True))
+
+
 def torch_net(model, params):
-    """PyTorch's module with these parameters, and a function from it to its gradients in a tree like params."""
+    """PyTorch's module with these parameters, and a function that gives its gradients as a tree like params."""
     import torch
 
     kind = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[model.cell]
     net = kind(D_IN, D, model.layers, batch_first=True, bidirectional=model.bidirectional)
-    suffix = {name: name.replace("layer_", "_l") for name in params}
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     state = {}
     for name, p in params.items():
-        part = draw(len(p["bias"]), seed=3)  # PyTorch's bias_hh, where only the sum of its two biases counts
+        # Any split of b into PyTorch's two biases will do, but for the GRU's candidate.
+        ih, hh = p["bias"] + 0.3, np.full_like(p["bias"], -0.3)
         if "recurrent_bias" in p:
-            part[2 * D :] = 0
-        ih, hh = np.asarray(p["bias"]) - part, part.copy()
-        if "recurrent_bias" in p:
-            hh[2 * D :] = p["recurrent_bias"]
-        values = {"weight_ih": p["kernel"].T, "weight_hh": p["recurrent_kernel"].T, "bias_ih": ih, "bias_hh": hh}
-        state |= {key + suffix[name]: torch.tensor(np.array(value)) for key, value in values.items()}
+            ih[2 * D :], hh[2 * D :] = p["bias"][2 * D :], p["recurrent_bias"]
+        values = (p["kernel"].T.copy(), p["recurrent_kernel"].T.copy(), ih, hh)
+        state |= {k + name.replace("layer_", "_l"): torch.tensor(v) for k, v in zip(kinds, values, strict=True)}
     net.load_state_dict(state)
 
     def gradients():
-        def of(name, p):
-            ih, hh, b, bh = (
-                getattr(net, key + suffix[name]).grad.numpy()
-                for key in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            )
-            tree = {"kernel": ih.T, "recurrent_kernel": hh.T, "bias": b}
-            return tree | ({"recurrent_bias": bh[2 * D :]} if "recurrent_bias" in p else {})
-
-        return {name: of(name, p) for name, p in params.items()}
+        trees = {}
+        for name, p in params.items():
+            ih, hh, b, b2 = (getattr(net, k + name.replace("layer_", "_l")).grad.numpy() for k in kinds)
+            trees[name] = {"kernel": ih.T, "recurrent_kernel": hh.T, "bias": b, "recurrent_bias": b2[2 * D :]}
+            trees[name] = {k: trees[name][k] for k in p}
+        return trees
 
     return net, gradients
 
@@ -67,46 +67,40 @@ def torch_net(model, params):
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("packed", [False, True])
 def test_outputs_states_and_gradients_against_torch(cell, packed):
-    """One layer of whole sequences; two layers and directions of packed ones, with a start and NaN in the padding."""
+    """One layer of whole sequences; two layers and directions of packed ones with NaN in the padding."""
     torch = pytest.importorskip("torch")
     model = Recurrent(cell, D, layers=2, bidirectional=True) if packed else Recurrent(cell, D)
-    params = variables_of(model)["params"]
-    carry = random_carry(model)
-    x, weights, state_weights = draw(B, T, D_IN), draw(B, T, 22 if packed else 11), random_carry(model, seed=11)
-    mask = (np.arange(T) < LENGTHS[:, None]).astype(np.int32) if packed else None
+    params, carry, x = variables_of(model)["params"], random_carry(model), draw(B, T, D_IN)
+    y_weights, last_weights = draw(B, T, 22 if packed else 11), random_carry(model, seed=11)
+    mask = np.arange(T) < (LENGTHS[:, None] if packed else T)
+    mask = np.broadcast_to(mask, (B, T)).astype(np.int32)
 
     def loss(params, x, carry):
-        y, last = model.apply({"params": params}, x, carry, mask=mask)
-        return (y * weights).sum() + sum(
-            jax.tree.leaves(jax.tree.map(lambda a, b: (a * b).sum(), last, state_weights))
-        ), (
-            y,
-            last,
-        )
+        y, last = model.apply({"params": params}, x, carry, mask=mask if packed else None)
+        products = jax.tree.map(lambda a, w: (a * w).sum(), (y, last), (y_weights, last_weights))
+        return sum(jax.tree.leaves(products)), (y, last)
 
-    padded = x if mask is None else np.where(mask[..., None], x, np.nan).astype(np.float32)
+    padded = np.where(mask[..., None] == 1, x, np.float32("nan"))
     (_, (y, last)), grads = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(params, padded, carry)
 
     net, gradients = torch_net(model, params)
-    tx = torch.tensor(x, requires_grad=True)
-    start = [torch.tensor(np.stack(leaves), requires_grad=True) for leaves in zip(*carry, strict=True)]
-    pack, unpack = torch.nn.utils.rnn.pack_padded_sequence, torch.nn.utils.rnn.pad_packed_sequence
-    given = pack(tx, torch.tensor(LENGTHS), batch_first=True, enforce_sorted=False) if packed else tx
+    given = tx = torch.tensor(x, requires_grad=True)
+    start = [torch.tensor(leaf, requires_grad=True) for leaf in stacked(carry)]
+    if packed:
+        given = torch.nn.utils.rnn.pack_padded_sequence(tx, LENGTHS, batch_first=True, enforce_sorted=False)
     ty, end = net(given, tuple(start) if cell == "lstm" else start[0])
-    ty = unpack(ty, batch_first=True)[0] if packed else ty
+    if packed:
+        ty, _ = torch.nn.utils.rnn.pad_packed_sequence(ty, batch_first=True)
     end = end if cell == "lstm" else (end,)
-    total = (ty * torch.tensor(weights)).sum()
-    for leaf, leaves in zip(end, zip(*state_weights, strict=True), strict=True):
-        total = total + (leaf * torch.tensor(np.stack(leaves))).sum()
-    total.backward()
+    weights = map(torch.tensor, (y_weights, *stacked(last_weights)))
+    sum((a * w).sum() for a, w in zip((ty, *end), weights, strict=True)).backward()
 
     assert_close(y, ty.detach().numpy())
-    assert_close(tuple(map(jnp.stack, zip(*last, strict=True))), tuple(leaf.detach().numpy() for leaf in end))
+    assert_close(stacked(last), tuple(leaf.detach().numpy() for leaf in end))
     assert_close(grads[0], gradients())
     assert_close(grads[1], tx.grad.numpy())
-    assert_close(tuple(map(jnp.stack, zip(*grads[2], strict=True))), tuple(leaf.grad.numpy() for leaf in start))
-    if packed:
-        np.testing.assert_array_equal(np.asarray(y)[mask == 0], 0)
+    assert_close(stacked(grads[2]), tuple(leaf.grad.numpy() for leaf in start))
+    np.testing.assert_array_equal(np.asarray(y)[mask == 0], 0)
 
 
 def loop(cell, p, x, state):
@@ -184,7 +178,7 @@ def test_second_derivatives_by_reverse_mode_alone():
 
 
 def test_without_jit_and_with_vmap():
-    model = Recurrent("gru", D)
+    model = Recurrent("rnn", D)
     x, mask = draw(2, 3, D_IN), np.array([[1, 1, 1], [1, 1, 0]])
     both = jax.tree.map(lambda a: np.stack([a, a[::-1]]), variables_of(model))
     gradient = jax.grad(lambda variables, x: (model.apply(variables, x, mask=mask)[0] ** 2).mean(), (0, 1))
@@ -209,26 +203,48 @@ def test_carry_goes_on(cell):
         y, carry = apply(variables, x[:, part], carry, mask=mask[:, part])
         outputs.append(y)
     assert_close((jnp.concatenate(outputs, 1), carry), (whole, last))
-    assert jax.tree.structure(carry) == jax.tree.structure(model.initial_carry(B))
-    assert_close(apply(variables, x), apply(variables, x, model.initial_carry(B), mask=np.ones((B, T))))
-    # Rows are independent of each other, so that a carry can be split over devices by its leading axis.
-    assert_close(apply(variables, x[2:], jax.tree.map(lambda s: s[2:], start))[0], apply(variables, x, start)[0][2:])
+    assert jax.tree.structure(carry) == jax.tree.structure(start)
+
+
+def test_defaults_are_a_zero_carry_and_no_mask():
+    model = Recurrent("lstm", D, bidirectional=True)
+    variables, x, zeros = variables_of(model), draw(B, T, D_IN), model.initial_carry(B)
+    assert jax.tree.map(np.shape, zeros) == (((B, D), (B, D)),) * 2
+    assert not any(leaf.any() for leaf in jax.tree.leaves(zeros))
+    jax.jit(lambda carry: carry, donate_argnums=0)(model.initial_carry(B))
+    expected = jax.jit(model.apply)(variables, x, zeros, mask=np.ones((B, T), np.float32))
+    assert_close(jax.jit(model.apply)(variables, x), expected)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_dtypes(cell):
+    model = Recurrent(cell, D)
+    half = lambda tree: jax.tree.map(lambda a: jnp.asarray(a, jnp.bfloat16), tree)
+    variables, x, carry = half(variables_of(model)), half(draw(B, T, D_IN)), half(model.initial_carry(B))
+
+    def gradient(variables, x, carry):
+        return jax.grad(lambda v: model.apply(v, x, carry)[0].sum())(variables), model.apply(variables, x, carry)
+
+    dtypes = lambda tree: {leaf.dtype.name for leaf in jax.tree.leaves(tree)}
+    for start, expected in ((None, "float32"), (carry, "bfloat16")):
+        grads, result = jax.eval_shape(gradient, variables, x, start)
+        assert dtypes(grads) == {"bfloat16"}
+        assert dtypes(result) == {expected}
 
 
 def test_dropout_is_between_layers_in_training():
     width, rate = 23, 0.3
-    model = Recurrent("rnn", width, layers=2, dropout=rate)
+    model, one = Recurrent("rnn", width, layers=2, dropout=rate), Recurrent("rnn", width, dropout=rate)
     x = draw(29, T, D_IN)
-    params = model.init(jax.random.key(0), x)["params"]
     # The second layer is tanh of its input, so that its outputs show what the dropout between the layers did.
-    params["layer_1"] |= {
-        "kernel": np.eye(width, dtype=np.float32),
-        "recurrent_kernel": np.zeros((width, width), np.float32),
-    }
-    h, _ = Recurrent("rnn", width).apply({"params": {"layer_0": params["layer_0"]}}, x)
+    tanh = {"kernel": np.eye(width), "recurrent_kernel": np.zeros((width, width)), "bias": np.zeros(width)}
+    below = variables_of(one)["params"]["layer_0"]
+    variables = {"params": {"layer_0": below, "layer_1": jax.tree.map(np.float32, tanh)}}
+    h, _ = jax.jit(one.apply)({"params": {"layer_0": below}}, x)
 
+    @jax.jit
     def train(seed):
-        return model.apply({"params": params}, x, train=True, rngs={"dropout": jax.random.key(seed)})[0]
+        return model.apply(variables, x, train=True, rngs={"dropout": jax.random.key(seed)})[0]
 
     y = np.asarray(train(0))
     kept = y != 0
@@ -237,10 +253,10 @@ def test_dropout_is_between_layers_in_training():
     assert (kept[:, 0] != kept[:, 1]).any(), "each time has its own draw"
     np.testing.assert_array_equal(y, train(0))
     assert (y != train(1)).any()
-    np.testing.assert_allclose(model.apply({"params": params}, x)[0], np.tanh(h), atol=1e-5)
+    np.testing.assert_allclose(jax.jit(model.apply)(variables, x)[0], np.tanh(h), atol=1e-5)
     # One layer has nothing to drop, and needs no key.
-    one = {"params": {"layer_0": params["layer_0"]}}
-    np.testing.assert_array_equal(Recurrent("rnn", width, dropout=rate).apply(one, x, train=True)[0], h)
+    alone = jax.jit(lambda: one.apply({"params": {"layer_0": below}}, x, train=True)[0])
+    np.testing.assert_allclose(alone(), h, atol=1e-5)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -261,17 +277,17 @@ def test_number_of_parameters(cell):
 def test_initialisation(cell):
     D, D_in = 37, 19
     x = jnp.zeros((1, 1, D_in))
-    p = Recurrent(cell, D).init(jax.random.key(0), x)["params"]["layer_0"]
+    p = jax.jit(Recurrent(cell, D).init)(jax.random.key(0), x)["params"]["layer_0"]
     bound = (6 / (D_in + D)) ** 0.5  # of each gate alone
     assert 0.98 * bound < abs(p["kernel"]).max() <= bound
-    for gate in jnp.split(p["recurrent_kernel"], GATES[cell], -1):
+    for gate in np.split(p["recurrent_kernel"], GATES[cell], -1):
         np.testing.assert_allclose(gate @ gate.T, np.eye(D), atol=1e-5)
     assert len(np.unique(p["recurrent_kernel"][0])) == GATES[cell] * D, "each gate has its own draw"
     np.testing.assert_array_equal(p["bias"], np.repeat([0, 1, 0, 0], D) if cell == "lstm" else 0)
     assert not np.any(p.get("recurrent_bias", 0))
 
-    p = Recurrent(cell, D, **TORCH_RECURRENT).init(jax.random.key(0), x)["params"]["layer_0"]
-    for leaf in p.values():
+    p = jax.jit(Recurrent(cell, D, **TORCH_RECURRENT).init)(jax.random.key(0), x)["params"]["layer_0"]
+    for leaf in map(np.asarray, p.values()):
         assert 0.8 * D**-0.5 < abs(leaf).max() <= D**-0.5
         assert abs(leaf.mean()) < 4 * D**-0.5 / (3 * leaf.size) ** 0.5
         assert (leaf != 0).all()

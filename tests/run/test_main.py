@@ -103,9 +103,9 @@ def test_a_run_leaves_its_record_resumes_and_refuses_other_flags(cli, tmp_path):
     assert "--workdir" not in repeat
     summary = json.loads((tmp_path / "w/summary.json").read_text())
     assert summary["flags"]["steps"] == 20
-    assert [c["row"] for c in summary["claims"]] == ["B27", "I12", "I12"]
+    assert [c["row"] for c in summary["claims"]] == ["B27", "I12"]
     assert summary["fits"]["."]["step"] == 20
-    pictures = {"curves.png", "confusion.png", "mistakes.png", "weights.png"}
+    pictures = {"curves.png", "confusion.png", "mistakes.png"}
     assert pictures <= {p.name for p in (tmp_path / "w").iterdir()}
 
     words = resume.split()[4:]
