@@ -58,7 +58,8 @@ def curves(results: Mapping[str, "Result"]) -> "Figure":
                 colour = colours[name] if len(results) > 1 else ("C1" if test else "C0")
                 first = i == [n for n, _ in runs].index(name)
                 style = {"marker": "o", "markersize": 3.5} if test else {"alpha": 0.55, "linewidth": 1}
-                axis.plot(*run.curve(key), color=colour, label=label if first else None, **style)
+                points = run.curve(key) if test else thinned(*run.curve(key))
+                axis.plot(*points, color=colour, label=label if first else None, **style)
         axis.set(xlabel="step", title=panel.replace("_", " "))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         values = [v for _, run in runs for k in keys if k.rpartition("/")[2] == panel for v in run.curve(k)[1]]
@@ -67,6 +68,13 @@ def curves(results: Mapping[str, "Result"]) -> "Figure":
         axis.grid(alpha=0.25)
         axis.legend(fontsize=8)
     return figure
+
+
+def thinned(steps: Sequence[int], values: Sequence[float], most: int = 100) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, values), each the mean of as many neighbours as leaves fewer than twice `most` points."""
+    block = max(1, len(steps) // most)
+    mean = lambda x: np.asarray(x[: len(x) // block * block], float).reshape(-1, block).mean(1)
+    return mean(steps), mean(values)
 
 
 def image_grid(

@@ -1,0 +1,72 @@
+import jax
+import numpy as np
+import pytest
+
+from jaxdl.run import Claim, plots, plus_minus
+from jaxdl.run.loop import Result
+from jaxdl.run.parallel import make_mesh
+from jaxdl.run.report import claims_table, size, start_line
+from tests.shapes import CASES
+
+
+@pytest.mark.parametrize(("values", "text"), [([0.5], "0.5"), ([1.0, 2.0, 3.0], "2 ± 1 (3 seeds)")])
+def test_plus_minus(values, text):
+    assert plus_minus(values) == text
+
+
+def test_the_table_wraps_and_says_what_did_not_hold():
+    claims = [
+        Claim("A01", "it works " * 12, "0.5", "0.4", "somebody 1998", holds=True),
+        Claim("A02", "it does not", "0.1", holds=False, expected=False),
+        Claim("A03", "who knows", "not measured", command="python -m experiments.x --long"),
+    ]
+    table = claims_table(claims, width=100)
+    assert max(map(len, table.splitlines())) <= 100
+    for word in ("0.4 (somebody", "NO (as", "measure it", "not measured"):
+        assert word in table, word
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(3, "3 B"), (61_706 * 4, "247 kB"), (47.3e6, "47.3 MB"), (2.5e9, "2.5 GB")]
+)
+def test_size(count, text):
+    assert size(count) == text
+
+
+def test_the_line_at_the_start_counts_all_players():
+    experiment, train = CASES["wgan_gp"]()
+    state = jax.jit(experiment.init)(jax.random.key(0))
+    generator, critic = 3 * 11 + 11 + 11 * 2 + 2, 2 * 13 + 13 + 13 + 1
+    line = start_line(state, train.arrays, make_mesh(8))
+    assert line.startswith(f"8 x cpu | {generator + critic} parameters, {size(4 * (generator + critic))} | state ")
+    assert line.endswith(f"data {size(53 * 3 * 2 * 4)}")
+
+
+class TestPlots:
+    def result(self, offset=0.0):
+        rows = [{"step": t, "train/loss": 2.0 / t + offset, "train/learning_rate": 0.1} for t in range(1, 11)]
+        rows += [{"step": t, "test/loss": 3.0 / t, "test/accuracy": 0.1 * t, "seconds": 1.0} for t in (5, 10)]
+        return Result(None, {}, rows, 1.0, 1.0)
+
+    def test_curves_have_a_panel_a_metric_and_no_constant_rate(self):
+        figure = plots.curves({"": self.result()._replace(runs=(self.result(), self.result(1.0)))})
+        assert [axis.get_title() for axis in figure.axes] == ["loss", "accuracy"]
+        assert len(figure.axes[0].lines) == 4
+        assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["train", "test"]
+
+    def test_thinned_keeps_the_mean(self):
+        steps, values = plots.thinned(range(1000), np.arange(1000.0))
+        assert len(steps) == 100
+        assert steps[0] == values[0] == 4.5
+        np.testing.assert_array_equal(plots.thinned([1, 2], [3.0, 4.0]), ([1, 2], [3, 4]))
+
+    def test_image_grid_takes_grey_colour_and_signs(self):
+        assert len(plots.image_grid(np.zeros((3, 5, 7, 1)), ["a", "b", "c"]).axes) == 3
+        assert len(plots.image_grid(np.zeros((9, 5, 7, 3))).axes) == 16
+        figure = plots.image_grid(np.array([-3.0, 1.0]).reshape(2, 1, 1, 1), diverging=True)
+        assert figure.axes[0].images[0].get_clim() == (-3, 3)
+
+    def test_confusion_counts(self):
+        figure = plots.confusion(np.array([[5, 1], [0, 7]]), ["cat", "dog"])
+        assert figure.axes[0].get_title() == "12 of 13 right"
+        assert {text.get_text() for text in figure.axes[0].texts} == {"5", "1", "7"}
