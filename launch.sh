@@ -53,4 +53,6 @@ if ! [[ $name =~ ^[a-z][a-z0-9_]*$ && -f $here/experiments/$name.py ]]; then
   fail "$name: no such experiment; python -m experiments lists them"
 fi
 export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
+# Huge pages for large buffers: a fifth of a CPU step goes into page faults without (the 32-64 CNN: 38 ms, then 31).
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 exec "${PYTHON:-python}" -m "experiments.$name" "$@"

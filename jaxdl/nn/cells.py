@@ -1,4 +1,4 @@
-"""One step of an Elman RNN, GRU and LSTM with its gradient, and the unrolling over time; `Recurrent` is made of these."""
+"""One step of an Elman RNN, GRU and LSTM with its gradient, and the unrolling over time: the parts of `Recurrent`."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,11 +1,17 @@
 """Recurrent networks: Elman RNN, GRU and LSTM with one interface and PyTorch's equations.
 
-On the CPU a layer's time goes into its matrix products, so all those that can wait for each other are one: the inputs
-of all times before the scan, the gradients of both kernels after it (`_unroll`). Forward and backward pass of an LSTM
-2 x 256 on [32, 64, 256], one core: PyTorch 65 ms, this 92, flax's `nn.RNN(OptimizedLSTMCell)` 118, the gradient that
-autodiff makes of the scan 122 (with the input products as flax's Dense has them, on [T, B, D], 154). Of each of the
-last three 25 to 40 ms are page faults of XLA's buffers, which glibc's huge pages take away
-(GLIBC_TUNABLES=glibc.malloc.hugetlb=1): 66, 73, 92, 95 and 112 ms. `unroll` in the scan gains nothing.
+On the CPU the time goes into the matrix products, so all that can wait for each other are one: the inputs of all times
+before the scan, the gradients of both kernels after it (`cells.unroll`). Milliseconds of a forward and backward pass of
+two layers of 256 on [32, 64, 256], on two cores; in brackets with huge pages, GLIBC_TUNABLES=glibc.malloc.hugetlb=1,
+without which a fifth of the time goes into page faults of XLA's buffers:
+
+                                                            LSTM      GRU       RNN
+    this                                                    74 (55)   57 (37)   17 (12)
+    this, half of the batch on each core under pmap         38 (38)
+    flax's nn.RNN of OptimizedLSTMCell, GRUCell, SimpleCell 94 (66)   77 (62)   31 (24)
+    PyTorch 2.13                                            58 (36)   85 (73)   31 (25)
+
+Autodiff of the scan makes the LSTM's pass 1.2 times as long; `unroll=2` of the scan gains nothing, 8 costs 30%.
 """
 
 from collections.abc import Callable
@@ -16,6 +22,7 @@ import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
 from jax import Array
 from jax.nn.initializers import Initializer
 
@@ -56,8 +63,9 @@ class _Layer(nn.Module):
             recurrent_bias = self.param("recurrent_bias", self.bias_init(D), (D,))
             recurrent_bias = jnp.concatenate([jnp.zeros(2 * D, recurrent_bias.dtype), recurrent_bias])[None]
         # As [T B, D_in], because for x [T, B, D_in] autodiff's kernel gradient transposes a copy of [T, B, gates D].
-        zx = x.reshape(T * B, D_in) @ kernel + bias[None]
-        return unroll(self.cell, self.reverse, zx.reshape(T, B, -1), recurrent_kernel, recurrent_bias, state, real)
+        zx = (x.reshape(T * B, D_in) @ kernel + bias[None]).reshape(T, B, gates * D)
+        zx, recurrent_kernel, recurrent_bias, *start = promote_dtype(zx, recurrent_kernel, recurrent_bias, *state)
+        return unroll(self.cell, self.reverse, zx, recurrent_kernel, recurrent_bias, tuple(start), real)
 
 
 class Recurrent(nn.Module):
@@ -115,8 +123,12 @@ class Recurrent(nn.Module):
     @nn.nowrap
     def initial_carry(self, batch_size: int) -> Carry:
         """Zeros: for each layer and direction h [B, D], float32, and for the LSTM c [B, D]."""
-        state = tuple(jnp.zeros((batch_size, self.features)) for _ in range(self._cell.states))
-        return (state,) * (self.layers * (1 + self.bidirectional))
+
+        def zeros() -> LayerState:
+            return tuple(jnp.zeros((batch_size, self.features)) for _ in range(self._cell.states))
+
+        # Each an array of its own, because one buffer cannot be donated twice.
+        return tuple(zeros() for _ in range(self.layers * (1 + self.bidirectional)))
 
     @nn.compact
     def __call__(
@@ -131,7 +143,8 @@ class Recurrent(nn.Module):
         Args:
           x: [B, T, D_in], T >= 1.
           carry: as returned or by `initial_carry`; None: zeros. The whole sequence in two calls that hand on the carry
-            is the whole sequence in one, unless bidirectional.
+            is the whole sequence in one, unless bidirectional. A float32 carry keeps the recurrence in float32 when
+            parameters and x are bfloat16.
           mask: [B, T], 1 or True for a real step; None: all are.
           train: whether to drop out.
 
