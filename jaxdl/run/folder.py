@@ -79,7 +79,8 @@ def open_run(config: C, name: str) -> C:
         elif before is not None:
             _compare(before, record, type(config), workdir)
     try:
-        words = given(dataclasses.replace(config, overwrite=False), keep=set(record["flags"]) - {"overwrite"})
+        once = {"overwrite"} if config.steps is None else {"overwrite", "epochs"}  # steps win; both are refused
+        words = given(dataclasses.replace(config, overwrite=False), keep=set(record["flags"]) - once)
         write(workdir / "flags.txt", "\n".join(words) + "\n")
         write_json(workdir / "config.json", record)
     except OSError as error:

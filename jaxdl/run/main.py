@@ -45,6 +45,7 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
     os.environ.setdefault("MPLBACKEND", "Agg")
     if jax.config.values.get("jax_compilation_cache_dir") is None:
         jax.config.update("jax_compilation_cache_dir", cache_folder())
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     workdir = Path(str(config.workdir))
     say(f"run folder: {workdir}")
     repeat = dataclasses.replace(config, workdir=None, overwrite=False)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from jaxdl.run import FlagError, RunConfig, flag
+from jaxdl.run.flags import parse
 from jaxdl.run.folder import discard, open_run, read_json, write_json
 
 
@@ -20,6 +21,19 @@ def test_a_new_run_is_recorded(tmp_path):
     assert "--width=5" in lines
     assert "--steps=100" in lines, "the resolved value of every flag is kept"
     assert config.workdir == str(tmp_path / "a")
+
+
+def test_the_record_reads_back_as_a_flag_file(tmp_path):
+    @dataclass(frozen=True, kw_only=True)
+    class Long(Config):
+        steps: int | None = None
+        epochs: float | None = 3.0
+
+    for words in ([], ["--steps=5"], ["--epochs=2", "--clip_norm=0.5", "--overwrite"]):
+        config = parse(Long, [*words, f"--workdir={tmp_path / str(len(words))}"])
+        open_run(config, "demo")
+        again = parse(Long, [f"--flagfile={config.workdir}/flags.txt"])
+        assert again == replace(config, overwrite=False)
 
 
 def test_without_workdir_runs_do_not_meet(tmp_path, monkeypatch):
