@@ -15,12 +15,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
 
 def run(code, folder):
     (folder / "denoise.py").write_text(code, encoding="utf-8")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "JAX_NUM_CPU_DEVICES": "1",
-        "JAX_NUMPY_RANK_PROMOTION": "allow",
-    }
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1", "COLUMNS": "150"}
+    environment["JAX_NUMPY_RANK_PROMOTION"] = "allow"
     words = [sys.executable, "denoise.py"]
     return subprocess.run(words, capture_output=True, text=True, cwd=folder, env=environment, check=False)
 
@@ -59,7 +55,8 @@ def test_the_commands_it_names_exist():
 
 
 @pytest.mark.parametrize(
-    "command", ["pip install -e . && python -m experiments.image_classifier", "python -m pytest -n 2"]
+    "command",
+    ["pip install -e . && python -m experiments.image_classifier", 'pip install -e ".[test]" && python -m pytest -n 2'],
 )
 def test_the_two_commands(command):
     assert f"$ {command}\n" in README
