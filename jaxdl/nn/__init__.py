@@ -1,26 +1,60 @@
 """Networks: flax.linen modules that take (x, train=False), one file per family."""
 
+from jaxdl.nn.attention import (
+    KeyValueCache,
+    KeyValues,
+    LearnedPositions,
+    MultiHeadAttention,
+    add_positions,
+    attention_weights,
+    dot_product_attention,
+    sinusoidal_positions,
+)
 from jaxdl.nn.cnn import CNN, LeNet5, average_pool, max_pool
 from jaxdl.nn.initializers import INITIALIZERS, torch_bias, torch_linear, zero_bias
 from jaxdl.nn.mlp import MLP
 from jaxdl.nn.norm import BatchNorm, LayerNorm
 from jaxdl.nn.recurrent import TORCH_RECURRENT, Carry, Recurrent
 from jaxdl.nn.resnet import ResidualBlock, ResNet
+from jaxdl.nn.transformer import (
+    GPT,
+    DecoderBlock,
+    DecoderCache,
+    EncoderBlock,
+    FeedForward,
+    TransformerDecoder,
+    TransformerEncoder,
+)
 
 __all__ = [
     "CNN",
+    "GPT",
     "INITIALIZERS",
     "MLP",
     "TORCH_RECURRENT",
     "BatchNorm",
     "Carry",
+    "DecoderBlock",
+    "DecoderCache",
+    "EncoderBlock",
+    "FeedForward",
+    "KeyValueCache",
+    "KeyValues",
     "LayerNorm",
     "LeNet5",
+    "LearnedPositions",
+    "MultiHeadAttention",
     "Recurrent",
     "ResNet",
     "ResidualBlock",
+    "TransformerDecoder",
+    "TransformerEncoder",
+    "add_positions",
+    "attention_weights",
     "average_pool",
+    "dot_product_attention",
     "max_pool",
+    "sinusoidal_positions",
     "torch_bias",
     "torch_linear",
     "zero_bias",
