@@ -286,7 +286,7 @@ def test_a_full_cache_gives_nan():
     model, variables = random_attention(x)
     cache = model.empty_cache(B, T)._replace(length=jnp.array([3, 0]))
     y, _ = call(model, variables, x[:, :4], cache, method="decode")
-    np.testing.assert_array_equal(np.isnan(y).all(-1), [[False, False, True, True], [False] * 4])
+    np.testing.assert_array_equal(np.isnan(y).all(-1), [[True] * 4, [False] * 4])
     with pytest.raises(ValueError, match="5 tokens at once for a cache of 3"):
         model.apply(variables, x, model.empty_cache(B, 3), method="decode")
 

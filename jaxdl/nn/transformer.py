@@ -1,0 +1,420 @@
+"""Transformers: encoder, decoder, and a GPT-style language model."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.nn.initializers import Initializer
+
+from jaxdl.nn.attention import (
+    Dense,
+    KeyValueCache,
+    KeyValues,
+    LearnedPositions,
+    MultiHeadAttention,
+    zero_padding,
+)
+from jaxdl.nn.norm import LayerNorm
+
+GLOROT = nn.initializers.glorot_uniform()
+
+# The gradient computes the tanh again from x instead of keeping four arrays [B, T, 4 D] for it: less memory, and 4% of
+# a small GPT's step on the CPU.
+gelu = jax.checkpoint(nn.gelu)
+
+
+class FeedForward(nn.Module):
+    """W_2 dropout(activation(W_1 x + b_1)) + b_2, the same for each token; 2 D F + F + D parameters.
+
+    Attributes:
+      features: D, the width of the output.
+      hidden: F.
+      activation: after W_1.
+      dropout: probability in [0, 1) of a hidden unit being 0 in training; needs a "dropout" key.
+      use_bias: in both layers.
+      kernel_init: linen initialiser of both kernels.
+      out_init: of W_2, if it has its own.
+    """
+
+    features: int
+    hidden: int
+    activation: Callable[[Array], Array] = nn.relu
+    dropout: float = 0.0
+    use_bias: bool = True
+    kernel_init: Initializer = GLOROT
+    out_init: Initializer | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """[B, T, D] for x [B, T, D]."""
+        x = self.activation(Dense(self.hidden, self.use_bias, kernel_init=self.kernel_init)(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return Dense(self.features, self.use_bias, kernel_init=self.out_init or self.kernel_init)(x)
+
+
+class Residual(nn.Module):
+    """The sum around a sublayer f: `after(x, f(before(x)))`.
+
+    post-norm: LN(x + dropout(f(x)))      pre-norm: x + dropout(f(LN(x)))
+
+    Attributes:
+      pre_norm: which of the two.
+      dropout: probability in [0, 1).
+      use_bias: whether the norm has a shift.
+    """
+
+    pre_norm: bool
+    dropout: float
+    use_bias: bool
+
+    def setup(self) -> None:  # noqa: D102
+        self.norm = LayerNorm(use_bias=self.use_bias)
+        self.drop = nn.Dropout(self.dropout)
+
+    def before(self, x: Array) -> Array:
+        """What f takes."""
+        return self.norm(x) if self.pre_norm else x
+
+    def after(self, x: Array, y: Array, train: bool = False) -> Array:
+        """The sum of x and what f gave."""
+        x = x + self.drop(y, deterministic=not train)
+        return x if self.pre_norm else self.norm(x)
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention and a feed-forward network, each with a residual connection, dropout and layer norm.
+
+        post-norm:  x <- LN(x + dropout(f(x)))      pre-norm:  x <- x + dropout(f(LN(x)))
+
+    4 D^2 + 2 D F + 9 D + F parameters. Dropout also acts on the attention weights and the hidden units, as in PyTorch's
+    TransformerEncoderLayer. Post-norm is the paper's; deep stacks of it need a warm-up of the learning rate, because
+    the gradients near the output are large at the start. Called with `causal=True` this is GPT's block.
+
+    Attributes:
+      heads: H, a divisor of D.
+      features: D.
+      hidden: F, the width of the feed-forward network.
+      activation: of the feed-forward network.
+      dropout: probability in [0, 1); needs a "dropout" key.
+      pre_norm: which of the two.
+      use_bias: in projections, feed-forward network and norms.
+      kernel_init: linen initialiser of all kernels.
+      out_init: of the two kernels in front of the sums, if they have their own.
+
+    References: Vaswani et al. 2017, arXiv:1706.03762, section 3.1; Xiong et al. 2020, arXiv:2002.04745 (pre-norm).
+    """
+
+    heads: int
+    features: int
+    hidden: int
+    activation: Callable[[Array], Array] = nn.relu
+    dropout: float = 0.0
+    pre_norm: bool = False
+    use_bias: bool = True
+    kernel_init: Initializer = GLOROT
+    out_init: Initializer | None = None
+
+    def setup(self) -> None:  # noqa: D102
+        options = (self.dropout, self.use_bias, self.kernel_init, self.out_init)
+        self.attention = MultiHeadAttention(self.heads, self.features, *options)
+        self.feed_forward = FeedForward(self.features, self.hidden, self.activation, *options)
+        self.residuals = [Residual(self.pre_norm, self.dropout, self.use_bias) for _ in range(2)]
+
+    def __call__(
+        self,
+        x: Array,
+        train: bool = False,
+        *,
+        causal: bool = False,
+        key_mask: Array | None = None,
+        mask: Array | None = None,
+    ) -> Array:
+        """[B, T, D] for x [B, T, D]; masks as in `MultiHeadAttention`, True where a token may be seen."""
+        first, second = self.residuals
+        y = self.attention(first.before(x), train=train, causal=causal, key_mask=key_mask, mask=mask)
+        x = first.after(x, y, train)
+        return second.after(x, self.feed_forward(second.before(x), train), train)
+
+    def decode(self, x: Array, cache: KeyValueCache) -> tuple[Array, KeyValueCache]:
+        """The causal call for the next T tokens x [B, T, D], and the cache with them in it."""
+        first, second = self.residuals
+        y, cache = self.attention.decode(first.before(x), cache)
+        x = first.after(x, y)
+        return second.after(x, self.feed_forward(second.before(x))), cache
+
+
+class TransformerEncoder(nn.Module):
+    """A stack of encoder blocks, and one more layer norm behind it if the blocks are pre-norm.
+
+    L (4 D^2 + 2 D F + 9 D + F) parameters, and 2 D for the last norm: the encoder of Vaswani et al. 2017 (6 layers, 8
+    heads, D 512, F 2048) has 18,914,304.
+
+    Attributes:
+      layers: L.
+      heads: and all that follow, as in `EncoderBlock`.
+    """
+
+    layers: int
+    heads: int
+    features: int
+    hidden: int
+    activation: Callable[[Array], Array] = nn.relu
+    dropout: float = 0.0
+    pre_norm: bool = False
+    use_bias: bool = True
+    kernel_init: Initializer = GLOROT
+    out_init: Initializer | None = None
+
+    def setup(self) -> None:  # noqa: D102
+        block = partial(EncoderBlock, self.heads, self.features, self.hidden, self.activation, self.dropout)
+        options = (self.pre_norm, self.use_bias, self.kernel_init, self.out_init)
+        self.blocks = [block(*options) for _ in range(self.layers)]
+        self.norm = LayerNorm(use_bias=self.use_bias) if self.pre_norm else lambda x: x
+
+    def __call__(
+        self,
+        x: Array,
+        train: bool = False,
+        *,
+        causal: bool = False,
+        key_mask: Array | None = None,
+        mask: Array | None = None,
+    ) -> Array:
+        """Encoded tokens [B, T, D].
+
+        Args:
+          x: [B, T, D], float: embedded tokens, with their positions.
+          train: whether dropout is on.
+          causal: token t sees tokens s <= t only.
+          key_mask: bool [B, T], False on padding, which may hold anything, NaN included; the outputs there are finite
+            and of no use.
+          mask: bool, True where token t may see token s, broadcastable to [B, H, T, T].
+        """
+        x = zero_padding(x, key_mask)
+        for block in self.blocks:
+            x = block(x, train, causal=causal, key_mask=key_mask, mask=mask)
+        return self.norm(x)
+
+    @nn.nowrap
+    def empty_cache(self, batch: int, size: int, dtype: Any = jnp.float32) -> tuple[KeyValueCache, ...]:
+        """For `decode`: room for `size` tokens in each of `batch` rows, layer by layer."""
+        return tuple(KeyValueCache.empty(batch, size, self.heads, self.features, dtype) for _ in range(self.layers))
+
+    def decode(self, x: Array, caches: tuple[KeyValueCache, ...]) -> tuple[Array, tuple[KeyValueCache, ...]]:
+        """The causal call for the next T tokens x [B, T, D], and the caches with them in."""
+        new = []
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x, cache = block.decode(x, cache)
+            new.append(cache)
+        return self.norm(x), tuple(new)
+
+
+class DecoderCache(NamedTuple):
+    """What a decoder block keeps from token to token; the leading axis of every leaf is B."""
+
+    tokens: KeyValueCache  # of the tokens decoded so far
+    memory: KeyValues  # of the encoder's output
+
+
+class DecoderBlock(nn.Module):
+    """Causal self-attention, attention to an encoder's output, and a feed-forward network; sums as in `EncoderBlock`.
+
+    8 D^2 + 2 D F + 15 D + F parameters; dropout as in PyTorch's TransformerDecoderLayer.
+
+    Attributes:
+      heads: and all that follow, as in `EncoderBlock`.
+
+    Reference: Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
+    """
+
+    heads: int
+    features: int
+    hidden: int
+    activation: Callable[[Array], Array] = nn.relu
+    dropout: float = 0.0
+    pre_norm: bool = False
+    use_bias: bool = True
+    kernel_init: Initializer = GLOROT
+    out_init: Initializer | None = None
+
+    def setup(self) -> None:  # noqa: D102
+        options = (self.dropout, self.use_bias, self.kernel_init, self.out_init)
+        self.self_attention = MultiHeadAttention(self.heads, self.features, *options)
+        self.cross_attention = MultiHeadAttention(self.heads, self.features, *options)
+        self.feed_forward = FeedForward(self.features, self.hidden, self.activation, *options)
+        self.residuals = [Residual(self.pre_norm, self.dropout, self.use_bias) for _ in range(3)]
+
+    def __call__(
+        self,
+        x: Array,
+        memory: Array,
+        train: bool = False,
+        *,
+        causal: bool = True,
+        key_mask: Array | None = None,
+        memory_mask: Array | None = None,
+    ) -> Array:
+        """[B, T, D] for x [B, T, D] and memory [B, S, D_m]; arguments as in `TransformerDecoder`."""
+        first, second, third = self.residuals
+        y = self.self_attention(first.before(x), train=train, causal=causal, key_mask=key_mask)
+        x = first.after(x, y, train)
+        y = self.cross_attention(second.before(x), memory, train=train, key_mask=memory_mask)
+        x = second.after(x, y, train)
+        return third.after(x, self.feed_forward(third.before(x), train), train)
+
+    def start(self, memory: Array, size: int, memory_mask: Array | None = None) -> DecoderCache:
+        """A cache for `size` tokens, with the keys and values of memory [B, S, D_m] computed once."""
+        empty = KeyValueCache.empty(len(memory), size, self.heads, self.features, memory.dtype)
+        return DecoderCache(empty, self.cross_attention.project(memory, key_mask=memory_mask))
+
+    def decode(self, x: Array, cache: DecoderCache) -> tuple[Array, DecoderCache]:
+        """The causal call for the next T tokens x [B, T, D], and the cache with them in it."""
+        first, second, third = self.residuals
+        y, tokens = self.self_attention.decode(first.before(x), cache.tokens)
+        x = first.after(x, y)
+        x = second.after(x, self.cross_attention(second.before(x), cache.memory))
+        return third.after(x, self.feed_forward(third.before(x))), cache._replace(tokens=tokens)
+
+
+class TransformerDecoder(nn.Module):
+    """A stack of decoder blocks, and one more layer norm behind it if the blocks are pre-norm.
+
+    L (8 D^2 + 2 D F + 15 D + F) parameters, and 2 D for the last norm: the decoder of Vaswani et al. 2017 (6 layers, 8
+    heads, D 512, F 2048) has 25,224,192.
+
+    Attributes:
+      layers: L.
+      heads: and all that follow, as in `EncoderBlock`.
+    """
+
+    layers: int
+    heads: int
+    features: int
+    hidden: int
+    activation: Callable[[Array], Array] = nn.relu
+    dropout: float = 0.0
+    pre_norm: bool = False
+    use_bias: bool = True
+    kernel_init: Initializer = GLOROT
+    out_init: Initializer | None = None
+
+    def setup(self) -> None:  # noqa: D102
+        block = partial(DecoderBlock, self.heads, self.features, self.hidden, self.activation, self.dropout)
+        options = (self.pre_norm, self.use_bias, self.kernel_init, self.out_init)
+        self.blocks = [block(*options) for _ in range(self.layers)]
+        self.norm = LayerNorm(use_bias=self.use_bias) if self.pre_norm else lambda x: x
+
+    def __call__(
+        self,
+        x: Array,
+        memory: Array,
+        train: bool = False,
+        *,
+        causal: bool = True,
+        key_mask: Array | None = None,
+        memory_mask: Array | None = None,
+    ) -> Array:
+        """Decoded tokens [B, T, D].
+
+        Args:
+          x: [B, T, D], float: embedded tokens, with their positions, each shifted by one place to the right.
+          memory: [B, S, D_m], the encoder's output.
+          train: whether dropout is on.
+          causal: token t sees tokens s <= t only; False for a decoder that writes all tokens at once.
+          key_mask: bool [B, T], False where x is padding.
+          memory_mask: bool [B, S], False where memory is padding. Padding may hold anything, NaN included.
+        """
+        x = zero_padding(x, key_mask)
+        for block in self.blocks:
+            x = block(x, memory, train, causal=causal, key_mask=key_mask, memory_mask=memory_mask)
+        return self.norm(x)
+
+    def start(self, memory: Array, size: int, memory_mask: Array | None = None) -> tuple[DecoderCache, ...]:
+        """For `decode`: room for `size` tokens, and the keys and values of memory [B, S, D_m], layer by layer."""
+        return tuple(block.start(memory, size, memory_mask) for block in self.blocks)
+
+    def decode(self, x: Array, caches: tuple[DecoderCache, ...]) -> tuple[Array, tuple[DecoderCache, ...]]:
+        """The causal call for the next T tokens x [B, T, D], and the caches with them in."""
+        new = []
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x, cache = block.decode(x, cache)
+            new.append(cache)
+        return self.norm(x), tuple(new)
+
+
+class GPT(nn.Module):
+    """Decoder-only language model: token + position embedding, L pre-norm causal blocks, layer norm, logits.
+
+    V D + T_max D + L (12 D^2 + 13 D) + 2 D parameters, V D more if not tied; without biases V D + T_max D +
+    L (12 D^2 + 2 D) + D. nanoGPT's smallest (4 layers, 4 heads, D 128, T_max 64, V 65, no biases) has 804,096, of which
+    it reports 0.80M without the positions; with biases 809,856. GPT-2 (12 layers, 12 heads, D 768, T_max 1024,
+    V 50,257) has 124,439,808.
+
+    Weights start as N(0, 0.02^2), those in front of the 2 L residual sums as N(0, 0.02^2 / (2 L)), so that the size of
+    x does not grow with L; biases as 0.
+
+    Attributes:
+      vocabulary: V.
+      context: T_max, the longest sequence.
+      layers: L.
+      heads: H, a divisor of D.
+      features: D; the feed-forward network is 4 D wide.
+      dropout: probability in [0, 1), also of the embedded tokens; needs a "dropout" key.
+      use_bias: in projections, feed-forward network and norms; the output has none.
+      tied: the output's matrix is the token embedding's (Press & Wolf 2017, arXiv:1608.05859).
+
+    References: Radford et al. 2018 and 2019 (GPT, GPT-2).
+    """
+
+    vocabulary: int
+    context: int
+    layers: int = 4
+    heads: int = 4
+    features: int = 128
+    dropout: float = 0.0
+    use_bias: bool = True
+    tied: bool = True
+
+    def setup(self) -> None:  # noqa: D102
+        init, out_init = nn.initializers.normal(0.02), nn.initializers.normal(0.02 / (2 * self.layers) ** 0.5)
+        self.embedding = nn.Embed(self.vocabulary, self.features, embedding_init=init)
+        self.positions = LearnedPositions(self.context, init)
+        self.drop = nn.Dropout(self.dropout)
+        shape = (self.layers, self.heads, self.features, 4 * self.features, gelu)
+        self.blocks = TransformerEncoder(*shape, self.dropout, True, self.use_bias, init, out_init)
+        if not self.tied:
+            self.output = Dense(self.vocabulary, use_bias=False, kernel_init=init)
+
+    def __call__(self, tokens: Array, train: bool = False) -> Array:
+        """Logits [B, T, V] of the token that follows each of tokens [B, T], integers in [0, V).
+
+        Raises:
+          ValueError: T is more than the context, heads does not divide features, or a dropout is outside [0, 1).
+        """
+        chex.assert_rank(tokens, 2)
+        x = self.drop(self.positions(self.embedding(tokens)), deterministic=not train)
+        return self._logits(self.blocks(x, train, causal=True))
+
+    @nn.nowrap
+    def empty_cache(self, batch: int, dtype: Any = jnp.float32) -> tuple[KeyValueCache, ...]:
+        """For `decode`: room for `context` tokens in each of `batch` rows, layer by layer."""
+        shape = (batch, self.context, self.heads, self.features)
+        return tuple(KeyValueCache.empty(*shape, dtype) for _ in range(self.layers))
+
+    def decode(self, tokens: Array, caches: tuple[KeyValueCache, ...]) -> tuple[Array, tuple[KeyValueCache, ...]]:
+        """The call for the next T tokens [B, T] only, a prompt at once or one by one, and the caches with them in.
+
+        A row for which the T tokens go beyond the context is NaN, because under jit nobody can raise.
+        """
+        x, caches = self.blocks.decode(self.positions(self.embedding(tokens), caches[0].length), caches)
+        return self._logits(x), caches
+
+    def _logits(self, x: Array) -> Array:
+        if not self.tied:
+            return self.output(x)
+        return self.embedding.attend(x.reshape(-1, self.features)).reshape(*x.shape[:2], self.vocabulary)
