@@ -3,28 +3,20 @@
 from jaxdl.nn.attention import (
     KeyValueCache,
     KeyValues,
-    LearnedPositions,
     MultiHeadAttention,
-    add_positions,
     attention_weights,
     dot_product_attention,
-    sinusoidal_positions,
 )
 from jaxdl.nn.cnn import CNN, LeNet5, average_pool, max_pool
+from jaxdl.nn.gpt import GPT
 from jaxdl.nn.initializers import INITIALIZERS, torch_bias, torch_linear, zero_bias
 from jaxdl.nn.mlp import MLP
 from jaxdl.nn.norm import BatchNorm, LayerNorm
+from jaxdl.nn.positions import LearnedPositions, add_positions, sinusoidal_positions
 from jaxdl.nn.recurrent import TORCH_RECURRENT, Carry, Recurrent
 from jaxdl.nn.resnet import ResidualBlock, ResNet
-from jaxdl.nn.transformer import (
-    GPT,
-    DecoderBlock,
-    DecoderCache,
-    EncoderBlock,
-    FeedForward,
-    TransformerDecoder,
-    TransformerEncoder,
-)
+from jaxdl.nn.transformer import EncoderBlock, FeedForward, TransformerEncoder
+from jaxdl.nn.transformer_decoder import DecoderBlock, DecoderCache, TransformerDecoder
 
 __all__ = [
     "CNN",

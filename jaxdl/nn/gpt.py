@@ -1,0 +1,85 @@
+"""GPT: a language model of causal Transformer blocks."""
+
+from typing import Any
+
+import chex
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from jaxdl.nn.attention import Dense, KeyValueCache
+from jaxdl.nn.positions import LearnedPositions
+from jaxdl.nn.transformer import TransformerEncoder, gelu
+
+
+class GPT(nn.Module):
+    """Decoder-only language model: token + position embedding, L pre-norm causal blocks, layer norm, logits.
+
+    V D + T_max D + L (12 D^2 + 13 D) + 2 D parameters, V D more if not tied; without biases V D + T_max D +
+    L (12 D^2 + 2 D) + D. nanoGPT's smallest (4 layers, 4 heads, D 128, T_max 64, V 65, no biases) has 804,096, of which
+    it reports 0.80M without the positions; with biases 809,856. GPT-2 (12 layers, 12 heads, D 768, T_max 1024,
+    V 50,257) has 124,439,808.
+
+    Weights start as N(0, 0.02^2), those in front of the 2 L residual sums as N(0, 0.02^2 / (2 L)), so that the size of
+    x does not grow with L; biases as 0.
+
+    Attributes:
+      vocabulary: V.
+      context: T_max, the longest sequence.
+      layers: L.
+      heads: H, a divisor of D.
+      features: D; the feed-forward network is 4 D wide.
+      dropout: probability in [0, 1), also of the embedded tokens; needs a "dropout" key.
+      use_bias: in projections, feed-forward network and norms; the output has none.
+      tied: the output's matrix is the token embedding's (Press & Wolf 2017, arXiv:1608.05859).
+
+    References: Radford et al. 2018 and 2019 (GPT, GPT-2).
+    """
+
+    vocabulary: int
+    context: int
+    layers: int = 4
+    heads: int = 4
+    features: int = 128
+    dropout: float = 0.0
+    use_bias: bool = True
+    tied: bool = True
+
+    def setup(self) -> None:  # noqa: D102
+        init, out_init = nn.initializers.normal(0.02), nn.initializers.normal(0.02 / (2 * self.layers) ** 0.5)
+        self.embedding = nn.Embed(self.vocabulary, self.features, embedding_init=init)
+        self.positions = LearnedPositions(self.context, init)
+        self.drop = nn.Dropout(self.dropout)
+        shape = (self.layers, self.heads, self.features, 4 * self.features, gelu)
+        self.blocks = TransformerEncoder(*shape, self.dropout, True, self.use_bias, init, out_init)
+        if not self.tied:
+            self.output = Dense(self.vocabulary, use_bias=False, kernel_init=init)
+
+    def __call__(self, tokens: Array, train: bool = False) -> Array:
+        """Logits [B, T, V] of the token that follows each of tokens [B, T], integers in [0, V).
+
+        Raises:
+          ValueError: T is more than the context, heads does not divide features, or a dropout is outside [0, 1).
+        """
+        chex.assert_rank(tokens, 2)
+        x = self.drop(self.positions(self.embedding(tokens)), deterministic=not train)
+        return self._logits(self.blocks(x, train, causal=True))
+
+    @nn.nowrap
+    def empty_cache(self, batch: int, dtype: Any = jnp.float32) -> tuple[KeyValueCache, ...]:
+        """For `decode`: room for `context` tokens in each of `batch` rows, layer by layer."""
+        shape = (batch, self.context, self.heads, self.features)
+        return tuple(KeyValueCache.empty(*shape, dtype) for _ in range(self.layers))
+
+    def decode(self, tokens: Array, caches: tuple[KeyValueCache, ...]) -> tuple[Array, tuple[KeyValueCache, ...]]:
+        """The call for the next T tokens [B, T] only, a prompt at once or one by one, and the caches with them in.
+
+        A row for which the T tokens go beyond the context is NaN, because under jit nobody can raise.
+        """
+        x, caches = self.blocks.decode(self.positions(self.embedding(tokens), caches[0].length), caches)
+        return self._logits(x), caches
+
+    def _logits(self, x: Array) -> Array:
+        if not self.tied:
+            return self.output(x)
+        return self.embedding.attend(x.reshape(-1, self.features)).reshape(*x.shape[:2], self.vocabulary)
