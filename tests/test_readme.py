@@ -18,6 +18,7 @@ def run(code, folder):
     (folder / "denoise.py").write_text(code, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
     environment["JAX_NUMPY_RANK_PROMOTION"] = "allow"
+    environment.pop("JAXDL_DATA_DIR", None)
     words = [sys.executable, "denoise.py"]
     return subprocess.run(words, capture_output=True, text=True, cwd=folder, env=environment, check=False)
 
