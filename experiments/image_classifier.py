@@ -106,14 +106,9 @@ class Config(run.RunConfig):
         )
 
 
-def load(config: Config) -> Images:
-    """The images; digits and glyphs are split by the seed 0, so that every run sees the same test set."""
-    return load_images(config.dataset, config.data_dir)
-
-
 def data(config: Config) -> tuple[Batches, Batches]:
-    """Training and test batches."""
-    images = load(config)
+    """Training and test batches; digits and glyphs are split by seed 0, so that every run has the same test set."""
+    images = load_images(config.dataset, config.data_dir)
     return Batches(images.train, config.batch_size), Batches(images.test, max(config.batch_size, 256))
 
 
@@ -161,7 +156,7 @@ def baselines(images: Images) -> dict[str, float]:
 
 def main(config: Config) -> list[Claim]:
     """Trains, draws and reports."""
-    images, (train, test) = load(config), data(config)
+    images, (train, test) = load_images(config.dataset, config.data_dir), data(config)
     run.say(images.note)
     config = config.with_recipe().resolve(train)
     result = run.fit(build(config, train.example), train, test, config)

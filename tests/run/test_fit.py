@@ -95,6 +95,14 @@ class TestWithoutFolder:
         assert result.values("loss") == [run.metrics["loss"] for run in result.runs]
         assert result.metrics["loss"] == pytest.approx(np.mean(result.values("loss")))
 
+    def test_the_seed_orders_the_batches(self):
+        e = make()
+        spy = e._replace(step=lambda state, batch: (e.step(state, batch)[0], {"loss": batch["x"].sum()}))
+        for seed in (0, 3):
+            seen = fit(spy, TRAIN, TEST, dataclasses.replace(BASE, seed=seed)).curve("train/loss")[1]
+            expected = [float(TRAIN.batch(seed, t)["x"].sum()) for t in range(20)]
+            assert seen == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
     def test_several_test_sets(self):
         result = fit(make(), TRAIN, {"a": TEST, "b": TRAIN}, BASE)
         assert set(result.metrics) == {"a/loss", "a/accuracy", "b/loss", "b/accuracy"}
@@ -175,6 +183,12 @@ class TestEarlyStopping:
         assert result.metrics["loss"] == 0
         assert float(result.state.learner.params) == -7
         assert result.history[-1]["step"] == 10
+
+    def test_equal_is_not_better(self):
+        flat = lambda state, batch: {"loss": total(0 * batch["x"][:, 0], batch["mask"])}
+        result = fit(self.experiment()._replace(evaluate=flat), TRAIN, TEST, self.config)
+        assert int(result.state.step) == 1
+        assert result.history[-1]["step"] == 4
 
     def test_also_from_a_folder_and_when_loaded_again(self, tmp_path):
         config = with_dir(self.config, tmp_path)
