@@ -106,9 +106,9 @@ class Config(run.RunConfig):
         )
 
 
-def data(config: Config) -> tuple[Batches, Batches]:
+def data(config: Config, images: Images | None = None) -> tuple[Batches, Batches]:
     """Training and test batches; digits and glyphs are split by seed 0, so that every run has the same test set."""
-    images = load_images(config.dataset, config.data_dir)
+    images = images or load_images(config.dataset, config.data_dir)
     return Batches(images.train, config.batch_size), Batches(images.test, max(config.batch_size, 256))
 
 
@@ -156,14 +156,14 @@ def baselines(images: Images) -> dict[str, float]:
 
 def main(config: Config) -> list[Claim]:
     """Trains, draws and reports."""
-    images, (train, test) = load_images(config.dataset, config.data_dir), data(config)
+    images = load_images(config.dataset, config.data_dir)
+    train, test = data(config, images)
     run.say(images.note)
     config = config.with_recipe().resolve(train)
     result = run.fit(build(config, train.example), train, test, config)
     model: Any = make_model(config)
     predict: Any = lambda state, batch: nn.softmax(model.apply(state.variables, *inputs(batch)))
-    probabilities = run.apply(predict, result.state, test)
-    draw(config, images, probabilities)
+    draw(config, images, run.apply(predict, result.state, test))
 
     key, accuracy = (config.dataset, config.model), result.metrics["accuracy"]
     beside = [f"{name} {score:.4f} (scikit-learn, same split)" for name, score in baselines(images).items()]

@@ -57,9 +57,9 @@ class Config(run.RunConfig):
     tensorboard: bool = False
 
 
-def data(config: Config) -> tuple[Batches, Batches]:
+def data(config: Config, images: Images | None = None) -> tuple[Batches, Batches]:
     """Training and test images."""
-    images = load_images(config.dataset, config.data_dir)
+    images = images or load_images(config.dataset, config.data_dir)
     return Batches(images.train, config.batch_size), Batches(images.test, 256)
 
 
@@ -94,7 +94,8 @@ def build(
 
 def main(config: Config) -> list[Claim]:
     """Trains, draws and reports."""
-    images, (train, test) = load_images(config.dataset, config.data_dir), data(config)
+    images = load_images(config.dataset, config.data_dir)
+    train, test = data(config, images)
     run.say(images.note)
     if config.steps is None and config.epochs is None:
         config = replace(config, epochs=EPOCHS.get(config.dataset, 5.0))

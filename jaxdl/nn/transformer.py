@@ -1,6 +1,6 @@
 """Transformer encoder: blocks of self-attention and a network for each token."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -145,6 +145,15 @@ class EncoderBlock(nn.Module):
         return second.after(x, self.feed_forward(second.before(x))), cache
 
 
+def decode_through(blocks: Sequence[Any], x: Array, caches: tuple[Any, ...]) -> tuple[Array, tuple[Any, ...]]:
+    """x through the `decode` of each block in turn, and the caches that they return."""
+    new = []
+    for block, cache in zip(blocks, caches, strict=True):
+        x, cache = block.decode(x, cache)
+        new.append(cache)
+    return x, tuple(new)
+
+
 class TransformerEncoder(nn.Module):
     """A stack of encoder blocks, and one more layer norm behind it if the blocks are pre-norm.
 
@@ -204,8 +213,5 @@ class TransformerEncoder(nn.Module):
 
     def decode(self, x: Array, caches: tuple[KeyValueCache, ...]) -> tuple[Array, tuple[KeyValueCache, ...]]:
         """The causal call for the next T tokens x [B, T, D], and the caches with them in."""
-        new = []
-        for block, cache in zip(self.blocks, caches, strict=True):
-            x, cache = block.decode(x, cache)
-            new.append(cache)
-        return self.norm(x), tuple(new)
+        x, caches = decode_through(self.blocks, x, caches)
+        return self.norm(x), caches

@@ -10,7 +10,7 @@ from jax.nn.initializers import Initializer
 
 from jaxdl.nn.attention import KeyValueCache, KeyValues, MultiHeadAttention, zero_padding
 from jaxdl.nn.norm import LayerNorm
-from jaxdl.nn.transformer import GLOROT, FeedForward, Residual
+from jaxdl.nn.transformer import GLOROT, FeedForward, Residual, decode_through
 
 
 class DecoderCache(NamedTuple):
@@ -139,8 +139,5 @@ class TransformerDecoder(nn.Module):
 
     def decode(self, x: Array, caches: tuple[DecoderCache, ...]) -> tuple[Array, tuple[DecoderCache, ...]]:
         """The causal call for the next T tokens x [B, T, D], and the caches with them in."""
-        new = []
-        for block, cache in zip(self.blocks, caches, strict=True):
-            x, cache = block.decode(x, cache)
-            new.append(cache)
-        return self.norm(x), tuple(new)
+        x, caches = decode_through(self.blocks, x, caches)
+        return self.norm(x), caches

@@ -13,9 +13,8 @@ from jaxdl.data import Batches
 from jaxdl.run.parallel import check_divisible, has_convolution, place
 
 IN_FLIGHT = 2  # calls not waited for: with many in flight on several CPU devices the collectives deadlock
-SCAN = (
-    16  # steps per call where a loop is not slow: a small MLP's step falls from 40 to 17 us, a large one loses nothing
-)
+# steps per call where a loop is not slow: a small MLP's step falls from 40 to 17 us, a large one loses nothing
+SCAN = 16
 
 
 class Feed:
