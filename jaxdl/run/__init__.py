@@ -5,7 +5,7 @@ from jaxdl.run.evaluate import Cost, apply, measure
 from jaxdl.run.flags import FlagError, flag
 from jaxdl.run.loop import Diverged, Result, fit
 from jaxdl.run.main import main
-from jaxdl.run.plots import save_figure
+from jaxdl.run.plots import save_animation, save_figure
 from jaxdl.run.report import Claim, plus_minus, say
 from jaxdl.run.signals import Interrupted
 
@@ -23,6 +23,7 @@ __all__ = [
     "main",
     "measure",
     "plus_minus",
+    "save_animation",
     "save_figure",
     "say",
 ]

@@ -3,6 +3,7 @@
 flags.txt, config.json      what was asked for
 [NAME/]metrics.jsonl        one line a logged step or evaluation; tensorboard/ has the same
 [NAME/]checkpoints/         latest and best states
+[NAME/]watched/STEP.npz     what `fit(watch=...)` saw at the start and at every evaluation
 [NAME/]result.json          written when the fit NAME has ended: it is then loaded, not run again
 *.png, summary.json         pictures and the table of claims
 """

@@ -2,10 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ from jaxdl.run.parallel import compile_steps, make_mesh, place_state
 from jaxdl.run.plots import curves, save_figure
 from jaxdl.run.report import Log, Progress, Row, start_line
 from jaxdl.run.signals import Interrupted, caught
+from jaxdl.run.watch import Watch
 
 
 class Diverged(RuntimeError):
@@ -34,7 +36,8 @@ class Result(NamedTuple):
     metrics: the evaluation of `state`; the mean over the seeds if there were several.
     history: the rows of metrics.jsonl: {"step", "train/loss", ...} and {"step", "test/loss", ...}.
     seconds: of the whole fit. steps_per_second: of training alone, without the first interval, which compiles.
-    runs: the Result of each seed if there were several; `state` and `history` are the first one's.
+    runs: the Result of each seed if there were several; `state`, `history` and `watched` are the first one's.
+    watched: {step: watch(state)}, what `fit(watch=...)` saw at the start and at every evaluation.
     """
 
     state: Any
@@ -43,6 +46,7 @@ class Result(NamedTuple):
     seconds: float
     steps_per_second: float
     runs: tuple[Any, ...] = ()
+    watched: Mapping[int, Any] = MappingProxyType({})
 
     def values(self, metric: str) -> list[float]:
         """One metric in the run of every seed."""
@@ -90,6 +94,7 @@ def fit(
     *,
     state: Any = None,
     name: str = "",
+    watch: Callable[[Any], Any] | None = None,
 ) -> Result:
     """Trains `experiment` for `config.steps` steps and evaluates it.
 
@@ -103,6 +108,7 @@ def fit(
         where an earlier one was stopped, and is loaded if it had ended.
       state: where to start, left intact; by default `experiment.init` with the seed's key.
       name: tells several fits of one run apart.
+      watch: state -> a pytree of arrays to be seen over training: samples from a fixed noise, a weight matrix.
 
     Raises:
       FlagError: the devices do not divide the batch; the metric to monitor does not exist.
@@ -128,6 +134,7 @@ def fit(
         call=lambda state, rows: call(feed.arrays, state, rows),
         rows=feed.rows,
         evaluate=evaluator(experiment, test, mesh) if evaluated else lambda state: {},
+        watch=jax.jit(watch) if watch else None,
         scan=feed.scan(experiment.step, like, config.scan),
         title=start_line(like, feed.arrays, mesh),
     )
@@ -139,7 +146,7 @@ def fit(
         runs = tuple(_fit(programs, replace(config, seed=s), f"{name}/seed{s}".lstrip("/")) for s in seeds)
         metrics = {key: fmean(run.metrics[key] for run in runs) for key in runs[0].metrics}
         seconds, rate = sum(run.seconds for run in runs), fmean(run.steps_per_second for run in runs)
-        result = Result(runs[0].state, metrics, runs[0].history, seconds, rate, runs)
+        result = Result(runs[0].state, metrics, runs[0].history, seconds, rate, runs, runs[0].watched)
     if config.workdir:
         save_figure(config, f"{name}/curves".lstrip("/"), curves({name: result}))
     return result
@@ -152,6 +159,7 @@ class Programs(NamedTuple):
     call: Callable[[Any, Any], tuple[Any, Any]]
     rows: Callable[[int, int, int], Any]
     evaluate: Callable[[Any], dict[str, float]]
+    watch: Callable[[Any], Any] | None
     scan: int
     title: str
 
@@ -166,9 +174,12 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
     log, checkpoints = Log(folder, config.tensorboard), Checkpoints(folder / "checkpoints" if folder else None)
     if ended and (ended["step"] >= last or ended["stopped_early"]):
         _, state = checkpoints.restore(state, ended["state_step"]) or (0, state)
-        return Result(state, ended["metrics"], log.rows, ended["seconds"], ended["steps_per_second"])
+        seen = Watch(programs.watch, folder and folder / "watched", state, ended["step"]).seen
+        return Result(state, ended["metrics"], log.rows, ended["seconds"], ended["steps_per_second"], watched=seen)
 
     t, state = checkpoints.restore(state) or (first, state)
+    watch = Watch(programs.watch, folder and folder / "watched", state, t)
+    watch.look(t, state)
     log.begin(t)
     best = Best(config, log.rows)
     _, best_state = (checkpoints.restore(state, best.step) if best.step and config.patience else None) or (t, state)
@@ -202,6 +213,7 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
                 improved = False
                 if t == last or (t - first) % every == 0:
                     metrics = programs.evaluate(state)
+                    watch.look(t, state)
                     if metrics:
                         log.add(t, {f"test/{name}": value for name, value in metrics.items()})
                         progress.evaluation(t, metrics)
@@ -222,7 +234,7 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
             checkpoints.save(t, state)
         checkpoints.wait()
         rate = sum(steps[1:]) / sum(seconds[1:]) if steps[1:] else sum(steps) / (sum(seconds) or math.inf)
-        result = Result(state, metrics, log.rows, log.seconds(), rate)
+        result = Result(state, metrics, log.rows, log.seconds(), rate, watched=watch.seen)
         if folder:
             end = {"step": t, "state_step": kept, "stopped_early": t < last, "metrics": metrics}
             write_json(folder / "result.json", end | {"seconds": result.seconds, "steps_per_second": rate})

@@ -33,6 +33,32 @@ def save_figure(config: "RunConfig", name: str, figure: "Figure") -> Path | None
     return path
 
 
+def save_animation(config: "RunConfig", name: str, frames: Sequence["Figure"], seconds: float = 4.0) -> Path | None:
+    """Writes `name`.gif into the run's folder, if the run has one; the last frame stands for a second more.
+
+    Args:
+      config: of the run.
+      name: of the file.
+      frames: figures as `new_figure` makes them, all of one size.
+      seconds: how long all frames but the last take together.
+    """
+    if not config.workdir:
+        return None
+    from PIL import Image
+
+    def picture(figure: Any) -> Any:
+        figure.canvas.draw()
+        return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("P", palette=Image.Palette.ADAPTIVE)
+
+    pictures = [picture(figure) for figure in frames]
+    path = Path(config.workdir) / f"{name}.gif"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    each = round(1000 * seconds / len(pictures))
+    times = [each] * (len(pictures) - 1) + [each + 1000]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0)
+    return path
+
+
 def curves(results: Mapping[str, "Result"]) -> "Figure":
     """Every metric over the steps: training as a line, tests as lines with dots, one panel a metric.
 

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -240,6 +241,21 @@ class TestFolder:
         assert same(first.state, again.state)
         assert again.metrics == first.metrics
         assert again.history == first.history
+
+    @pytest.mark.parametrize("stop", [10, 12])
+    def test_what_is_watched_is_there_from_start_to_end(self, tmp_path, stop):
+        watch = lambda state: {"kernel": state.learner.params["Dense_1"]["kernel"], "step": state.step}
+        whole = fit(make(), TRAIN, TEST, BASE, watch=watch).watched
+        assert sorted(whole) == [0, 5, 10, 15, 20]
+        assert all(seen["step"] == step for step, seen in whole.items())
+        fit(make(), TRAIN, TEST, with_dir(BASE, tmp_path, steps=stop), watch=watch)
+        if stop == 12:  # killed behind its checkpoint of step 10
+            shutil.rmtree(tmp_path / "checkpoints" / "12")
+            (tmp_path / "result.json").unlink()
+        resumed = fit(make(), TRAIN, TEST, with_dir(BASE, tmp_path), watch=watch)
+        loaded = fit(make(), TRAIN, TEST, with_dir(BASE, tmp_path), watch=watch)
+        for run in (resumed, loaded):
+            assert same(whole, run.watched)
 
     def test_named_fits_are_apart(self, tmp_path):
         config = with_dir(BASE, tmp_path)
