@@ -38,8 +38,7 @@ class Setting:
         self.train, self.test = self.module.data(self.config)
         feed = Feed(self.train, make_mesh(1))
         rows = jax.tree.map(lambda x: x[0], feed.rows(0, 0, 1))
-        pick = lambda index, fields: {key: values[index] for key, values in fields.items()}
-        self.batch = jax.tree.map(pick, rows, feed.arrays) if feed.in_memory else rows
+        self.batch = feed.take(feed.arrays, rows)
         example = getattr(self.train, "example", self.batch)
         self.experiment = self.module.build(self.config, example)
 

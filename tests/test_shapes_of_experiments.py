@@ -25,7 +25,7 @@ def train(case, parallel, devices, steps=3, **options):
     state = place_state(jax.jit(experiment.init)(jax.random.key(0)), mesh)
     traced = []
     step = lambda state, batch: (traced.append(0), experiment.step(state, batch))[1]
-    call = compile_steps(step, state, mesh, parallel=parallel, in_memory=feed.in_memory)
+    call = compile_steps(step, state, mesh, parallel=parallel, take=feed.take)
     states, losses, at_first = [leaves(state)], [], 0
     for t in range(steps):
         state, metrics = call(feed.arrays, state, feed.rows(0, t, 1))
@@ -73,7 +73,7 @@ def test_every_device_has_the_same_copy(case):
     mesh = make_mesh(8)
     feed = Feed(data, mesh)
     state = place_state(jax.jit(experiment.init)(jax.random.key(0)), mesh)
-    call = compile_steps(experiment.step, state, mesh, parallel="pmap", in_memory=feed.in_memory, replicas=True)
+    call = compile_steps(experiment.step, state, mesh, parallel="pmap", take=feed.take, replicas=True)
     copies, _ = call(feed.arrays, state, feed.rows(0, 0, 1))
     for field in dataclasses.fields(copies):
         if not field.metadata.get("per_example"):

@@ -8,22 +8,26 @@ from jaxdl.data.idx import read_idx
 from jaxdl.data.images import IMAGE_SETS, Images, load_images, unit
 from jaxdl.data.split import k_folds, split
 from jaxdl.data.tables import TABLES, Table, load_table, read_csv, standardize
+from jaxdl.data.text import TEXTS, Text, load_text, streams, windows
 
 __all__ = [
     "IMAGE_SETS",
     "TABLES",
+    "TEXTS",
     "Batches",
     "DataError",
     "Images",
     "MissingData",
     "Order",
     "Table",
+    "Text",
     "batched",
     "compose",
     "flip",
     "k_folds",
     "load_images",
     "load_table",
+    "load_text",
     "noise",
     "read_csv",
     "read_idx",
@@ -34,5 +38,7 @@ __all__ = [
     "shuffled",
     "split",
     "standardize",
+    "streams",
     "unit",
+    "windows",
 ]

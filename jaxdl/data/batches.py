@@ -2,11 +2,14 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Order = Callable[[int, int], NDArray[np.int32]]
+Arrays = Mapping[str, Any]
+Take = Callable[[Arrays, Any], dict[str, Any]]
 
 # JAX computes in 32 bits by default; narrowing here keeps dtypes the same on the host and on the device.
 NARROW = {"float64": np.float32, "complex128": np.complex64, "int64": np.int32, "uint64": np.uint32}
@@ -51,10 +54,23 @@ def shuffled(length: int, batch_size: int) -> Order:
     return order
 
 
-class Batches:
-    """Arrays with one common leading length, and the order in which batches of them are drawn."""
+def take_rows(arrays: Arrays, rows: Any) -> dict[str, Any]:
+    """name -> [length, ...] and rows [B] -> name -> [B, ...]."""
+    return {name: values[rows] for name, values in arrays.items()}
 
-    def __init__(self, arrays: Mapping[str, ArrayLike], batch_size: int, order: Order | None = None):
+
+class Batches:
+    """Arrays, what row i of them is, and the order in which batches of rows are drawn."""
+
+    def __init__(
+        self,
+        arrays: Mapping[str, ArrayLike],
+        batch_size: int,
+        order: Order | None = None,
+        *,
+        take: Take = take_rows,
+        length: int | None = None,
+    ):
         """Takes the arrays as they are, except for JAX's default precision.
 
         On the way in float64 becomes float32, int64 int32, uint64 uint32 and complex128 complex64.
@@ -63,33 +79,35 @@ class Batches:
           arrays: name -> [length, ...]; numbers or booleans.
           batch_size: B, rows in a batch.
           order: (seed, t) -> int32 [B], the rows of batch t; ``shuffled(length, batch_size)`` if not given.
+          take: (arrays, rows [B]) -> name -> [B, ...], of NumPy's arrays and of JAX's, where a row is something else
+            than an entry of every array: a window of a long text, a pair of images.
+          length: number of rows if `take` is given; the arrays may then be of any lengths.
 
         Raises:
           ValueError: no arrays, no rows, different lengths, no numbers, integers beyond 32 bits, B below 1.
         """
         _at_least_one("batch_size", batch_size)
         self.arrays: dict[str, np.ndarray] = {name: _narrowed(name, values) for name, values in arrays.items()}
-        self.length: int = same_length(self.arrays)
+        self.length: int = same_length(self.arrays) if length is None else length
+        _at_least_one("length", self.length)
         self.batch_size: int = batch_size
+        self.take: Take = take
         self.order: Order = order or shuffled(self.length, batch_size)
 
     @property
     def example(self) -> dict[str, np.ndarray]:
         """The shapes and dtypes of a batch: the first B rows, repeated from the start where there are fewer."""
-        return self._gather(np.arange(self.batch_size) % self.length)
+        return self.take(self.arrays, np.arange(self.batch_size) % self.length)
 
     def batch(self, seed: int, t: int) -> dict[str, np.ndarray]:
         """Returns batch t of this seed: name -> [B, ...]."""
-        return self._gather(self.order(seed, t))
+        return self.take(self.arrays, self.order(seed, t))
 
     def in_order(self) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
         """Yields (rows int32 [B], valid float32 [B]): every row once, the end filled up with the last row, valid 0."""
         for start in range(0, self.length, self.batch_size):
             rows = np.arange(start, start + self.batch_size, dtype=np.int32)
             yield np.minimum(rows, np.int32(self.length - 1)), (rows < self.length).astype(np.float32)
-
-    def _gather(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: values[rows] for name, values in self.arrays.items()}
 
 
 def same_length(arrays: Mapping[str, np.ndarray]) -> int:

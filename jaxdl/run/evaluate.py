@@ -28,8 +28,7 @@ def _over(data: Batches, call: Callable[[Any, Any, Any], Any], arrays: Any) -> l
     return out + jax.device_get(list(flying))
 
 
-def _rows(arrays: Any, rows: Any, valid: Any) -> dict[str, Any]:
-    batch = {name: values[rows] for name, values in arrays.items()}
+def _masked(batch: dict[str, Any], valid: Any) -> dict[str, Any]:
     mask = batch.get("mask", valid)
     batch["mask"] = mask * valid.reshape((-1,) + (1,) * (mask.ndim - 1))
     return batch
@@ -52,14 +51,15 @@ def evaluator(experiment: Experiment, test: Tests, mesh: Mesh) -> Callable[[Any]
     arrays = {name: place(source.arrays, mesh, P()) for name, source in sources.items()}
     split = NamedSharding(mesh, P(AXIS))
     sums = jax.jit(
-        lambda state, arrays, rows, valid: evaluate(state, _rows(arrays, rows, valid)),
+        lambda take, state, arrays, rows, valid: evaluate(state, _masked(take(arrays, rows), valid)),
+        static_argnums=0,
         in_shardings=(None, None, split, split),
     )
 
     def run(state: Any) -> dict[str, float]:
         report: dict[str, float] = {}
         for name, source in sources.items():
-            parts = _over(source, lambda a, rows, valid: sums(state, a, rows, valid), arrays[name])
+            parts = _over(source, lambda a, rows, valid: sums(source.take, state, a, rows, valid), arrays[name])
             added = jax.tree.map(lambda *x: np.sum(np.asarray(x, np.float64), axis=0), *parts)
             report |= {name + key: float(value) for key, value in experiment.summarize(added).items()}
         return report
@@ -96,7 +96,7 @@ def apply(function: Callable[[Any, Any], Any], state: Any, data: Batches, *, dev
         mesh = make_mesh(1)
     split = NamedSharding(mesh, P(AXIS))
     call = jax.jit(
-        lambda state, arrays, rows, valid: function(state, _rows(arrays, rows, valid)),
+        lambda state, arrays, rows, valid: function(state, _masked(data.take(arrays, rows), valid)),
         in_shardings=(None, None, split, split),
     )
     state, arrays = place(state, mesh, P()), place(data.arrays, mesh, P())

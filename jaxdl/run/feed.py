@@ -17,6 +17,10 @@ IN_FLIGHT = 2  # calls not waited for: with many in flight on several CPU device
 SCAN = 16
 
 
+def _is_batches(x: Any) -> bool:
+    return isinstance(x, Batches)
+
+
 class Feed:
     """Training data placed on the devices; `rows(seed, t, count)` is what the compiled calls are handed of it.
 
@@ -26,15 +30,20 @@ class Feed:
 
     def __init__(self, train: Any, mesh: Mesh) -> None:
         """Places the arrays; raises FlagError where the devices do not divide a batch."""
-        is_batches = lambda x: isinstance(x, Batches)
-        self._sources = jax.tree.leaves(train, is_leaf=is_batches)
-        self._structure = jax.tree.structure(train, is_leaf=is_batches)
-        self.in_memory = bool(self._sources) and all(map(is_batches, self._sources))
+        self._sources = jax.tree.leaves(train, is_leaf=_is_batches)
+        self._structure = jax.tree.structure(train, is_leaf=_is_batches)
+        self.in_memory = bool(self._sources) and all(map(_is_batches, self._sources))
         self._train = train
         self.arrays: Any = ()
         if self.in_memory:
             check_divisible(self._sources, mesh)
             self.arrays = place(jax.tree.unflatten(self._structure, [s.arrays for s in self._sources]), mesh, P())
+
+    def take(self, arrays: Any, rows: Any) -> Any:
+        """The batch that the row numbers [B] stand for; what is not `Batches` is the batch itself."""
+        if not self.in_memory:
+            return rows
+        return jax.tree.map(lambda source, a, r: source.take(a, r), self._train, arrays, rows, is_leaf=_is_batches)
 
     def rows(self, seed: int, t: int, count: int) -> Any:
         """The row numbers [count, B] of batches t, t + 1, ...; or batch t itself with a leading axis of 1."""

@@ -127,7 +127,7 @@ def fit(
     names = metric_names(experiment, test, like) if evaluated else []
     if config.monitor not in names and (config.patience or (names and config.monitor != "loss")):
         raise FlagError(f"--monitor={config.monitor}: the evaluation gives {', '.join(sorted(names)) or 'nothing'}")
-    call = compile_steps(experiment.step, like, mesh, parallel=config.parallel, in_memory=feed.in_memory)
+    call = compile_steps(experiment.step, like, mesh, parallel=config.parallel, take=feed.take)
     programs = Programs(
         # a copy of what is given: the caller keeps it, and donation refuses a buffer that stands in two fields
         start=lambda seed: place_state(init(jax.random.key(seed)) if state is None else state, mesh),

@@ -50,11 +50,6 @@ def place_state(state: Any, mesh: Mesh) -> Any:
     return jax.device_put(jax.tree.map(jnp.copy, state), shardings(state, mesh))
 
 
-def gather(arrays: Any, rows: Any) -> Any:
-    """{source: {name: [N, ...]}} and {source: [B]} -> the batch {source: {name: [B, ...]}}."""
-    return jax.tree.map(lambda index, fields: {k: v[index] for k, v in fields.items()}, rows, arrays)
-
-
 def has_convolution(step: Callable[..., Any], *args: Any) -> bool:
     """Whether the step convolves: XLA's CPU runs a convolution inside a loop some 30 times slower."""
     return "conv_general_dilated" in str(jax.make_jaxpr(step)(*args))
@@ -66,12 +61,12 @@ def compile_steps(
     mesh: Mesh,
     *,
     parallel: str = "jit",
-    in_memory: bool = True,
+    take: Callable[[Any, Any], Any],
     replicas: bool = False,
 ) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
     """One compiled call for as many steps as `rows` has leading entries: (arrays, state, rows) -> (state, metrics [S]).
 
-    `rows` are the row numbers [S, B] of each step's batch in `arrays`, or, if not `in_memory`, the batches themselves.
+    `take(arrays, rows)` is the batch of one step, `Feed.take`: `rows` are its row numbers, or the batch itself.
     The state given is donated. Under jit the compiler splits the batch and adds the collectives; under pmap each device
     runs `step` on its part, `jaxdl.core.average` is a real mean over devices, and so is that of the metrics. With
     `replicas` (pmap only, for tests) each device's copy of the replicated state comes back, along a new first axis.
@@ -79,7 +74,7 @@ def compile_steps(
 
     def many(arrays: Any, state: Any, rows: Any) -> tuple[Any, Any]:
         def body(state: Any, row: Any) -> tuple[Any, Any]:
-            return step(state, gather(arrays, row) if in_memory else row)
+            return step(state, take(arrays, row))
 
         length = jax.tree.leaves(rows)[0].shape[0] if jax.tree.leaves(rows) else 1
         if length > 1:

@@ -1,0 +1,160 @@
+"""Texts as characters: one that comes with Python, two in original files, any file; windows and streams of them."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdl.data.batches import Batches
+from jaxdl.data.errors import DataError
+from jaxdl.data.files import locate, read_text
+
+TEST_PART = 0.1  # of a text without a test part of its own, its end: nanoGPT's split of Tiny Shakespeare
+SHORTEST = 1000  # characters of a text from which anything can be learned and tested
+
+
+class Text(NamedTuple):
+    """A text as numbers: token i is the character vocabulary[i]."""
+
+    train: np.ndarray  # int32 [N]
+    test: np.ndarray  # int32 [M]
+    vocabulary: str  # the V characters of both parts, sorted
+    note: str  # one line for the person who runs it: counts, where from
+
+    def encode(self, text: str) -> np.ndarray:
+        """Tokens int32 [T]; ValueError names a character that the text does not have."""
+        unknown = sorted(set(text) - set(self.vocabulary))
+        if unknown:
+            raise ValueError(f"character {unknown[0]!r} is not in this text; it has {self.vocabulary!r}")
+        return _encode(text, self.vocabulary)
+
+    def decode(self, tokens: Any) -> str:
+        """The text of tokens [T]."""
+        return "".join(self.vocabulary[token] for token in np.asarray(tokens))
+
+
+def _python_docs(data_dir: str | Path | None) -> tuple[str, str, str]:
+    from pydoc_data.topics import topics
+
+    version = ".".join(map(str, sys.version_info[:3]))
+    return *_ends("\n".join(topics[name] for name in sorted(topics))), f"pydoc_data.topics of Python {version}"
+
+
+def _tinyshakespeare(data_dir: str | Path | None) -> tuple[str, str, str]:
+    path = locate(data_dir, ("tinyshakespeare", ""), "input.txt", "Tiny Shakespeare")
+    return *_ends(read_text(path)), str(path)
+
+
+def _wikitext2(data_dir: str | Path | None) -> tuple[str, str, str]:
+    paths = [
+        locate(data_dir, ("wikitext-2",), name, "WikiText-2 (train.txt, valid.txt)")
+        for name in ("train.txt", "valid.txt")
+    ]
+    train, valid = map(read_text, paths)
+    return train, valid, f"{paths[0].parent}, valid.txt as test"
+
+
+LOADERS: dict[str, Callable[[str | Path | None], tuple[str, str, str]]] = {
+    "python_docs": _python_docs,
+    "tinyshakespeare": _tinyshakespeare,
+    "wikitext2": _wikitext2,
+}
+TEXTS = tuple(LOADERS)
+
+
+def load_text(name: str = "python_docs", data_dir: str | Path | None = None, *, file: str | Path | None = None) -> Text:
+    """Loads a text by name, or any UTF-8 `file`, whose last tenth is the test part.
+
+    ``python_docs`` is the reference documentation that CPython brings for `help()` and needs no files; it differs a
+    little from version to version. The others are ``tinyshakespeare/input.txt``, whose last tenth is the test part, and
+    ``wikitext-2/train.txt`` and ``valid.txt``, in data_dir.
+
+    Raises:
+      ValueError: no such text.
+      MissingData: files are not there.
+      DataError: a file is not UTF-8, or too short.
+    """
+    if file is not None:
+        train, test, source = *_ends(read_text(file)), str(file)
+    elif name in LOADERS:
+        train, test, source = LOADERS[name](data_dir)
+    else:
+        raise ValueError(f"no text {name!r}; there are {', '.join(TEXTS)}")
+    if len(train) + len(test) < SHORTEST:
+        raise DataError(f"{source}: {len(train) + len(test)} characters are too few; at least {SHORTEST:,} are needed")
+    vocabulary = "".join(sorted(set(train) | set(test)))
+    note = f"{len(train):,} characters to train and {len(test):,} to test, {len(vocabulary)} different; {source}"
+    return Text(_encode(train, vocabulary), _encode(test, vocabulary), vocabulary, note)
+
+
+def _ends(text: str) -> tuple[str, str]:
+    cut = int((1 - TEST_PART) * len(text))
+    return text[:cut], text[cut:]
+
+
+def _encode(text: str, vocabulary: str) -> np.ndarray:
+    points = lambda s: np.frombuffer(s.encode("utf-32-le"), np.uint32)
+    return np.searchsorted(points(vocabulary), points(text)).astype(np.int32)
+
+
+def windows(tokens: np.ndarray, length: int, batch_size: int, *, stride: int = 1) -> Batches:
+    """Row i is {"x": tokens[i s : i s + T], "y": tokens[i s + 1 : i s + T + 1]}, int32 [B, T], for stride s.
+
+    With stride 1 every full window is a row; with stride T every token but the first is predicted once, and a last
+    window that is cut is filled up and has `mask` [B, T] 0 there.
+
+    Args:
+      tokens: integers [N], N >= 2.
+      length: T.
+      batch_size: B.
+      stride: s, 1 or T.
+
+    Raises:
+      ValueError: the tokens are too few.
+    """
+    N, T = len(tokens), length
+    rows = N - T if stride == 1 else -(-(N - 1) // stride)
+    if rows < 1 or N < 2:
+        raise ValueError(f"{N:,} tokens are too few for windows of {T} and the token that follows")
+    ragged = (rows - 1) * stride + T + 1 > N
+
+    def take(arrays: Any, row: Any) -> dict[str, Any]:
+        at = row[:, None] * stride + np.arange(T + 1)[None]
+        found = arrays["tokens"][at.clip(max=N - 1)]
+        batch = {"x": found[:, :-1], "y": found[:, 1:]}
+        return batch | {"mask": (at[:, 1:] < N).astype(np.float32)} if ragged else batch
+
+    return Batches({"tokens": tokens}, batch_size, take=take, length=rows)
+
+
+def streams(tokens: np.ndarray, length: int, batch_size: int) -> Batches:
+    """B streams side by side, for truncated back-propagation: row b of batch t + 1 goes on where row b of batch t ends.
+
+    The text is cut into B equal parts, each into n windows of T; row b n + w is window w of part b, and batch t is
+    window t mod n of every part, whatever the seed. Beside "x" and "y", as in `windows`, a batch has "fresh", bool [B]:
+    the window is the first of its part, and whatever the model remembers does not belong to it. At most B T tokens at
+    the end are left out.
+
+    Args:
+      tokens: integers [N].
+      length: T.
+      batch_size: B.
+
+    Raises:
+      ValueError: the tokens are too few for one window in each part.
+    """
+    n = (len(tokens) - 1) // (batch_size * length)
+    if n < 1:
+        needed = batch_size * length + 1
+        raise ValueError(f"{len(tokens):,} tokens are too few for {batch_size} windows of {length}: {needed:,} needed")
+    every = windows(tokens[: batch_size * n * length + 1], length, batch_size, stride=length)
+    first = np.arange(batch_size, dtype=np.int32) * n
+    return Batches(
+        every.arrays,
+        batch_size,
+        order=lambda seed, t: first + np.int32(t % n),
+        take=lambda arrays, row: every.take(arrays, row) | {"fresh": row % n == 0},
+        length=every.length,
+    )

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from jaxdl.data import DataError, MissingData, load_text, streams, windows
+
+TOKENS = np.arange(100, 153)  # token i is its own position + 100, so that a wrong index shows
+
+
+def every_row(batches):
+    return batches.take(batches.arrays, np.arange(batches.length))
+
+
+class TestWindows:
+    def test_stride_one_is_every_full_window(self):
+        rows = every_row(windows(TOKENS, 7, 5))
+        want = np.lib.stride_tricks.sliding_window_view(TOKENS, 8)
+        assert set(rows) == {"x", "y"}
+        np.testing.assert_array_equal(rows["x"], want[:, :-1])
+        np.testing.assert_array_equal(rows["y"], want[:, 1:])
+
+    @pytest.mark.parametrize("count", [53, 52, 51, 50, 49, 2])
+    def test_stride_t_predicts_every_token_but_the_first_once(self, count):
+        batches = windows(TOKENS[:count], 7, 5, stride=7)
+        rows = every_row(batches)
+        mask = rows.get("mask", np.ones_like(rows["y"]))
+        assert ("mask" in rows) == ((count - 1) % 7 != 0)
+        assert rows["y"][mask > 0].tolist() == TOKENS[1:count].tolist()
+        assert (rows["x"] + 1 == rows["y"])[mask > 0].all()
+
+    def test_too_few(self):
+        with pytest.raises(ValueError, match="7 tokens are too few for windows of 7"):
+            windows(TOKENS[:7], 7, 5)
+        assert windows(TOKENS[:8], 7, 5).length == 1
+
+
+class TestStreams:
+    def test_each_row_goes_on_where_it_ended(self):
+        batches = streams(TOKENS, 5, 3)  # 3 parts of 17, of which 15 are read: 3 windows
+        first, second, third, again = (batches.batch(7, t) for t in range(4))
+        assert batches.length == 9
+        assert first["fresh"].all()
+        assert not second["fresh"].any()
+        assert not third["fresh"].any()
+        for before, after in ((first, second), (second, third)):
+            np.testing.assert_array_equal(before["y"][:, -1], after["x"][:, 0])
+        for name, value in first.items():
+            np.testing.assert_array_equal(again[name], value)
+        read = np.concatenate([b["x"] for b in (first, second, third)], 1)
+        np.testing.assert_array_equal(read, TOKENS[:45].reshape(3, 15))
+
+    def test_too_few(self):
+        with pytest.raises(ValueError, match="15 tokens are too few for 3 windows of 5: 16 needed"):
+            streams(TOKENS[:15], 5, 3)
+        assert streams(TOKENS[:16], 5, 3).length == 3
+
+
+class TestLoadText:
+    def test_python_docs(self):
+        text = load_text()
+        assert 300_000 < len(text.train) < 1_000_000
+        assert len(text.test) == pytest.approx(len(text.train) / 9, abs=1)
+        assert text.vocabulary == "".join(sorted(set(text.vocabulary)))
+        assert "Python" in text.note
+        sentence = 'The "break" statement\n'
+        assert text.decode(text.encode(sentence)) == sentence
+        assert text.encode(sentence)[0] == text.vocabulary.index("T")
+        with pytest.raises(ValueError, match="'☃' is not in this text"):
+            text.encode("snow ☃ man")
+
+    def test_a_file(self, tmp_path):
+        path = tmp_path / "poem.txt"
+        path.write_text("añb𝄞" * 250 + "z" * 111, encoding="utf-8")
+        text = load_text(file=path)
+        assert text.vocabulary == "abzñ𝄞"
+        assert (len(text.train), len(text.test)) == (999, 112)
+        assert text.decode(np.concatenate([text.train, text.test])) == path.read_text(encoding="utf-8")
+
+    def test_bad_input_is_one_line(self, tmp_path):
+        (tmp_path / "short.txt").write_text("To be")
+        (tmp_path / "latin1.txt").write_bytes(b"caf\xe9 " * 500)
+        with pytest.raises(DataError, match=r"short\.txt: 5 characters are too few; at least 1,000"):
+            load_text(file=tmp_path / "short.txt")
+        with pytest.raises(DataError, match=r"latin1\.txt: not UTF-8 at line 1, byte 3"):
+            load_text(file=tmp_path / "latin1.txt")
+        with pytest.raises(MissingData, match=r"none\.txt: no such file"):
+            load_text(file=tmp_path / "none.txt")
+        with pytest.raises(MissingData, match="set --data_dir"):
+            load_text("tinyshakespeare")
+        with pytest.raises(MissingData, match=r"no wikitext-2/train\.txt"):
+            load_text("wikitext2", tmp_path)
+        with pytest.raises(ValueError, match="no text 'shakespeare'; there are python_docs, tinyshakespeare"):
+            load_text("shakespeare")
+
+    def test_original_files(self, data_dir):
+        shakespeare = load_text("tinyshakespeare", data_dir)
+        assert (len(shakespeare.train), len(shakespeare.test)) == (1_003_854, 111_540)  # as nanoGPT's prepare.py prints
+        assert len(shakespeare.vocabulary) == 65
+        assert shakespeare.decode(shakespeare.train[:14]) == "First Citizen:"
+        wiki = load_text("wikitext2", data_dir)
+        assert wiki.decode(wiki.train[:25]) == " \n = Valkyria Chronicles "
+        assert len(wiki.test) == len((data_dir / "wikitext-2" / "valid.txt").read_text(encoding="utf-8"))
