@@ -7,6 +7,7 @@ from jaxdl.nn.attention import (
     attention_weights,
     dot_product_attention,
 )
+from jaxdl.nn.autoencoder import ConvDecoder, ConvEncoder, Downsampling, Upsampling
 from jaxdl.nn.cnn import CNN, LeNet5, average_pool, max_pool
 from jaxdl.nn.gpt import GPT
 from jaxdl.nn.initializers import INITIALIZERS, torch_bias, torch_linear, zero_bias
@@ -14,6 +15,7 @@ from jaxdl.nn.mlp import MLP
 from jaxdl.nn.norm import BatchNorm, LayerNorm
 from jaxdl.nn.positions import LearnedPositions, add_positions, sinusoidal_positions
 from jaxdl.nn.recurrent import TORCH_RECURRENT, Carry, Recurrent
+from jaxdl.nn.recurrent_lm import RecurrentLM
 from jaxdl.nn.resnet import ResidualBlock, ResNet
 from jaxdl.nn.transformer import EncoderBlock, FeedForward, TransformerEncoder
 from jaxdl.nn.transformer_decoder import DecoderBlock, DecoderCache, TransformerDecoder
@@ -26,8 +28,11 @@ __all__ = [
     "TORCH_RECURRENT",
     "BatchNorm",
     "Carry",
+    "ConvDecoder",
+    "ConvEncoder",
     "DecoderBlock",
     "DecoderCache",
+    "Downsampling",
     "EncoderBlock",
     "FeedForward",
     "KeyValueCache",
@@ -37,10 +42,12 @@ __all__ = [
     "LearnedPositions",
     "MultiHeadAttention",
     "Recurrent",
+    "RecurrentLM",
     "ResNet",
     "ResidualBlock",
     "TransformerDecoder",
     "TransformerEncoder",
+    "Upsampling",
     "add_positions",
     "attention_weights",
     "average_pool",

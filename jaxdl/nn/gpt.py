@@ -8,8 +8,10 @@ from flax import linen as nn
 from jax import Array
 
 from jaxdl.nn.attention import Dense, KeyValueCache
-from jaxdl.nn.positions import LearnedPositions
+from jaxdl.nn.positions import LearnedPositions, add_positions, sinusoidal_positions
 from jaxdl.nn.transformer import TransformerEncoder, gelu
+
+SCALE = 0.02  # standard deviation of the first weights
 
 
 class GPT(nn.Module):
@@ -30,6 +32,8 @@ class GPT(nn.Module):
       heads: H, a divisor of D.
       features: D; the feed-forward network is 4 D wide.
       dropout: probability in [0, 1), also of the embedded tokens; needs a "dropout" key.
+      position: "learned"; "sinusoidal", those of `sinusoidal_positions` at the size of the token embeddings, without
+        parameters; or "none": only the causal mask is left to tell the order of tokens.
       use_bias: in projections, feed-forward network and norms; the output has none.
       tied: the output's matrix is the token embedding's (Press & Wolf 2017, arXiv:1608.05859).
 
@@ -44,11 +48,13 @@ class GPT(nn.Module):
     dropout: float = 0.0
     use_bias: bool = True
     tied: bool = True
+    position: str = "learned"
 
     def setup(self) -> None:  # noqa: D102
-        init, out_init = nn.initializers.normal(0.02), nn.initializers.normal(0.02 / (2 * self.layers) ** 0.5)
+        init, out_init = nn.initializers.normal(SCALE), nn.initializers.normal(SCALE / (2 * self.layers) ** 0.5)
         self.embedding = nn.Embed(self.vocabulary, self.features, embedding_init=init)
-        self.positions = LearnedPositions(self.context, init)
+        if self.position == "learned":
+            self.positions = LearnedPositions(self.context, init)
         self.drop = nn.Dropout(self.dropout)
         shape = (self.layers, self.heads, self.features, 4 * self.features, gelu)
         self.blocks = TransformerEncoder(*shape, self.dropout, True, self.use_bias, init, out_init)
@@ -59,10 +65,11 @@ class GPT(nn.Module):
         """Logits [B, T, V] of the token that follows each of tokens [B, T], integers in [0, V).
 
         Raises:
-          ValueError: T is more than the context, heads does not divide features, or a dropout is outside [0, 1).
+          ValueError: T is more than the context, heads does not divide features, a dropout is outside [0, 1), or
+            position is none of the three.
         """
         chex.assert_rank(tokens, 2)
-        x = self.drop(self.positions(self.embedding(tokens)), deterministic=not train)
+        x = self.drop(self._embed(tokens), deterministic=not train)
         return self._logits(self.blocks(x, train, causal=True))
 
     @nn.nowrap
@@ -76,8 +83,19 @@ class GPT(nn.Module):
 
         A row for which the T tokens go beyond the context is NaN, because under jit nobody can raise.
         """
-        x, caches = self.blocks.decode(self.positions(self.embedding(tokens), caches[0].length), caches)
+        x, caches = self.blocks.decode(self._embed(tokens, caches[0].length), caches)
         return self._logits(x), caches
+
+    def _embed(self, tokens: Array, start: Array | None = None) -> Array:
+        x = self.embedding(tokens)
+        if self.position == "learned":
+            return self.positions(x, start)
+        if self.position == "sinusoidal":
+            # sin² + cos² = 1: entries of 0.02 √2 times the table have the root mean square 0.02 of the embedding's
+            return add_positions(x, SCALE * 2**0.5 * sinusoidal_positions(self.context, self.features), start)
+        if self.position != "none":
+            raise ValueError(f"GPT: position is {self.position!r}, it must be learned, sinusoidal or none")
+        return x
 
     def _logits(self, x: Array) -> Array:
         if not self.tied:

@@ -6,7 +6,7 @@ from jaxdl.run.flags import FlagError, flag
 from jaxdl.run.loop import Diverged, Result, fit
 from jaxdl.run.main import main
 from jaxdl.run.plots import save_animation, save_figure
-from jaxdl.run.report import Claim, plus_minus, say
+from jaxdl.run.report import Claim, plus_minus, save_text, say
 from jaxdl.run.signals import Interrupted
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "plus_minus",
     "save_animation",
     "save_figure",
+    "save_text",
     "say",
 ]

@@ -49,6 +49,9 @@ class RunConfig:
     warmup: int = flag(0, "updates of linear warm-up before the schedule", group="optimiser", low=0)
     decay_rate: float = flag(0.1, "factor of the schedules step and exponential", group="optimiser", above=0, high=1)
     decay_every: int = flag(0, "updates per factor; 0: a third of the run", group="optimiser", low=0)
+    final_fraction: float = flag(
+        0.0, "where the cosine ends, as a fraction of the peak", group="optimiser", low=0, high=1
+    )
     accumulate: int = flag(1, "batches whose gradients are gathered for one update", group="optimiser", low=1)
     freeze: str | None = flag(None, "regular expression: parameters whose path has it stay fixed", group="optimiser")
 
@@ -106,6 +109,7 @@ class RunConfig:
                 warmup=self.warmup,
                 decay_rate=self.decay_rate,
                 decay_every=self.decay_every,
+                final_fraction=self.final_fraction,
             )
         except ValueError as error:
             raise FlagError(f"learning-rate flags: {error}") from None

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
+from jaxdl.run.config import RunConfig
 from jaxdl.run.folder import write
 
 Row = dict[str, Any]
@@ -189,3 +190,12 @@ def plus_minus(values: Iterable[float], digits: int = 4) -> str:
 def say(line: str) -> None:
     """A line for the person at the terminal; what a program reads goes to stdout, this does not."""
     print(line, file=sys.stderr, flush=True)
+
+
+def save_text(config: RunConfig, name: str, text: str) -> Path | None:
+    """Writes `name`.txt into the run's folder, if the run has one."""
+    if not config.workdir:
+        return None
+    path = Path(config.workdir) / f"{name}.txt"
+    write(path, text)
+    return path

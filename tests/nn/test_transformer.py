@@ -158,6 +158,21 @@ def test_gpt_against_torch(torch):
     jax.tree.map(lambda g, t: np.testing.assert_allclose(g, t.grad, atol=1e-5, rtol=1e-4), grads, p)
 
 
+@pytest.mark.parametrize("position", ["sinusoidal", "none"])
+def test_gpt_with_other_positions_against_torch(torch, position):
+    model = GPT(V, 11, 2, H, D, position=position)
+    params = random_variables(model, TOKENS)["params"]
+    assert "positions" not in params
+    t, i = np.arange(11)[:, None], np.arange(D)[None]
+    angles = t / 10_000 ** ((i - i % 2) / D)
+    table = 0.02 * np.sqrt(2) * np.where(i % 2, np.cos(angles), np.sin(angles)) * (position == "sinusoidal")
+    p = peer.tensors({**params, "positions": {"embedding": np.float32(table)}})
+    logits = jax.jit(model.apply)({"params": params}, TOKENS)
+    np.testing.assert_allclose(logits, torch_gpt(p, peer.tensors(TOKENS)), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="position is 'learnt', it must be learned, sinusoidal or none"):
+        GPT(V, 11, 2, H, D, position="learnt").init(jax.random.key(0), TOKENS)
+
+
 @pytest.fixture
 def doubling(torch, monkeypatch):
     """Training multiplies by 2 where it would drop out, on both sides; GELU, softmax and norms show where."""
@@ -214,8 +229,9 @@ def test_permuting_tokens_permutes_outputs():
     np.testing.assert_allclose(apply(variables, X[:, order]), apply(variables, X)[:, order], atol=1e-5)
 
 
-def test_gpt_decodes_a_prompt_and_token_by_token():
-    model = GPT(V, 7, 2, H, D, tied=False)
+@pytest.mark.parametrize("position", ["learned", "sinusoidal", "none"])
+def test_gpt_decodes_a_prompt_and_token_by_token(position):
+    model = GPT(V, 7, 2, H, D, tied=False, position=position)
     variables = random_variables(model, TOKENS)
     logits = jax.jit(model.apply)(variables, TOKENS)
 

@@ -1,0 +1,86 @@
+"""Language models of equally many weights on one text: gates, depth, attention and positions, each with and without.
+
+Seven fits of `language_model` with the same optimiser, steps and size of a batch: an RNN, a GRU, an LSTM of two layers
+and of one, and a Transformer with learned, with sinusoidal and without positions. The width of each is chosen so that
+its number of weights comes nearest to --parameters.
+
+    python -m experiments.language_model_comparison
+    python -m experiments.language_model_comparison --dataset=tinyshakespeare --parameters=800000 --layers=4 \
+        --steps=2000 --data_dir=DATA
+
+Mission rows J03, J04, J05, J11 and K08. Sources as in `language_model`.
+"""
+
+import math
+from dataclasses import dataclass
+
+from experiments import language_model
+from experiments.language_model import Trained, picture, trained
+from jaxdl import run
+from jaxdl.data import load_text
+from jaxdl.methods import ngram_losses
+from jaxdl.run import Claim, flag
+
+SMALL: dict[str, object] = {}  # smaller nets on fewer steps rank otherwise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(language_model.Config):
+    """Flags of this experiment."""
+
+    cell: str = flag("all", "networks; here each has its turn", choices=("all",))
+    steps: int | None = 500
+
+
+def variants(config: Config) -> dict[str, language_model.Config]:
+    """The fits, by name."""
+    alone = {field: getattr(config, field) for field in vars(config) if field != "cell"}
+    make = lambda cell, **changes: language_model.Config(**alone | {"cell": cell} | changes)
+    return {
+        "rnn": make("rnn"),
+        "gru": make("gru"),
+        "lstm": make("lstm"),
+        "lstm_of_1_layer": make("lstm", layers=1),
+        "transformer": make("transformer"),
+        "sinusoidal_transformer": make("transformer", position="sinusoidal"),
+        "transformer_without_positions": make("transformer", position="none"),
+    }
+
+
+def main(config: Config) -> list[Claim]:
+    """Trains, draws and reports."""
+    text = load_text(config.dataset, config.data_dir, file=config.text)
+    run.say(text.note)
+    counted = {name: math.exp(loss) for name, loss in ngram_losses(text.train, text.test, len(text.vocabulary)).items()}
+    fits = {name: trained(chosen, text, name) for name, chosen in variants(config).items()}
+    run.save_figure(config, "perplexity", picture(fits, counted, text))
+    return claims(fits)
+
+
+def claims(fits: dict[str, Trained]) -> list[Claim]:
+    """The first of each comparison against the others."""
+
+    def compare(row: str, claim: str, first: str, *others: str) -> Claim:
+        perplexity = {name: fits[name].result.metrics["perplexity"] for name in (first, *others)}
+        told = ", ".join(f"{name.replace('_', ' ')} {fits[name].told()}" for name in others)
+        holds = perplexity[first] < min(perplexity[name] for name in others)
+        return Claim(row, f"{claim} (perplexity)", fits[first].told(), told, "same text and steps", holds)
+
+    cells = ("rnn", "gru", "lstm", "transformer")
+    speed = {cell: fits[cell].result.steps_per_second for cell in cells}
+    others = ", ".join(f"{cell} {speed[cell]:.0f}" for cell in cells[:-1])
+    none = "transformer_without_positions"
+    return [
+        compare("J03", "gates: GRU below RNN", "gru", "rnn"),
+        compare("J04", "gates: LSTM below RNN", "lstm", "rnn"),
+        compare("J05", "depth: LSTM of two layers below one", "lstm", "lstm_of_1_layer"),
+        compare("J11", "Transformer below recurrent nets", "transformer", *cells[:-1]),
+        Claim("J11", "Transformer faster than recurrent nets (steps/s)", f"{speed['transformer']:.0f}", others,
+              "same run", speed["transformer"] > max(speed[cell] for cell in cells[:-1])),
+        compare("K08", "hand-made positions below none", "sinusoidal_transformer", none),
+        compare("K08", "learned positions below none", "transformer", none),
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    run.main(Config, main)

@@ -1,0 +1,32 @@
+"""Language models that count: what a network must be better than."""
+
+import chex
+import numpy as np
+
+
+def ngram_losses(train: np.ndarray, test: np.ndarray, vocabulary: int) -> dict[str, float]:
+    """Mean of -log p(x_t | x_{t-1}) over test, but for its first token, in nats, by a unigram and a bigram model.
+
+        unigram  p(c)     = (n_c + 1) / (N + V)
+        bigram   p(c | b) = (n_bc + V p(c)) / (n_b + V)
+
+    A pair never seen falls back on the unigram, which counts as V observations more (MacKay & Peto 1995, a hierarchical
+    Dirichlet language model).
+
+    Args:
+      train: integers [N] in [0, V).
+      test: integers [M] in [0, V), M >= 2.
+      vocabulary: V.
+
+    Returns:
+      {"unigram": ..., "bigram": ...}.
+    """
+    chex.assert_rank([train, test], 1)
+    V = vocabulary
+    unigram = (np.bincount(train, minlength=V) + 1) / (len(train) + V)
+    before, after = test[:-1].astype(np.int64), test[1:].astype(np.int64)
+    seen, counts = np.unique(train[:-1].astype(np.int64) * V + train[1:], return_counts=True)
+    place = np.searchsorted(seen, before * V + after).clip(max=len(seen) - 1)
+    pairs = np.where(seen[place] == before * V + after, counts[place], 0)
+    bigram = (pairs + V * unigram[after]) / (np.bincount(train[:-1], minlength=V)[before] + V)
+    return {"unigram": float(-np.log(unigram[after]).mean()), "bigram": float(-np.log(bigram).mean())}

@@ -1,0 +1,106 @@
+"""Drawing text from a language model, token by token, from what it remembers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+
+def choose(key: Array, logits: Array, temperature: ArrayLike = 1.0, top_k: int = 0) -> Array:
+    """Draws token i with probability softmax(logits / temperature)_i among the top_k largest logits.
+
+    Args:
+      key: a PRNG key.
+      logits: [B, V], float.
+      temperature: >= 0, a number or [B]; 0 takes the largest logit.
+      top_k: in [1, V]; 0: all. Logits equal to the k-th largest stay too.
+
+    Returns:
+      int32 [B].
+
+    Raises:
+      ValueError: top_k is outside [0, V].
+    """
+    chex.assert_rank(logits, 2)
+    B, V = logits.shape
+    if not 0 <= top_k <= V:
+        raise ValueError(f"top_k is {top_k}, it must be in [1, {V}], the vocabulary, or 0 for all")
+    if top_k:
+        logits = jnp.where(logits < lax.top_k(logits, top_k)[0][:, -1:], -jnp.inf, logits)
+    temperature = jnp.broadcast_to(temperature, (B,))[:, None]
+    drawn = jax.random.categorical(key, logits / jnp.where(temperature > 0, temperature, 1))
+    return jnp.where(temperature[:, 0] > 0, drawn, logits.argmax(-1)).astype(jnp.int32)
+
+
+def generate(
+    decode: Callable[[Array, Any], tuple[Array, Any]],
+    memory: Any,
+    prompt: Array,
+    length: int,
+    key: Array,
+    *,
+    temperature: ArrayLike = 1.0,
+    top_k: int = 0,
+    context: int | None = None,
+) -> Array:
+    """Continues each row of a prompt by `length` tokens, each drawn by `choose` given all before it.
+
+    Every token passes the model once: what it needs of the earlier ones is in the memory, a key-value cache or the
+    state of a recurrent net. A cache holds `context` tokens; when it is full an empty one starts with the second half
+    of them, so that a long text costs two passes a token, and no token sees fewer than context / 2 before it.
+
+    Args:
+      decode: (tokens [B, T], memory) -> (logits [B, T, V] of the tokens that follow, memory).
+      memory: an empty one.
+      prompt: int [B, T], T >= 1, and at most `context`.
+      length: tokens to draw, >= 1.
+      key: a PRNG key.
+      temperature: of `choose`, a number or [B].
+      top_k: of `choose`.
+      context: tokens that the memory can hold, >= 2; None: any number.
+
+    Returns:
+      int32 [B, length].
+
+    Raises:
+      ValueError: the prompt is longer than the context.
+    """
+    B, T = prompt.shape
+    if context is not None and context < T:
+        raise ValueError(f"the prompt has {T} tokens, the context only {context}; cut the prompt")
+
+    def draw(prompt: Array, key: Array, count: int) -> Array:
+        logits, filled = decode(prompt, memory)
+
+        def one(carry: tuple[Array, Any], key: Array) -> tuple[tuple[Array, Any], Array]:
+            logits, memory = carry
+            token = choose(key, logits, temperature, top_k)
+            logits, memory = decode(token[:, None], memory)
+            return (logits[:, 0], memory), token
+
+        # the last token is drawn but not decoded: a full cache has no room for it
+        keys = jax.random.split(key, count)
+        (logits, _), tokens = lax.scan(one, (logits[:, -1], filled), keys[:-1])
+        last = choose(keys[-1], logits, temperature, top_k)
+        return jnp.concatenate([tokens.T, last[:, None]], 1)
+
+    first = length if context is None else min(length, context + 1 - T)
+    text = jnp.concatenate([prompt, draw(prompt, jax.random.fold_in(key, 0), first)], 1)
+    if first < length:
+        assert context is not None
+        keep = context // 2
+        each = context + 1 - keep
+        chunks = -(-(length - first) // each)
+
+        def chunk(tail: Array, key: Array) -> tuple[Array, Array]:
+            new = draw(tail, key, each)
+            return jnp.concatenate([tail, new], 1)[:, -keep:], new
+
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(1, chunks + 1))
+        _, new = lax.scan(chunk, text[:, -keep:], keys)
+        text = jnp.concatenate([text, jnp.moveaxis(new, 0, 1).reshape(B, -1)], 1)
+    return text[:, T : T + length].astype(jnp.int32)

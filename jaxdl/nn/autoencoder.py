@@ -1,0 +1,162 @@
+"""Convolutional halves of an autoencoder: images -> maps -> codes [B, D] and back.
+
+Without convolutions an `MLP` is either half: it flattens what it is given, and its outputs are reshaped.
+"""
+
+from collections.abc import Callable, Sequence
+
+import chex
+from flax import linen as nn
+from jax import Array
+from jax.nn.initializers import Initializer
+
+from jaxdl.nn.cnn import check_images
+from jaxdl.nn.initializers import BiasInitializer, zero_bias
+from jaxdl.nn.mlp import MLP
+
+
+def halved(shape: Sequence[int], times: int) -> tuple[int, int]:
+    """(H, W) after `times` layers of stride 2, ceil(H / 2^times): 28 -> 14 -> 7 -> 4, as "SAME" padding has it."""
+    return (-(-shape[0] // 2**times), -(-shape[1] // 2**times))
+
+
+class Downsampling(nn.Module):
+    """[conv 4x4 of stride 2, activation] per width: [B, H, W, C] -> [B, ceil(H / 2^k), ceil(W / 2^k), features[-1]].
+
+    Attributes:
+      features: channels after each of the k convolutions; sides of at least 2^k pixels are needed.
+      activation: after every convolution, the last one too.
+      kernel_init: linen initialiser of the weights.
+      bias_init: fan_in -> linen initialiser of the biases.
+    """
+
+    features: Sequence[int] = (32, 64)
+    activation: Callable[[Array], Array] = nn.relu
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    bias_init: BiasInitializer = zero_bias
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Maps of images x [B, H, W, C].
+
+        Raises:
+          ValueError: a side is below 2^k pixels.
+        """
+        check_images("Downsampling", x, smallest=2 ** len(self.features))
+        for features in self.features:
+            bias_init = self.bias_init(16 * x.shape[-1])
+            conv = nn.Conv(features, (4, 4), (2, 2), "SAME", kernel_init=self.kernel_init, bias_init=bias_init)
+            x = self.activation(conv(x))
+        return x
+
+
+class Upsampling(nn.Module):
+    """The way back: [activation before all but the first, transposed conv 4x4 of stride 2] -> [B, H, W, C].
+
+    Each layer doubles a side; where `Downsampling` came from an odd one, the last row or column is cut off, so that any
+    H and W come back. The outputs are logits or means: no activation stands after the last layer.
+
+    Attributes:
+      shape: (H, W, C) of the images.
+      features: channels between the layers, from the maps on: k widths are k + 1 layers.
+      activation: between the layers.
+      kernel_init: linen initialiser of the weights.
+      bias_init: fan_in -> linen initialiser of the biases.
+    """
+
+    shape: Sequence[int]
+    features: Sequence[int] = (32,)
+    activation: Callable[[Array], Array] = nn.relu
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    bias_init: BiasInitializer = zero_bias
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Images [B, H, W, C] of maps x [B, ceil(H / 2^(k+1)), ceil(W / 2^(k+1)), D].
+
+        Raises:
+          ValueError: shape is not (H, W, C), or maps of another size cannot become it.
+        """
+        if len(self.shape) != 3:
+            raise ValueError(f"Upsampling: shape is {tuple(self.shape)}, it must be (H, W, C)")
+        layers = len(self.features) + 1
+        needed = halved(self.shape, layers)
+        if x.ndim != 4 or x.shape[1:3] != needed:
+            raise ValueError(
+                f"Upsampling: input is {list(x.shape)}, {layers} layers to {tuple(self.shape)} need [B, "
+                f"{needed[0]}, {needed[1]}, D]"
+            )
+        for i, features in enumerate((*self.features, self.shape[2])):
+            # every output pixel is reached by 2x2 of the 4x4 taps: the fan-in is 4 D, not the 16 D of the kernel
+            bias_init = self.bias_init(4 * x.shape[-1])
+            conv = nn.ConvTranspose(features, (4, 4), (2, 2), "SAME", kernel_init=self.kernel_init, bias_init=bias_init)
+            H, W = halved(self.shape, layers - 1 - i)
+            x = conv(self.activation(x) if i else x)[:, :H, :W]
+        chex.assert_shape(x, (None, *self.shape))
+        return x
+
+
+class ConvEncoder(nn.Module):
+    """`Downsampling`, then an MLP with one hidden layer: images [B, H, W, C] -> [B, outputs].
+
+    Attributes:
+      outputs: D for a code, 2 D for its mean and log variance.
+      features: channels of the k convolutions; sides of at least 2^k pixels are needed.
+      dense: width of the hidden layer.
+      activation: after every layer but the last.
+      kernel_init: linen initialiser of the weights.
+      bias_init: fan_in -> linen initialiser of the biases.
+    """
+
+    outputs: int
+    features: Sequence[int] = (32, 64)
+    dense: int = 256
+    activation: Callable[[Array], Array] = nn.relu
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    bias_init: BiasInitializer = zero_bias
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Codes [B, outputs] of images x [B, H, W, C].
+
+        Raises:
+          ValueError: a side is below 2^k pixels.
+        """
+        x = Downsampling(self.features, self.activation, self.kernel_init, self.bias_init)(x, train)
+        return MLP((self.dense, self.outputs), self.activation, 0.0, False, self.kernel_init, self.bias_init)(x, train)
+
+
+class ConvDecoder(nn.Module):
+    """An MLP with one hidden layer, then `Upsampling`: codes [B, D] -> logits or means [B, H, W, C].
+
+    Attributes:
+      shape: (H, W, C) of the images, any size from 2^k on, odd ones too.
+      features: channels of the maps, coarse to fine: k of them are k transposed convolutions.
+      dense: width of the hidden layer.
+      activation: after every layer but the last.
+      kernel_init: linen initialiser of the weights.
+      bias_init: fan_in -> linen initialiser of the biases.
+    """
+
+    shape: Sequence[int]
+    features: Sequence[int] = (64, 32)
+    dense: int = 256
+    activation: Callable[[Array], Array] = nn.relu
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    bias_init: BiasInitializer = zero_bias
+
+    @nn.compact
+    def __call__(self, z: Array, train: bool = False) -> Array:
+        """Images [B, H, W, C] of codes z [B, D].
+
+        Raises:
+          ValueError: shape is not (H, W, C) with sides of at least 2^k pixels.
+        """
+        k, shape = len(self.features), tuple(self.shape)
+        if len(shape) != 3 or min(shape[:2]) < 2**k:
+            raise ValueError(f"ConvDecoder: shape is {shape}, it must be (H, W, C) with H and W >= {2**k}")
+        H, W = halved(shape, k)
+        widths = (self.dense, H * W * self.features[0])
+        x = MLP(widths, self.activation, 0.0, False, self.kernel_init, self.bias_init)(z, train)
+        x = self.activation(x).reshape(-1, H, W, self.features[0])
+        return Upsampling(shape, self.features[1:], self.activation, self.kernel_init, self.bias_init)(x, train)
