@@ -1,0 +1,131 @@
+"""What is special to the language model; the rest is in test_experiments.py."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.language_model import Config, build, data, make_model
+from jaxdl.data import Text, streams
+from jaxdl.run import FlagError, fit
+
+V = 7
+TOKENS = np.random.default_rng(0).integers(V, size=1501).astype(np.int32)
+TEXT = Text(TOKENS[:1201], TOKENS[1201:], "abcdefg", "")
+CONFIG = Config(
+    cell="lstm", context=5, batch_size=8, features=12, layers=1, steps=8, optimizer="sgd", schedule="constant",
+    warmup=0, learning_rate=0.5, clip_norm=None, weight_decay=0.0, progress=False, devices=1,
+)  # fmt: skip
+
+
+def make(config):
+    train, test = data(config, TEXT)
+    return build(config, train.example, V), train, test
+
+
+def torch_losses(torch, state, train, steps):
+    """The same LSTM in PyTorch by plain truncated back-propagation: detach between batches."""
+    p = jax.device_get(state.learner.params)["params"]
+    embedding, lstm, dense = torch.nn.Embedding(V, 12), torch.nn.LSTM(12, 12, batch_first=True), torch.nn.Linear(12, V)
+    layer = p["Recurrent_0"]["layer_0"]
+    with torch.no_grad():
+        embedding.weight.copy_(torch.tensor(p["Embed_0"]["embedding"]))
+        lstm.weight_ih_l0.copy_(torch.tensor(layer["kernel"].T))
+        lstm.weight_hh_l0.copy_(torch.tensor(layer["recurrent_kernel"].T))
+        lstm.bias_ih_l0.copy_(torch.tensor(layer["bias"]))
+        lstm.bias_hh_l0.zero_()
+        dense.weight.copy_(torch.tensor(p["Dense_0"]["kernel"].T))
+        dense.bias.copy_(torch.tensor(p["Dense_0"]["bias"]))
+    lstm.bias_hh_l0.requires_grad_(False)  # one bias here, two there
+    weights = [w for module in (embedding, lstm, dense) for w in module.parameters() if w.requires_grad]
+    descent, losses, hidden = torch.optim.SGD(weights, 0.5), [], None
+    for t in range(steps):
+        batch = train.batch(0, t)
+        if batch["fresh"].any():
+            hidden = None
+        x, hidden = lstm(embedding(torch.tensor(batch["x"])), hidden)
+        hidden = tuple(h.detach() for h in hidden)
+        loss = torch.nn.functional.cross_entropy(dense(x).flatten(0, 1), torch.tensor(batch["y"]).flatten().long())
+        descent.zero_grad()
+        loss.backward()
+        descent.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_truncated_back_propagation_against_torch():
+    torch = pytest.importorskip("torch")
+    experiment, train, _ = make(CONFIG)
+    state = jax.jit(experiment.init)(jax.random.key(0))
+    steps = 2 * train.length // 8 + 3  # through the text twice and on, so that the memory is emptied twice
+    expected = torch_losses(torch, state, train, steps)
+    step, losses = jax.jit(experiment.step), []
+    for t in range(steps):
+        state, metrics = step(state, train.batch(0, t))
+        losses.append(float(metrics["loss"]))
+    np.testing.assert_allclose(losses, expected, rtol=2e-4)
+
+
+def test_memory_makes_batches_one_text():
+    """Without learning, the losses of batches in a row are those of the whole text at once."""
+    experiment, _, _ = make(dataclasses.replace(CONFIG, learning_rate=0.0))
+    state = jax.jit(experiment.init)(jax.random.key(0))
+    whole = streams(TEXT.train, 15, 8).batch(0, 0)
+    short = streams(TEXT.train[: 8 * 15 * 10 + 1], 5, 8)
+    step, parts = jax.jit(experiment.step), []
+    for t in range(3):
+        state, metrics = step(state, short.batch(0, t))
+        parts.append(metrics["loss"])
+    one, _, _ = make(dataclasses.replace(CONFIG, learning_rate=0.0, context=15))
+    _, metrics = jax.jit(one.step)(jax.jit(one.init)(jax.random.key(0)), whole)
+    assert np.mean(parts) == pytest.approx(float(metrics["loss"]), rel=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["gru", "transformer"])
+def test_evaluation_counts_every_character_once(cell):
+    config = dataclasses.replace(CONFIG, cell=cell, steps=2)
+    experiment, train, test = make(config)
+    result = fit(experiment, train, test, config)
+    length = 5 if cell == "transformer" else 80
+    model, losses = make_model(config, V), []
+    for start in range(0, len(TEXT.test) - 1, length):
+        window = TEXT.test[start : start + length + 1]
+        logs = model.log_probabilities(result.state.learner.params, window[None, :-1])[0]
+        losses += (-np.asarray(logs)[np.arange(len(window) - 1), window[1:]]).tolist()
+    assert len(losses) == len(TEXT.test) - 1
+    assert result.metrics["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert result.metrics["perplexity"] == pytest.approx(np.exp(np.mean(losses)), rel=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "transformer"])
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_one_and_eight_devices_and_resume(cell, parallel, tmp_path):
+    config = dataclasses.replace(CONFIG, cell=cell, log_every=1, eval_every=4)
+    experiment, train, test = make(config)
+    one = fit(experiment, train, test, config)
+    many = dataclasses.replace(config, parallel=parallel, devices=8, workdir=str(tmp_path))
+    fit(experiment, train, test, dataclasses.replace(many, steps=4))
+    many = fit(experiment, train, test, many)
+    assert many.curve("train/loss")[1] == pytest.approx(one.curve("train/loss")[1], rel=1e-4)
+    assert many.metrics == pytest.approx(one.metrics, rel=1e-3)
+
+
+def test_seeds_side_by_side():
+    experiment, train, _ = make(CONFIG)
+    step = jax.jit(experiment.step)
+    states = jax.vmap(experiment.init)(jax.vmap(jax.random.key)(jnp.arange(3)))
+    together, alone = jax.jit(jax.vmap(experiment.step, (0, None))), jax.tree.map(lambda x: x[2], states)
+    for t in range(3):
+        states, metrics = together(states, train.batch(0, t))
+        alone, single = step(alone, train.batch(0, t))
+    assert metrics["loss"][2] == pytest.approx(float(single["loss"]), rel=1e-4)
+    assert len(set(np.asarray(metrics["loss"]).tolist())) == 3
+
+
+def test_bad_flags_are_one_line():
+    with pytest.raises(FlagError, match="--features=30: a Transformer's width must be a multiple of 4"):
+        Config(features=30)
+    with pytest.raises(FlagError, match="--context=50, --batch_size=32: 1,201 tokens are too few for 32 windows of 50"):
+        data(Config(cell="lstm", context=50), TEXT)
