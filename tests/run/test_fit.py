@@ -108,6 +108,18 @@ class TestWithoutFolder:
         result = fit(make(), TRAIN, {"a": TEST, "b": TRAIN}, BASE)
         assert set(result.metrics) == {"a/loss", "a/accuracy", "b/loss", "b/accuracy"}
 
+    def test_each_test_set_takes_its_own_rows(self):
+        first_half = Batches(
+            TEST.arrays, 8, take=lambda arrays, rows: {k: v[rows] for k, v in arrays.items()}, length=9
+        )
+        last_half = Batches(
+            TEST.arrays, 8, take=lambda arrays, rows: {k: v[rows + 9] for k, v in arrays.items()}, length=9
+        )
+        parts = fit(make(), TRAIN, {"first": first_half, "last": last_half}, BASE).metrics
+        whole = fit(make(), TRAIN, TEST, BASE).metrics
+        assert parts["first/loss"] != parts["last/loss"]
+        assert (parts["first/loss"] + parts["last/loss"]) / 2 == pytest.approx(whole["loss"], rel=1e-5)
+
     def test_data_by_index_and_sources_in_a_dict(self):
         class Indexed:
             def __getitem__(self, t):
