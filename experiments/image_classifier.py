@@ -24,7 +24,7 @@ from jaxdl import metrics, run
 from jaxdl.core import Experiment, supervised
 from jaxdl.data import IMAGE_SETS, Batches, Images, augment, load_images, unit
 from jaxdl.losses import softmax_cross_entropy
-from jaxdl.nn import CNN, MLP, LeNet5, ResNet
+from jaxdl.nn import CNN, MLP, LeNet5, ResNet, ResNet18
 from jaxdl.run import Claim, flag, plots
 
 MODELS: dict[str, Any] = {  # classes -> network
@@ -32,6 +32,7 @@ MODELS: dict[str, Any] = {  # classes -> network
     "mlp": lambda classes: MLP((256, 128, classes)),
     "lenet": lambda classes: LeNet5(classes=classes),
     "cnn": lambda classes: CNN(classes=classes),
+    "resnet18": ResNet18,
 } | {f"resnet{depth}": partial(ResNet, depth) for depth in (20, 32, 56)}
 AUGMENTATIONS = {
     "flip": augment.flip,

@@ -9,7 +9,7 @@ from an empty memory. Samples are decoded from a cache or a state, one pass a ch
 
     python -m experiments.language_model                              # a Transformer on Python's own documentation
     python -m experiments.language_model --cell=lstm --text=FILE --steps=5000 --dropout=0.2 --parameters=1000000
-    python -m experiments.language_model --dataset=tinyshakespeare --layers=4 --features=128 --batch_size=12 \
+    python -m experiments.language_model --dataset=tinyshakespeare --layers=4 --features=128 --batch_size=12 \\
         --steps=2000 --learning_rate=1e-3 --data_dir=DATA             # nanoGPT's small setting, which prints 1.88
 
 Mission rows C14, J01, J03, J04, J11, K12 and L07. Elman 1990; Hochreiter and Schmidhuber 1997; Cho et al. 2014

@@ -5,7 +5,7 @@ and of one, and a Transformer with learned, with sinusoidal and without position
 its number of weights comes nearest to --parameters.
 
     python -m experiments.language_model_comparison
-    python -m experiments.language_model_comparison --dataset=tinyshakespeare --parameters=800000 --layers=4 \
+    python -m experiments.language_model_comparison --dataset=tinyshakespeare --parameters=800000 --layers=4 \\
         --steps=2000 --data_dir=DATA
 
 Mission rows J03, J04, J05, J11 and K08. Sources as in `language_model`.

@@ -82,6 +82,38 @@ def test_sigmoid_cross_entropy_against_torch():
     np.testing.assert_allclose(losses.sigmoid_cross_entropy(jnp.array([-1e4, 1e4]), jnp.array([1, 0])), [1e4, 1e4])
 
 
+def test_sigmoid_cross_entropy_of_second_order_and_in_the_targets():
+    z, t = jnp.array([-3.0, 0.0, 2.0]), jnp.array([1.0, 0.3, 0.0])
+    s = 1 / (1 + np.exp(-z))
+    curvature = jax.vmap(jax.grad(jax.grad(losses.sigmoid_cross_entropy)))(z, t)
+    np.testing.assert_allclose(curvature, s * (1 - s), rtol=1e-5)
+    np.testing.assert_allclose(jax.vmap(jax.grad(losses.sigmoid_cross_entropy, 1))(z, t), -z)
+
+
+def test_sigmoid_cross_entropy_of_sure_and_right_is_not_rounded_to_0():
+    loss = losses.sigmoid_cross_entropy(jnp.array([30.0, -30.0]), jnp.array([True, False]))
+    np.testing.assert_allclose(loss, np.exp(-30.0), rtol=1e-5)
+
+
+def test_gaussian_kl_against_torch():
+    D = pytest.importorskip("torch").distributions
+
+    def theirs(m, log_variance):
+        return D.kl_divergence(D.Normal(m, (log_variance / 2).exp()), D.Normal(m * 0, m * 0 + 1))
+
+    same_as_torch(losses.gaussian_kl, theirs, P, T)
+    same_as_torch(
+        lambda log_variance, m: losses.gaussian_kl(m, log_variance),
+        lambda log_variance, m: theirs(m, log_variance),
+        T,
+        P,
+    )
+
+
+def test_gaussian_kl_near_the_prior():
+    np.testing.assert_allclose(losses.gaussian_kl(jnp.zeros(2), jnp.array([0.0, 1e-3])), [0, 1e-6 / 4], rtol=1e-3)
+
+
 def test_binary_sigmoid_is_a_softmax_of_two():
     z = LOGITS[..., 0]
     pair = np.stack([np.zeros_like(z), z], -1)
@@ -119,7 +151,13 @@ def test_softmax_then_cross_entropy_hardly_corrects_confident_mistakes():
     assert abs(jax.jit(jax.grad(losses.softmax_then_cross_entropy))(z, y)).max() < 1e-8
 
 
-ELEMENTWISE = [losses.squared_error, losses.absolute_error, losses.huber, losses.sigmoid_cross_entropy]
+ELEMENTWISE = [
+    losses.squared_error,
+    losses.absolute_error,
+    losses.huber,
+    losses.sigmoid_cross_entropy,
+    losses.gaussian_kl,
+]
 
 
 @pytest.mark.parametrize("loss", ELEMENTWISE)

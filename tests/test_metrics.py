@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import linalg
 from sklearn import metrics as reference
 
 from jaxdl import metrics
@@ -128,3 +129,63 @@ def test_r_squared_by_hand():
     assert metrics.r_squared(28, 9, 41, 3) == -1
     assert math.isnan(metrics.r_squared(1, 6, 12, 3))
     assert math.isnan(metrics.r_squared(0, 0, 0, 0))
+
+
+def gaussian(dimensions, rank):
+    factor = RNG.normal(size=(dimensions, rank))
+    return RNG.normal(size=dimensions), factor @ factor.T
+
+
+@pytest.mark.parametrize("rank", [7, 3])
+def test_frechet_distance_beside_scipy(rank):
+    (m1, c1), (m2, c2) = gaussian(7, 11), gaussian(7, rank)
+    expected = np.sum((m1 - m2) ** 2) + np.trace(c1 + c2 - 2 * linalg.sqrtm(c1 @ c2).real)
+    assert metrics.frechet_distance(m1, c1, m2, c2) == pytest.approx(expected, rel=1e-5)
+    assert metrics.frechet_distance(m2, c2, m1, c1) == pytest.approx(expected, rel=1e-5)
+    assert metrics.frechet_distance(m2, c2, m2, c2) == pytest.approx(0, abs=1e-6)
+
+
+def test_frechet_distance_by_hand():
+    # One dimension: (m1 - m2)^2 + (s1 - s2)^2 = (5 - 2)^2 + (4 - 1)^2.
+    assert metrics.frechet_distance([5], [[16]], [2], [[1]]) == pytest.approx(18)
+    # A point, whose covariance is 0, and a Gaussian: |m|^2 + tr C.
+    assert metrics.frechet_distance([0, 0], np.zeros((2, 2)), [1, 2], [[3, 1], [1, 5]]) == pytest.approx(13)
+    # Orthogonal lines: nothing is common, 2 + 7.
+    assert metrics.frechet_distance([0, 0], np.diag([2, 0]), [0, 0], np.diag([0, 7])) == pytest.approx(9)
+
+
+def test_frechet_distance_of_other_shapes():
+    with pytest.raises(ValueError, match=r"\[2\], \[2, 2\], \[3\], \[3, 3\]; \[D\], \[D, D\]"):
+        metrics.frechet_distance(np.zeros(2), np.eye(2), np.zeros(3), np.eye(3))
+
+
+def test_moments_add_up_to_mean_and_covariance():
+    x = RNG.normal([1, -2, 3], [1, 2, 0.5], (101, 3)).astype(np.float32)
+    where = RNG.integers(0, 3, 101).astype(np.float32)
+    broken = np.where(where[:, None] > 0, x, np.nan)
+    parts = [jax.jit(metrics.moments)(broken[i:j], where[i:j]) for i, j in ((0, 13), (13, 101))]
+    mean, covariance = metrics.mean_and_covariance(jax.tree.map(lambda a, b: np.float64(a) + np.float64(b), *parts))
+    repeated = np.repeat(x, where.astype(int), axis=0)
+    np.testing.assert_allclose(mean, repeated.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(covariance, np.cov(repeated, rowvar=False), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(metrics.mean_and_covariance(metrics.moments(jnp.asarray(x)))[0], x.mean(0), rtol=1e-5)
+    one = metrics.mean_and_covariance(metrics.moments(jnp.full((1, 3), 2.0)))
+    np.testing.assert_array_equal(one[0], [2, 2, 2])
+    np.testing.assert_array_equal(one[1], np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="the weights add up to 0"):
+        metrics.mean_and_covariance(metrics.moments(jnp.ones((2, 3)), jnp.zeros(2)))
+
+
+def test_modes_of_a_sample_made_by_hand():
+    centres = jnp.array([[0.0, 0], [1, 0], [0, 2]])
+    samples = jnp.array([[0.0, 0.1], [0.95, 0], [1, 0.2], [1.31, 0], [0.2, 0.2], [0, 2.3]])
+    hits = jax.jit(metrics.mode_hits)(samples, centres, 0.3)
+    # The fourth is 0.31 from the second centre, the last one 0.29999995 in float32.
+    np.testing.assert_array_equal(hits, [[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0], [0, 0, 1]])
+    assert metrics.modes_found(hits.sum(0), 6) == 3
+    # Of 60 samples a mode's fair part is 20 and a fifth of it 4.
+    assert metrics.modes_found([4, 3.99, 50], 60) == 2
+    assert metrics.modes_found([4, 3.99, 50], 60, share=1.0) == 1
+    assert metrics.modes_found([0, 0, 0], 60) == 0
+    # Between two centres, within the radius of both, a sample counts once.
+    assert metrics.mode_hits(jnp.array([[0.5, 0]]), centres, 0.6).sum() == 1

@@ -9,6 +9,8 @@ from jaxdl.nn.attention import (
 )
 from jaxdl.nn.autoencoder import ConvDecoder, ConvEncoder, Downsampling, Upsampling
 from jaxdl.nn.cnn import CNN, LeNet5, average_pool, max_pool
+from jaxdl.nn.conv import Conv, ConvTranspose, convolve, input_gradient, kernel_gradient
+from jaxdl.nn.dcgan import DCGANCritic, DCGANGenerator
 from jaxdl.nn.gpt import GPT
 from jaxdl.nn.initializers import INITIALIZERS, torch_bias, torch_linear, zero_bias
 from jaxdl.nn.mlp import MLP
@@ -16,7 +18,7 @@ from jaxdl.nn.norm import BatchNorm, LayerNorm
 from jaxdl.nn.positions import LearnedPositions, add_positions, sinusoidal_positions
 from jaxdl.nn.recurrent import TORCH_RECURRENT, Carry, Recurrent
 from jaxdl.nn.recurrent_lm import RecurrentLM
-from jaxdl.nn.resnet import ResidualBlock, ResNet
+from jaxdl.nn.resnet import ResidualBlock, ResNet, ResNet18
 from jaxdl.nn.transformer import EncoderBlock, FeedForward, TransformerEncoder
 from jaxdl.nn.transformer_decoder import DecoderBlock, DecoderCache, TransformerDecoder
 
@@ -28,8 +30,12 @@ __all__ = [
     "TORCH_RECURRENT",
     "BatchNorm",
     "Carry",
+    "Conv",
     "ConvDecoder",
     "ConvEncoder",
+    "ConvTranspose",
+    "DCGANCritic",
+    "DCGANGenerator",
     "DecoderBlock",
     "DecoderCache",
     "Downsampling",
@@ -44,6 +50,7 @@ __all__ = [
     "Recurrent",
     "RecurrentLM",
     "ResNet",
+    "ResNet18",
     "ResidualBlock",
     "TransformerDecoder",
     "TransformerEncoder",
@@ -51,7 +58,10 @@ __all__ = [
     "add_positions",
     "attention_weights",
     "average_pool",
+    "convolve",
     "dot_product_attention",
+    "input_gradient",
+    "kernel_gradient",
     "max_pool",
     "sinusoidal_positions",
     "torch_bias",

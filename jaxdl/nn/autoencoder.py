@@ -11,6 +11,7 @@ from jax import Array
 from jax.nn.initializers import Initializer
 
 from jaxdl.nn.cnn import check_images
+from jaxdl.nn.conv import Conv, ConvTranspose
 from jaxdl.nn.initializers import BiasInitializer, zero_bias
 from jaxdl.nn.mlp import MLP
 
@@ -45,7 +46,7 @@ class Downsampling(nn.Module):
         check_images("Downsampling", x, smallest=2 ** len(self.features))
         for features in self.features:
             bias_init = self.bias_init(16 * x.shape[-1])
-            conv = nn.Conv(features, (4, 4), (2, 2), "SAME", kernel_init=self.kernel_init, bias_init=bias_init)
+            conv = Conv(features, 4, 2, kernel_init=self.kernel_init, bias_init=bias_init)
             x = self.activation(conv(x))
         return x
 
@@ -89,7 +90,7 @@ class Upsampling(nn.Module):
         for i, features in enumerate((*self.features, self.shape[2])):
             # every output pixel is reached by 2x2 of the 4x4 taps: the fan-in is 4 D, not the 16 D of the kernel
             bias_init = self.bias_init(4 * x.shape[-1])
-            conv = nn.ConvTranspose(features, (4, 4), (2, 2), "SAME", kernel_init=self.kernel_init, bias_init=bias_init)
+            conv = ConvTranspose(features, 4, 2, kernel_init=self.kernel_init, bias_init=bias_init)
             H, W = halved(self.shape, layers - 1 - i)
             x = conv(self.activation(x) if i else x)[:, :H, :W]
         chex.assert_shape(x, (None, *self.shape))

@@ -1,5 +1,7 @@
 """Residual networks for small images."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -17,15 +19,18 @@ def _convolution(features: int, stride: int = 1) -> nn.Conv:
 
 
 class ResidualBlock(nn.Module):
-    """y = relu(x + BN(conv(relu(BN(conv(x)))))), with a shortcut without parameters (option A of He et al. 2015).
+    """y = relu(shortcut(x) + BN(conv(relu(BN(conv(x)))))), with the shortcuts A or B of He et al. 2015.
 
     Attributes:
-      features: channels of y, at least those of x; the shortcut fills up with zeros, behind.
+      features: channels of y, at least those of x if there is no projection.
       stride: of the first convolution; the shortcut takes every stride-th pixel.
+      projection: False: the shortcut fills up with zero channels, behind, and has no parameters (A). True: where the
+        shape changes it is BN(conv 1x1) (B).
     """
 
     features: int
     stride: int = 1
+    projection: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -33,8 +38,21 @@ class ResidualBlock(nn.Module):
         y = nn.relu(BatchNorm(train)(_convolution(self.features, self.stride)(x)))
         y = BatchNorm(train)(_convolution(self.features)(y))
         shortcut = x[:, :: self.stride, :: self.stride]
-        shortcut = jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (0, self.features - x.shape[-1])))
+        if self.projection and shortcut.shape != y.shape:
+            shortcut = nn.Conv(self.features, (1, 1), use_bias=False, kernel_init=HE)(shortcut)
+            shortcut = BatchNorm(train)(shortcut)
+        else:
+            shortcut = jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (0, self.features - x.shape[-1])))
         return nn.relu(shortcut + y)
+
+
+def _layers(x: Array, train: bool, widths: Sequence[int], blocks: int, projection: bool, classes: int) -> Array:
+    """Conv, a group of blocks of each width, mean over pixels, dense; to be called inside a module."""
+    x = nn.relu(BatchNorm(train)(_convolution(widths[0])(x)))
+    for group, width in enumerate(widths):
+        for block in range(blocks):
+            x = ResidualBlock(width, 2 if group > 0 and block == 0 else 1, projection)(x, train)
+    return nn.Dense(classes, kernel_init=HE)(x.mean((1, 2)))
 
 
 class ResNet(nn.Module):
@@ -68,8 +86,32 @@ class ResNet(nn.Module):
                 f"ResNet: depth is {self.depth}, it must be 6n + 2 with n >= 1: 8, 14, 20, 32, 44, 56, 110"
             )
         check_images("ResNet", x, smallest=4)
-        x = nn.relu(BatchNorm(train)(_convolution(self.width)(x)))
-        for group in range(3):
-            for block in range(blocks):
-                x = ResidualBlock(self.width * 2**group, stride=2 if group > 0 and block == 0 else 1)(x, train)
-        return nn.Dense(self.classes, kernel_init=HE)(x.mean((1, 2)))
+        return _layers(x, train, [self.width * 2**group for group in range(3)], blocks, False, self.classes)
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 with the entrance for small images: conv 3x3, 2 blocks each of width, 2, 4 and 8 width, mean, dense.
+
+    At width 64, N = 10 and RGB images it has 11,173,962 parameters. The paper's, for images of 224 pixels, begins with
+    a convolution 7x7 of stride 2 and a pool, which would leave 32x32 images 1x1 maps. Shortcuts are projections where
+    the shape changes. `train=True` updates the collection `batch_stats`.
+
+    Attributes:
+      classes: N.
+      width: channels of the first group.
+
+    Reference: He, Zhang, Ren & Sun 2015, arXiv:1512.03385, table 1 and section 4.1 (B).
+    """
+
+    classes: int = 10
+    width: int = 64
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Logits [B, N] of images x [B, H, W, C], float32, H and W >= 8.
+
+        Raises:
+          ValueError: a side is below 8 pixels.
+        """
+        check_images("ResNet18", x, smallest=8)
+        return _layers(x, train, [self.width * 2**group for group in range(4)], 2, True, self.classes)

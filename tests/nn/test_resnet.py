@@ -4,7 +4,7 @@ import numpy as np
 import peer
 import pytest
 
-from jaxdl.nn import ResNet, resnet
+from jaxdl.nn import ResNet, ResNet18, resnet
 
 X = np.random.default_rng(3).normal(size=(5, 8, 8, 3)).astype(np.float32)
 
@@ -58,6 +58,37 @@ def test_evaluation_mode_against_torch(variables):
     expected = forward(peer.tensors(variables["params"]), stats, peer.tensors(X), False, [])
     np.testing.assert_allclose(y, expected, atol=1e-5, rtol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, peer.arrays(stats), variables["batch_stats"])
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_resnet18_against_torch(train):
+    torch = pytest.importorskip("torch")
+    variables = peer.random_variables(ResNet18(7, width=5), X)
+    p, stats = peer.tensors(variables["params"]), peer.tensors(variables["batch_stats"])
+
+    def unit(p, stats, i, x, **options):
+        return peer.batch_norm(
+            p[f"BatchNorm_{i}"], stats[f"BatchNorm_{i}"], peer.conv(p[f"Conv_{i}"], x, **options), train
+        )
+
+    x = torch.relu(unit(p, stats, 0, peer.tensors(X), padding=1))
+    for i in range(8):
+        stride = 2 if i in (2, 4, 6) else 1
+        block = p[f"ResidualBlock_{i}"], stats[f"ResidualBlock_{i}"]
+        y = unit(*block, 1, torch.relu(unit(*block, 0, x, padding=1, stride=stride)), padding=1)
+        x = torch.relu(y + (x if stride == 1 else unit(*block, 2, x, stride=stride)))
+    y, _ = jax.jit(lambda v: ResNet18(7, 5).apply(v, X, train, mutable=["batch_stats"]))(variables)
+    np.testing.assert_allclose(y, peer.dense(p["Dense_0"], x.mean((1, 2))), atol=1e-4)
+
+
+def test_resnet18_number_of_parameters():
+    widths = [64, 128, 256, 512]
+    convolutions = 27 * 64 + sum(9 * w * w * 4 for w in widths) - sum(9 * w * w // 2 for w in widths[1:])
+    projections = sum(w * w // 2 for w in widths[1:])
+    norms = 2 * (64 + sum(4 * w for w in widths) + sum(widths[1:]))
+    assert convolutions + projections + norms + 512 * 10 + 10 == 11_173_962
+    params = jax.eval_shape(ResNet18().init, jax.random.key(0), jnp.zeros((2, 32, 32, 3)))["params"]
+    assert sum(p.size for p in jax.tree.leaves(params)) == 11_173_962
 
 
 @pytest.mark.parametrize("n", [3, 5, 9])

@@ -1,0 +1,190 @@
+"""Claims of the GAN experiment, from the fits that its `main` made."""
+
+from collections.abc import Callable, Mapping
+from math import log
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import _gan_pictures as pictures
+from experiments._judge import Judge
+from jaxdl import metrics, run
+from jaxdl.core import supervised
+from jaxdl.data import Batches, unit
+from jaxdl.nn import MLP
+from jaxdl.run import Claim, Result, plus_minus
+
+N = 500  # points whose earth mover's distance is taken
+WALKS, STEPS = 16, 16  # paths of z and images on each
+
+# the best discriminator's loss, 2 log 2 - 2 JS, against a generator on half of the modes: 1/2 log 3 + log 3/2
+HALF, ALL = 0.5 * log(3) + log(1.5), 2 * log(2)
+COMMAND = "python -m experiments.gan"
+
+
+def collapse(found: Mapping[str, float], modes: int, objective: str) -> str:
+    """Mode collapse as the numbers of an evaluation show it, in words: at most half of the modes; "" if it is none.
+
+    The loss of the original's discriminator is told beside it. Alone it is no sign: of images it falls below that of
+    half of the modes where the discriminator tells good samples from real ones.
+    """
+    if found.get("modes", modes) > modes / 2:
+        return ""
+    loss = found["critic_loss"]
+    beside = f"; discriminator's loss {loss:.2f}, on half of the modes {HALF:.2f}, on all {ALL:.2f}"
+    return f"{found['modes']:g} of {modes} modes" + (beside if objective == "original" else "")
+
+
+def earth_movers_distance(x: np.ndarray, y: np.ndarray) -> float:
+    """min over pairings of the mean |x_i - y_p(i)|: the 1-Wasserstein distance of two samples [n, D] of equal size."""
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]  # jax needs scipy too
+
+    cost = np.linalg.norm(x[:, None] - y[None], axis=-1)
+    return float(cost[linear_sum_assignment(cost)].mean())
+
+
+def counts(result: Result) -> str:
+    """Modes found by each seed."""
+    return " ".join(f"{n:g}" for n in result.values("modes"))
+
+
+def of_ring(
+    config: run.RunConfig, centres: np.ndarray, radius: float, fits: Mapping[str, Result], train: Batches,
+    real: np.ndarray, made: np.ndarray,
+) -> list[Claim]:  # fmt: skip
+    """M01, M02, M03 and M05: fits by name, real points [n, 2] and as many samples of the first WGAN-GP."""
+    modes = len(centres)
+    wgan, original, uniform, stuck, freed = (
+        fits[k] for k in ("wgan_gp", "original", "uniform", "planted", "recovered")
+    )
+    pairs = float(np.mean(wgan.values("pairs")))
+    draws = (wgan.watched[0], made, real[N:])
+    moved = [earth_movers_distance(x[:N], real[:N]) for x in draws]
+    answers = regression(config, train, real)
+    shown = {name: fits[name].watched for name in ("original", "wgan_gp", "planted", "recovered")}
+    pictures.ring(config, real, shown, answers)
+    hits = [np.asarray(metrics.mode_hits(jnp.asarray(x), jnp.asarray(centres), radius)) for x in (answers, made)]
+    sign = collapse(stuck.metrics, modes, "original")
+    low = stuck.metrics["critic_loss"] < HALF
+    found = f"wgan_gp {wgan.metrics['on_modes']:.0%} on modes; original {counts(original)} modes"
+    distance = "{:.2f} to {:.2f}; two draws of data {:.2f}".format(*moved)
+    same = all(np.array_equal(fits["again"].watched[t], x) for t, x in wgan.watched.items())
+    healthy = not collapse(freed.metrics, modes, "wgan_gp")
+    return [
+        Claim("M01", f"ring, WGAN-GP: all {modes} modes, every seed", f"{counts(wgan)}", found, "same steps of G",
+              min(wgan.values("modes")) == modes),
+        Claim("M01", "the critic puts real above generated in half of all pairs, 0.4 to 0.6",
+              plus_minus(wgan.values("pairs"), 3), f"original {plus_minus(original.values('pairs'), 3)}",
+              "0.5: no difference", 0.4 <= pairs <= 0.6),
+        Claim("M01", "earth mover's distance of samples and data falls to less than a fifth", distance,
+              holds=moved[1] < moved[0] / 5),
+        Claim("M03", f"noise normal or uniform: {modes} modes with both",
+              f"{counts(wgan).split()[0]} and {counts(uniform)}",
+              holds=wgan.values("modes")[0] == uniform.metrics["modes"] == modes),
+        Claim("M03", "the same seed gives the same samples over training, bit by bit",
+              f"{len(wgan.watched)} evaluations {'alike' if same else 'differ'}", holds=same),
+        Claim("M05", "a generator started on one mode: collapse is seen in mode count and D's loss", sign or "not seen",
+              f"none at the end of wgan_gp: {counts(wgan).split()[0]} of {modes}", holds=bool(sign) and low),
+        Claim("M05", "WGAN-GP from the same generator recovers all modes", f"{freed.metrics['modes']:g} of {modes}",
+              f"original {stuck.metrics['modes']:g}", holds=healthy and freed.metrics["modes"] == modes),
+        of_regression(*hits),
+    ]  # fmt: skip
+
+
+def regression(config: run.RunConfig, train: Batches, real: np.ndarray) -> np.ndarray:
+    """Points [n, 2]: the x of real ones and what a network trained with squared error says of y."""
+    x = train.arrays["x"]
+    pairs, model = Batches({"x": x[:, :1], "y": x[:, 1:]}, config.batch_size), MLP((64, 64, 1))
+    loss = lambda y, batch: optax.squared_error(y, batch["y"])
+    experiment = supervised(model, config.make_optimizer(), example=pairs.example, loss=loss)
+    state = run.fit(experiment, pairs, None, config, name="regression").state
+    says = run.apply(
+        lambda state, batch: model.apply(state.variables, batch["x"]), state, Batches({"x": real[:, :1]}, 512)
+    )
+    return np.hstack([real[:, :1], says])
+
+
+def of_regression(hits: np.ndarray, samples: np.ndarray) -> Claim:
+    """M02: hits [n, N] of the regression's answers at the data's x, and of the GAN's samples, on modes."""
+    near, made = float(hits.sum(1).mean()), float(samples.sum(1).mean())
+    found = f"regression's answers {near:.0%} on modes, {metrics.modes_found(hits.sum(0), len(hits))} modes"
+    text = "y from x where the road forks: regression says the mean, which is on no mode; samples take every branch"
+    every = metrics.modes_found(samples.sum(0), len(samples))
+    holds = near < 0.5 < made and every == samples.shape[1]
+    return Claim("M02", text, found, f"samples {made:.0%} on modes, {every} modes", "wgan_gp", holds)
+
+
+def of_images(
+    config: Any, judge: Judge, result: Result, sample: Callable[[Any, Any], Any], train: Batches, test: Batches
+) -> list[Claim]:
+    """M04 and M06: distances in the judge's features, and what it sees on paths from z to z'."""
+    name, real = config.data, unit(test.arrays["x"])
+    rng, n = np.random.default_rng(0), len(real)
+    order, grain = rng.permutation(n), rng.uniform(size=real.shape)
+    see = lambda x: run.apply(lambda _, batch: judge.features(batch["x"]), None, Batches({"x": x}, 512))
+    seen = see(real)
+    halves, noise = frechet_of(seen[order[::2]], seen[order[1::2]]), frechet_of(seen, see(grain))
+    path, labels = walk(config.prior == "normal", judge, result.state, sample, test.arrays["z"])
+    pictures.images(config, name, result.watched, path[:8], labels[:8])
+    epoch = -(-train.length // train.batch_size) / result.steps_per_second
+    judged = f"a classifier ({judge.accuracy:.1%} right, {seen.shape[1]} features)"
+    _, distances = result.curve("test/frechet")
+    first, last = distances[0], result.metrics["frechet"]
+    flat = path.reshape(*path.shape[:2], -1)
+    near = float(np.linalg.norm(np.diff(flat, axis=1), axis=-1).mean())
+    ends = flat[:, [0, -1]].reshape(-1, flat.shape[-1])
+    apart = np.linalg.norm(ends[:, None] - ends[None], axis=-1)
+    far = float(apart.sum() / (len(ends) * (len(ends) - 1)))
+    flips = float(np.count_nonzero(np.diff(labels), axis=1).mean())
+    chance = 0.9 * (labels.shape[1] - 1)
+    text = f"{name}: Frechet distance of {n:,} samples in features of {judged} falls, between real halves and noise"
+    found = f"{first:.1f} to {last:.1f}, {epoch:.1f} s an epoch"
+    bounds = f"halves of the real images {halves:.2f} ({n // 2:,} each), uniform noise {noise:.0f}"
+    between = halves < last < noise and last < first
+    steps = labels.shape[1]
+    return [
+        Claim("M06", text, found, bounds, holds=between),
+        Claim("M04", f"{name}, paths of z of {steps} images: neighbours differ by less than a third of random pairs",
+              f"{near:.2f}", f"random pairs {far:.2f}", "|x - x'|", near < far / 3),
+        Claim("M04", f"{name}: the judge's label changes at most 4 times on a path, on average", f"{flips:.1f}",
+              f"{chance:.0f} between random images", holds=flips <= 4),
+    ]  # fmt: skip
+
+
+def walk(
+    circle: bool, judge: Judge, state: Any, sample: Callable[[Any, Any], Any], z: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """WALKS paths of STEPS samples [WALKS, STEPS, H, W, C] and their labels: on a circle, which keeps a normal z's
+    length, or else on a straight line.
+    """
+    t = np.linspace(0, 1, STEPS)[:, None]
+    here, there = (np.cos(t * np.pi / 2), np.sin(t * np.pi / 2)) if circle else (1 - t, t)
+    path = z[:WALKS, None] * here + z[WALKS : 2 * WALKS, None] * there
+
+    def both(state: Any, batch: Any) -> Any:
+        x = sample(state, batch["z"])
+        return x, judge.probabilities(x).argmax(-1)
+
+    x, labels = run.apply(both, state, Batches({"z": path.reshape(WALKS * STEPS, -1)}, WALKS * STEPS))
+    return x.reshape(WALKS, STEPS, *x.shape[1:]), labels.reshape(WALKS, STEPS)
+
+
+def not_measured() -> list[Claim]:
+    """What a short run on the ring leaves out."""
+    texts = {"M06": "digits: Frechet distance falls", "M04": "digits: neighbours on a path of z are alike"}
+    return [Claim(row, text, "not measured", command=COMMAND) for row, text in texts.items()]
+
+
+def warn(name: str, found: Mapping[str, float], modes: int, objective: str) -> None:
+    """Says a collapse in a line."""
+    sign = collapse(found, modes, objective)
+    if sign:
+        run.say(f"{name}: mode collapse: {sign}")
+
+
+def frechet_of(features: np.ndarray, others: np.ndarray) -> float:
+    """The Frechet distance of two sets of features [n, D]."""
+    both: list[Any] = [(x.mean(0), np.cov(x, rowvar=False)) for x in (features.astype(float), others.astype(float))]
+    return metrics.frechet_distance(*both[0], *both[1])

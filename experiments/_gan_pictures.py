@@ -1,0 +1,65 @@
+"""What the GAN experiment shows: the ring and images over training, paths between images. Figures from arrays."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxdl import run
+from jaxdl.run import plots
+
+SNAPSHOTS = 5
+Seen = Mapping[int, np.ndarray]  # step -> samples
+
+
+def ring(config: run.RunConfig, data: np.ndarray, seen: Mapping[str, Seen], answers: np.ndarray) -> None:
+    """Samples at several steps, one row a fit, over the data; the same as an animation; a regression's answers."""
+    steps = sorted(set.intersection(*(set(samples) for samples in seen.values())))
+    chosen = [steps[round(i)] for i in np.linspace(0, len(steps) - 1, min(SNAPSHOTS, len(steps)))]
+
+    def draw(shown: Sequence[int]) -> Any:
+        rows, columns = (len(seen), len(shown)) if len(shown) > 1 else (1, len(seen))
+        figure, axes = plots.new_figure(2.4 * columns + 0.3, 2.6 * rows, rows, columns, squeeze=False)
+        cells = [(name, step) for name in seen for step in shown]
+        for axis, (name, step) in zip(axes.flat, cells, strict=True):
+            axis.scatter(*data.T, s=2, color="0.75", linewidths=0)
+            axis.scatter(*seen[name][step].T, s=2, color="C3", linewidths=0)
+            axis.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xticks=(), yticks=())
+            axis.set_title(f"{name}, step {step:,}", fontsize=9)
+        return figure
+
+    run.save_figure(config, "ring", draw(chosen))
+    run.save_animation(config, "ring", [draw([step]) for step in steps])
+    figure, axis = plots.new_figure(3.6, 3.6)
+    axis.scatter(*data.T, s=2, color="0.75", linewidths=0, label="data")
+    axis.scatter(*answers.T, s=2, color="C0", linewidths=0, label="regression of y on x")
+    axis.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xlabel="x", ylabel="y")
+    axis.legend(markerscale=4, fontsize=8, loc="upper right")
+    run.save_figure(config, "regression", figure)
+
+
+def mosaic(images: np.ndarray, columns: int, title: str = "") -> Any:
+    """Images [n, H, W, C] in 0..1 side by side as one picture, a pixel of white between them."""
+    n, height, width, channels = images.shape
+    rows = -(-n // columns)
+    sheet = np.ones((rows * columns, height + 1, width + 1, channels), np.float32)
+    sheet[:n, 1:, 1:] = np.clip(images, 0, 1)
+    sheet = sheet.reshape(rows, columns, height + 1, width + 1, channels).swapaxes(1, 2)
+    sheet = sheet.reshape(rows * (height + 1), columns * (width + 1), channels)
+    figure, axis = plots.new_figure(0.6 * columns, 0.6 * rows + 0.35 * bool(title))
+    axis.imshow(sheet[..., 0] if channels == 1 else sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set_axis_off()
+    axis.set_title(title, fontsize=9)
+    return figure
+
+
+def images(config: run.RunConfig, name: str, seen: Seen, path: np.ndarray, labels: np.ndarray) -> None:
+    """The last samples, those of the same z over training as an animation, and paths [rows, n, H, W, C] with labels."""
+    last = max(seen)
+    run.save_figure(config, f"{name}_samples", mosaic(seen[last], 8, f"{name}: samples, step {last:,}"))
+    frames = [mosaic(samples, 8, f"{name}, step {step:,}") for step, samples in sorted(seen.items())]
+    run.save_animation(config, name, frames)
+    rows, n = path.shape[:2]
+    flips = ", ".join(str(np.count_nonzero(np.diff(row))) for row in labels)
+    title = f"{name}: from z to z', a row each; the label changes {flips} times"
+    run.save_figure(config, f"{name}_path", mosaic(path.reshape(rows * n, *path.shape[2:]), n, title))

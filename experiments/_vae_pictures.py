@@ -1,0 +1,71 @@
+"""The pictures of `vae`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jax.scipy.special import ndtri
+
+from jaxdl import run
+from jaxdl.data import Images, unit
+from jaxdl.run import plots
+
+Decode = Callable[[np.ndarray], np.ndarray]  # codes [..., D] -> means of the pixels [..., H, W, C]
+
+
+def tiles(axis: Any, images: np.ndarray, columns: Sequence[str], rows: Sequence[str], **labels: str) -> None:
+    """Grey images [R, C, H, W, 1] in 0..1 side by side, with a word for each column and each row."""
+    cells = np.pad(images[..., 0], ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=0.4)
+    R, C, H, W = cells.shape
+    picture = cells.transpose(0, 2, 1, 3).reshape(R * H, C * W)[:-1, :-1]
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set_xticks(W * (np.arange(C) + 0.5) - 1, columns)
+    axis.set_yticks(H * (np.arange(R) + 0.5) - 1, rows)
+    axis.tick_params(length=0, labelsize=7)
+    axis.set(**labels)
+
+
+def draw(
+    config: run.RunConfig,
+    images: Images,
+    drawn: np.ndarray,
+    codes: np.ndarray,
+    log_variance: np.ndarray,
+    decode: Decode,
+) -> None:
+    """Reconstructions of two test images a class, and what each of the ten latents with the largest KL changes.
+
+    drawn: the test images of zeros and ones; codes, log_variance: of their q(z|x), [n, D] each.
+    """
+    kl = np.mean(codes**2 + np.exp(log_variance) - 1 - log_variance, 0) / 2
+    labels = images.test["y"]
+    shown = np.concatenate([np.flatnonzero(labels == y)[:2] for y in range(len(images.names))])
+    figure, axis = plots.new_figure(0.5 * len(shown) + 1.2, 2.4)
+    rows = np.stack([unit(images.test["x"][shown]), drawn[shown], decode(codes[shown])])
+    names = [images.names[y].replace(" ", "\n").replace("/", "/\n") for y in labels[shown]]
+    tiles(axis, rows, names, ("original", "drawn 0 or 1", "reconstruction"), title="test images")
+    run.save_figure(config, "reconstructions", figure)
+
+    order, values = np.argsort(-kl)[:10], np.linspace(-3, 3, 11)
+    moved = np.tile(codes[shown[0]], (len(order), len(values), 1))
+    for row, latent in enumerate(order):
+        moved[row, :, latent] = values
+    figure, axis = plots.new_figure(0.5 * len(values) + 1.2, 0.5 * len(order) + 0.9)
+    names = [f"z{i}: {kl[i]:.2f} nats" for i in order]
+    title = "one latent changed in the code of one test image"
+    tiles(axis, decode(moved), [f"{v:.1f}" for v in values], names, xlabel="value of the latent", title=title)
+    run.save_figure(config, "traversals", figure)
+
+
+def draw_plane(config: run.RunConfig, images: Images, codes: np.ndarray, decode: Decode, side: int = 16) -> None:
+    """Two latents: decoded at `side` quantiles of the prior each way, and the codes [n, 2] of the test images."""
+    z = np.asarray(ndtri((np.arange(side) + 0.5) / side))
+    figure, (left, right) = plots.new_figure(12, 5.6, 1, 2)
+    ticks = [f"{v:.1f}" for v in z]
+    grid = decode(np.stack(np.meshgrid(z, z[::-1]), -1))  # z0 to the right, z1 upwards
+    tiles(left, grid, ticks, ticks[::-1], xlabel="z0", ylabel="z1", title="decoded at the prior's quantiles")
+    for y, name in enumerate(images.names):
+        right.scatter(*codes[images.test["y"] == y][:200].T, s=7, color=f"C{y}", label=name)
+    right.set(xlabel="z0", ylabel="z1", title="mean of q(z|x), test images", aspect="equal")
+    right.legend(fontsize=8, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+    run.save_figure(config, "plane", figure)

@@ -1,0 +1,202 @@
+"""Generative adversarial networks: a generator and a critic play against each other, on a ring of modes or on images.
+
+The generator makes G(z) of noise z, the critic gives D(x) to real and generated examples. By --objective they minimise
+    original  D: softplus(-D(x)) + softplus(D(G(z)))        G: softplus(-D(G(z))), "non-saturating"
+    wgan_gp   D: D(G(z)) - D(x) + 10 (|grad D(u)| - 1)^2    G: -D(G(z)), u at random between x and G(z)
+The Frechet distance is that of two Gaussians fitted to real and generated examples: on the ring to the points, of
+images to the features of a fixed classifier (the judge). A mode, of the ring or a class as the judge sees it, is found
+if a fifth of its fair share of samples is on it; on the ring that is within 3 standard deviations of its centre.
+
+    python -m experiments.gan                                      # ring, then digits; no files needed
+    python -m experiments.gan --data=mnist --data_dir=DATA         # DCGAN, base width 64
+    python -m experiments.gan --data=digits --objective=wgan_gp
+
+Mission rows M01, M02, M03, M04, M05, M06. Goodfellow et al. 2014 (arXiv:1406.2661); Radford et al. 2015, DCGAN
+(arXiv:1511.06434); Gulrajani et al. 2017, WGAN-GP (arXiv:1704.00028); Heusel et al. 2017 (arXiv:1706.08500).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+
+from experiments import _gan_claims as claims
+from experiments import _judge
+from experiments._gan_game import OBJECTIVES, Players, comparison, game, play
+from experiments._judge import Judge
+from jaxdl import metrics, run
+from jaxdl.core import Experiment
+from jaxdl.data import Batches, Images, load_images, unit
+from jaxdl.nn import MLP, DCGANCritic, DCGANGenerator
+from jaxdl.run import Claim, flag
+
+MODES, RADIUS, SPREAD = 8, 2.0, 0.05
+ANGLES = np.arange(MODES) * 2 * np.pi / MODES
+CENTRES = RADIUS * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1).astype(np.float32)
+PRIORS: dict[str, Any] = {"normal": jax.random.normal, "uniform": partial(jax.random.uniform, minval=-1, maxval=1)}
+MOST = 10_000  # images that are compared
+RING = {"objective": "wgan_gp", "latent": 2, "width": 64, "steps": 2000, "seeds": 5, "learning_rate": 3e-3}
+IMAGES = {"objective": "original", "latent": 64, "width": 64, "epochs": 10.0, "seeds": 1, "learning_rate": 2e-4}
+DIGITS = IMAGES | {"width": 32, "epochs": 100.0, "learning_rate": 1e-3}
+RECIPES: dict[str, Any] = {"ring": RING, "digits": DIGITS, "mnist": IMAGES, "fashion_mnist": IMAGES}
+SMALL = {"steps": 1600, "seeds": 1}  # where the tests check the claims
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(run.RunConfig):
+    """Flags of this experiment; `auto` and 0 stand for the data's own recipe."""
+
+    data: str = flag("ring", "ring: 8 Gaussians, then digits too unless --steps is given; or images", choices=RECIPES)
+    objective: str = flag("auto", "what the two minimise; auto: wgan_gp on the ring", choices=("auto", *OBJECTIVES))
+    prior: str = flag("normal", "distribution of z", choices=PRIORS)
+    latent: int = flag(0, "length of z; 0: 2 on the ring, else 64", low=0)
+    width: int = flag(0, "units of an MLP, or DCGAN's channels next to the image; 0: 64, digits 32", low=0)
+    seeds: int = flag(0, "runs, with seeds seed, seed+1, ...; 0: 5 on the ring, else 1", group="training", low=0)
+    learning_rate: float = flag(0.0, "peak; 0: 3e-3 on the ring, else 2e-4", group="optimiser", low=0)
+    schedule: str = "cosine"
+    momentum: float = 0.5
+    beta2: float = 0.9
+    monitor: str = "frechet"
+
+    def with_recipe(self) -> "Config":
+        """The configuration with every open choice filled in."""
+        long = {"steps", "epochs"} if self.steps is not None or self.epochs is not None else set()
+        recipe = {name: value for name, value in RECIPES[self.data].items() if name not in long}
+        return replace(self, **{k: v for k, v in recipe.items() if getattr(self, k) in ("auto", 0, None)})
+
+
+def data(config: Config, images: Images | None = None) -> tuple[Batches, Batches]:
+    """Training batches of critic_steps * batch_size rows; real examples x, and z for as many samples to hold beside."""
+    config = config.with_recipe()
+    if config.data == "ring":
+        rng = np.random.default_rng(0)
+        x = CENTRES[rng.integers(MODES, size=23_040)] + SPREAD * rng.normal(size=(23_040, 2))
+        train, real = x[2560:], x[:2560]
+    else:
+        train = (images or load_images(config.data, config.data_dir)).train["x"]
+        real = train[:MOST]
+    z = jax.vmap(noise(config))(jax.random.split(jax.random.key(1), len(real)))
+    rows = config.batch_size * OBJECTIVES[config.objective].critic_steps
+    return Batches({"x": train}, rows), Batches({"x": real, "z": np.asarray(z)}, 512)
+
+
+def noise(config: Config) -> Callable[[Array], Array]:
+    """Key -> z [D]."""
+    return lambda key: PRIORS[config.prior](key, (config.latent,))
+
+
+def scaled(x: Any) -> Any:
+    """What the critic sees: points as they are, pixels in -1..1."""
+    return x if x.ndim == 2 else 2 * unit(x) - 1
+
+
+def unscaled(x: Array) -> Array:
+    """What a person and the judge see: points as they are, pixels in 0..1."""
+    return x if x.ndim == 2 else jnp.clip((x + 1) / 2, 0, 1)
+
+
+def networks(config: Config, example: Any) -> tuple[nn.Module, nn.Module]:
+    """Generator z [B, D] -> [B, ...] in the shape of `example`, images in -1..1; critic -> [B, 1]."""
+    shape, hidden = example["x"].shape[1:], (config.width,) * 3
+    if len(shape) == 1:
+        return MLP((*hidden, *shape)), MLP((*hidden, 1))
+    norm = OBJECTIVES[config.objective].norm
+    return DCGANGenerator(shape[2], shape[:2], config.width), DCGANCritic(config.width, norm=norm)
+
+
+def sampler(config: Config, example: Any) -> Callable[[Players, Array], Array]:
+    """(state, z [B, D]) -> samples [B, ...]: points, or images in 0..1."""
+    generator, _ = networks(config, example)
+    output = lambda state, z: play(generator, state.generator.params, state.stats["generator"], z, train=False)[0]
+    return lambda state, z: unscaled(output(state, z))
+
+
+def build(config: Config, example: Any, judge: Judge | None = None) -> Experiment:
+    """The experiment for batches of `example`'s shapes; of images without a judge the distance is that of pixels."""
+    config = config.with_recipe()
+    objective = OBJECTIVES[config.objective]
+    generator, critic = networks(config, example)
+    n = objective.critic_steps
+    # the critic's schedule counts its own updates, n in a step
+    longer: Any = {k: v and n * v for k in ("steps", "warmup", "decay_every") for v in [getattr(config, k)]}
+    optimizers = config.make_optimizer(), replace(config, **longer).make_optimizer()
+    init, step = game(generator, critic, objective, optimizers, noise(config), scaled, example["x"])
+
+    def look(x: Array) -> tuple[Array, Array]:
+        """Features [B, D], and on which mode each example is [B, N]."""
+        if x.ndim == 2:
+            return x, metrics.mode_hits(x, jnp.asarray(CENTRES), 3 * SPREAD)
+        if judge is None:
+            return x.reshape(len(x), -1), jnp.zeros((len(x), 0))
+        probabilities = judge.probabilities(x)
+        return judge.features(x), jax.nn.one_hot(probabilities.argmax(-1), probabilities.shape[-1])
+
+    sample = sampler(config, example)
+
+    return Experiment(init, step, *comparison(sample, critic, objective, scaled, look))
+
+
+def main(config: Config) -> list[Claim]:
+    """Trains, draws and reports."""
+    if config.data != "ring":
+        return on_images(config)
+    found = on_ring(config.with_recipe())
+    short = config.steps is not None or config.epochs is not None
+    return [*found, *(claims.not_measured() if short else on_images(replace(config, data="digits")))]
+
+
+def train_one(config: Config, name: str, judge: Any = None, images: Images | None = None, **options: Any) -> run.Result:
+    """One fit, evaluated and watched on fixed noise some 20 times, and a line if it collapsed."""
+    train, test = data(config, images)
+    config = config.resolve(train)
+    every = config.eval_every or max(1, -(-(config.steps or 1) // 320)) * 16  # whole calls of 16 steps
+    config, z = replace(config, eval_every=every), jnp.asarray(test.arrays["z"][: 64 if images else 1024])
+    experiment, sample = build(config, train.example, judge), sampler(config, train.example)
+    result = run.fit(experiment, train, test, config, name=name, watch=lambda state: sample(state, z), **options)
+    for seed in result.runs or (result,):
+        claims.warn(name, seed.metrics, len(images.names) if images else MODES, config.objective)
+    return result
+
+
+def planted(state: Players) -> Players:
+    """The ring's generator on one mode: of its last layer a thousandth of the weights, the bias at a centre."""
+    layer = max(state.generator.params)
+    kernel = state.generator.params[layer]["kernel"] / 1000
+    params = state.generator.params | {layer: {"kernel": kernel, "bias": jnp.asarray(CENTRES[0])}}
+    return state.replace(generator=state.generator.replace(params=params))
+
+
+def on_ring(config: Config) -> list[Claim]:
+    """The fits on the ring, and a regression beside them."""
+    fits = {name: train_one(replace(config, objective=name), name) for name in OBJECTIVES}
+    wgan = replace(config, objective="wgan_gp", seeds=1)
+    fits["uniform"] = train_one(replace(wgan, prior="uniform"), "uniform")
+    fits["again"] = train_one(wgan, "again")
+    train, test = data(wgan)
+    start = planted(build(wgan, train.example).init(jax.random.key(config.seed)))
+    fits["planted"] = train_one(replace(wgan, objective="original"), "planted", state=start)
+    fits["recovered"] = train_one(wgan, "recovered", state=start)
+    sample = sampler(wgan, train.example)
+    made = run.apply(lambda state, batch: sample(state, batch["z"]), fits["wgan_gp"].state, Batches(test.arrays, 512))
+    return claims.of_ring(wgan, CENTRES, 3 * SPREAD, fits, train, test.arrays["x"], made)
+
+
+def on_images(config: Config) -> list[Claim]:
+    """One fit on images, judged by a classifier of the same images."""
+    images = load_images(config.data, config.data_dir)
+    run.say(images.note)
+    config = config.with_recipe()
+    judge = _judge.judge(config, images)
+    result = train_one(config, config.data, judge, images)
+    train, test = data(config, images)
+    return claims.of_images(config, judge, result, sampler(config, train.example), train, test)
+
+
+if __name__ == "__main__":
+    run.main(Config, main)
