@@ -39,7 +39,7 @@ def collapse(found: Mapping[str, float], modes: int, objective: str) -> str:
 
 def earth_movers_distance(x: np.ndarray, y: np.ndarray) -> float:
     """min over pairings of the mean |x_i - y_p(i)|: the 1-Wasserstein distance of two samples [n, D] of equal size."""
-    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]  # jax needs scipy too
+    from scipy.optimize import linear_sum_assignment
 
     cost = np.linalg.norm(x[:, None] - y[None], axis=-1)
     return float(cost[linear_sum_assignment(cost)].mean())
@@ -140,7 +140,7 @@ def of_images(
     flips = float(np.count_nonzero(np.diff(labels), axis=1).mean())
     chance = 0.9 * (labels.shape[1] - 1)
     text = f"{name}: Frechet distance of {n:,} samples in features of {judged} falls, between real halves and noise"
-    found = f"{first:.1f} to {last:.1f}, {epoch:.1f} s an epoch"
+    found = f"{first:.1f} to {last:.1f}, {epoch:.2g} s an epoch"
     bounds = f"halves of the real images {halves:.2f} ({n // 2:,} each), uniform noise {noise:.0f}"
     between = halves < last < noise and last < first
     steps = labels.shape[1]

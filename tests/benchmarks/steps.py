@@ -4,7 +4,7 @@
 
 A step is forward, backward and Adam's update. Every measurement is a process of its own, because thread pools disturb
 each other; the variants of a case take turns, `--rounds` times. Each is measured with and without huge pages
-(GLIBC_TUNABLES), and the JAX ones with and without XLA's YNN library, whose convolutions are slow; the first round
+(GLIBC_TUNABLES), and the JAX ones with XLA's convolutions from YNN, its default, or from Eigen; the first round
 chooses the better setting of each. The table has the shortest step of all rounds in milliseconds, each about 2 seconds
 long: least disturbed by others on the machine. "default" is plain flax as it runs without either setting.
 
@@ -31,8 +31,8 @@ KINDS = {
     "jaxdl": ("1 jit", "2 jit", "2 pmap"),  # number of CPU devices, and fit's --parallel
 }
 HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-NO_YNN = {"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type="}
-SETTINGS = {"-": {}, "huge": HUGE, "noynn": NO_YNN, "huge+noynn": HUGE | NO_YNN}
+EIGEN = {"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type=individual_dot"}
+SETTINGS = {"-": {}, "huge": HUGE, "eigen": EIGEN, "huge+eigen": HUGE | EIGEN}
 
 
 def lstm():
@@ -206,7 +206,7 @@ def measure(case, framework, kind, seconds=2.0):
 def in_process(case, framework, kind, setting):
     """`measure` in a fresh process; infinity and a note where it fails."""
     devices = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": kind.split()[0] if framework == "jaxdl" else "1"}
-    clean = {name: value for name, value in os.environ.items() if name not in HUGE | NO_YNN}
+    clean = {name: value for name, value in os.environ.items() if name not in HUGE | EIGEN}
     command = [sys.executable, "-m", "tests.benchmarks.steps", "--one", case, framework, kind]
     done = subprocess.run(command, env=clean | devices | SETTINGS[setting], capture_output=True, text=True)
     if done.returncode:
@@ -218,7 +218,7 @@ def in_process(case, framework, kind, setting):
 def compare(case, rounds):
     """{(framework, kind): {setting: smallest milliseconds}}."""
     table = {
-        (framework, kind): {name: math.inf for name in SETTINGS if framework != "torch" or "noynn" not in name}
+        (framework, kind): {name: math.inf for name in SETTINGS if framework != "torch" or "eigen" not in name}
         for framework, kinds in KINDS.items()
         for kind in kinds
     }

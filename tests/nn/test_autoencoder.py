@@ -75,6 +75,11 @@ def test_decoder_against_torch(size, sizes):
     same(ConvDecoder(size, features=(11, 5), dense=17), images(3, 13), theirs)
 
 
+def test_upsampling_alone_has_no_activation_before_the_first_layer():
+    pytest.importorskip("torch")
+    same(Upsampling((12, 9, 2), (5,)), images(3, 3, 3, 7), lambda p, x: up(p, x, ((6, 5), (12, 9))))
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_decoder_returns_to_any_size(size):
     x = jax.ShapeDtypeStruct((3, *size), jnp.float32)
