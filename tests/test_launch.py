@@ -31,6 +31,24 @@ def test_environment_and_flags_are_handed_on(launch):
 
 
 @pytest.mark.parametrize(
+    ("version", "given", "found"),
+    [
+        ("0.10.2", None, "--xla_cpu_experimental_ynn_fusion_type=individual_dot"),
+        ("0.10.2", "--own", "--own"),
+        ("0.11.0", None, ""),  # an unknown flag would end the program
+        ("", None, ""),
+    ],
+)
+def test_convolutions_by_eigen_where_the_flag_is_known(tmp_path, version, given, found):
+    fake = tmp_path / "python"
+    fake.write_text(f'#!/bin/sh\n[ "$1" = -c ] && echo "{version}" || echo "$XLA_FLAGS"\n')
+    fake.chmod(0o755)
+    environment = {"PATH": "/usr/bin:/bin", "PYTHON": str(fake)} | ({"XLA_FLAGS": given} if given else {})
+    done = subprocess.run([LAUNCH, "image_classifier"], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == found
+
+
+@pytest.mark.parametrize(
     "word", ["--x=$(touch pwned)", "--x=; touch pwned", "--x=a b", "--x=*", "--x=`touch pwned`", "--x='\""]
 )
 def test_arguments_stay_literal(launch, word, tmp_path):

@@ -3,10 +3,10 @@
     python -m tests.benchmarks.steps [--rounds=3] [--only=lstm,gpt,...]
 
 A step is forward, backward and Adam's update. Every measurement is a process of its own, because thread pools disturb
-each other; the variants of a case take turns, `--rounds` times. Each is measured with and without huge pages
-(GLIBC_TUNABLES), and the JAX ones with XLA's convolutions from YNN, its default, or from Eigen; the first round
-chooses the better setting of each. The table has the shortest step of all rounds in milliseconds, each about 2 seconds
-long: least disturbed by others on the machine. "default" is plain flax as it runs without either setting.
+each other; the variants of a case take turns, `--rounds` times. PyTorch is measured with and without huge pages
+(GLIBC_TUNABLES), JAX with them and with XLA's convolutions from YNN, its default, or from Eigen; the first round
+chooses the better setting of each. The table has the shortest step of all rounds in milliseconds, each about 2 s long:
+least disturbed by others on the machine. "default" is plain flax as it runs without any setting.
 
     lstm      embedding, 2 x 256 LSTM, logits; T 64, V 65, batch 32
     gpt       4 layers, 4 heads, width 128; T 64, V 65, batch 12, no dropout
@@ -32,7 +32,8 @@ KINDS = {
 }
 HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 EIGEN = {"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type=individual_dot"}
-SETTINGS = {"-": {}, "huge": HUGE, "eigen": EIGEN, "huge+eigen": HUGE | EIGEN}
+SETTINGS = {"-": {}, "huge": HUGE, "huge+eigen": HUGE | EIGEN}
+TRIED = {"torch": ("-", "huge"), "flax": tuple(SETTINGS), "jaxdl": ("huge", "huge+eigen")}
 
 
 def lstm():
@@ -218,7 +219,7 @@ def in_process(case, framework, kind, setting):
 def compare(case, rounds):
     """{(framework, kind): {setting: smallest milliseconds}}."""
     table = {
-        (framework, kind): {name: math.inf for name in SETTINGS if framework != "torch" or "eigen" not in name}
+        (framework, kind): dict.fromkeys(TRIED[framework], math.inf)
         for framework, kinds in KINDS.items()
         for kind in kinds
     }
