@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -45,7 +46,7 @@ def test_a_bad_flag_answers_at_once_and_leaves_nothing(cli, tmp_path):
 def test_help_teaches(cli, tmp_path):
     done = cli("--help")
     assert done.returncode == 0
-    assert "--model=auto|softmax|mlp|lenet|cnn|resnet20|resnet32|resnet56" in done.stdout
+    assert "--model=auto|softmax|mlp|lenet|cnn|resnet18|resnet20|resnet32|resnet56" in done.stdout
     assert "python -m experiments.image_classifier --dataset=mnist" in done.stdout
     assert not list(tmp_path.iterdir())
 
@@ -124,4 +125,4 @@ def test_a_run_leaves_its_record_resumes_and_refuses_other_flags(cli, tmp_path):
 def test_the_list_of_experiments(cli):
     done = cli(module="experiments")
     assert done.returncode == 0
-    assert "  image_classifier    Image classification: one model by --model" in done.stdout
+    assert re.search("^  image_classifier +Image classification: one model by --model", done.stdout, re.MULTILINE)
