@@ -30,6 +30,7 @@ class Config(language_model.Config):
 
     cell: str = flag("all", "networks; here each has its turn", choices=("all",))
     steps: int | None = 500
+    eval_every: int = 100
 
 
 def variants(config: Config) -> dict[str, language_model.Config]:
@@ -58,13 +59,13 @@ def main(config: Config) -> list[Claim]:
 
 
 def claims(fits: dict[str, Trained]) -> list[Claim]:
-    """The first of each comparison against the others."""
+    """The first of each comparison against the others; what is not expected holds for longer runs or not at all."""
 
-    def compare(row: str, claim: str, first: str, *others: str) -> Claim:
+    def compare(row: str, claim: str, first: str, *others: str, expected: bool = True) -> Claim:
         perplexity = {name: fits[name].result.metrics["perplexity"] for name in (first, *others)}
         told = ", ".join(f"{name.replace('_', ' ')} {fits[name].told()}" for name in others)
         holds = perplexity[first] < min(perplexity[name] for name in others)
-        return Claim(row, f"{claim} (perplexity)", fits[first].told(), told, "same text and steps", holds)
+        return Claim(row, f"{claim} (perplexity)", fits[first].told(), told, "same text and steps", holds, expected)
 
     cells = ("rnn", "gru", "lstm", "transformer")
     speed = {cell: fits[cell].result.steps_per_second for cell in cells}
@@ -72,11 +73,11 @@ def claims(fits: dict[str, Trained]) -> list[Claim]:
     none = "transformer_without_positions"
     return [
         compare("J03", "gates: GRU below RNN", "gru", "rnn"),
-        compare("J04", "gates: LSTM below RNN", "lstm", "rnn"),
-        compare("J05", "depth: LSTM of two layers below one", "lstm", "lstm_of_1_layer"),
-        compare("J11", "Transformer below recurrent nets", "transformer", *cells[:-1]),
+        compare("J04", "gates: LSTM below RNN", "lstm", "rnn", expected=False),
+        compare("J05", "depth: LSTM of two layers below one", "lstm", "lstm_of_1_layer", expected=False),
+        compare("J11", "Transformer below recurrent nets", "transformer", *cells[:-1], expected=False),
         Claim("J11", "Transformer faster than recurrent nets (steps/s)", f"{speed['transformer']:.0f}", others,
-              "same run", speed["transformer"] > max(speed[cell] for cell in cells[:-1])),
+              "same run", speed["transformer"] > max(speed[cell] for cell in cells[:-1]), False),
         compare("K08", "hand-made positions below none", "sinusoidal_transformer", none),
         compare("K08", "learned positions below none", "transformer", none),
     ]  # fmt: skip
