@@ -17,7 +17,7 @@ Mission rows C14, J01, J03, J04, J11, K12 and L07. Elman 1990; Hochreiter and Sc
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ import numpy as np
 from jax import Array
 
 from experiments._language_checks import causal, ends, normalised
+from experiments._language_pictures import first_windows, picture
 from jaxdl import run
 from jaxdl.core import Experiment, Learner, State, Total, descend, mean, per_example, total
 from jaxdl.data import TEXTS, Batches, Text, load_text, streams, windows
@@ -35,7 +36,7 @@ from jaxdl.losses import softmax_cross_entropy
 from jaxdl.methods import LanguageModel, attentive, nearest_width, ngram_losses, parameter_count, recurrent
 from jaxdl.metrics import accuracy
 from jaxdl.nn import GPT, RecurrentLM
-from jaxdl.run import Claim, flag, plots
+from jaxdl.run import Claim, flag
 
 HEADS = 4
 ROWS = {"rnn": "J01", "gru": "J03", "lstm": "J04", "transformer": "J11"}
@@ -195,37 +196,6 @@ def main(config: Config) -> list[Claim]:
     read = partial(fit.apply, fit.model.log_probabilities)
     tokens = first_windows(text, fit.context, 8)["x"]
     return [*out, causal(read, tokens, text), normalised(read, text), ends(text)]
-
-
-def first_windows(text: Text, T: int, most: int) -> dict[str, np.ndarray]:
-    """The first windows of the test part, x and y [n, T]."""
-    every = windows(text.test, T, 1, stride=T)
-    return every.take(every.arrays, np.arange(min(most, max(1, (len(text.test) - 1) // T))))
-
-
-def picture(fits: Mapping[str, Trained], counted: dict[str, float], text: Text) -> Any:
-    """Perplexity over training, and how the loss falls with the characters read before."""
-    figure, (left, right) = plots.new_figure(11, 4.4, 1, 2)
-    T = min(64, *(fit.context for fit in fits.values()))
-    rows = first_windows(text, T, 1024)
-    for name, fit in fits.items():
-        left.plot(*fit.result.curve("test/perplexity"), marker="o", markersize=3, label=name.replace("_", " "))
-        found = fit.apply(fit.model.log_probabilities, rows["x"])
-        right.plot(np.arange(1, T + 1), -np.take_along_axis(found, rows["y"][..., None], -1)[..., 0].mean(0))
-    for name, perplexity in counted.items():
-        left.axhline(perplexity, color="gray", linestyle="--", linewidth=1)
-        left.annotate(
-            name, (1, perplexity), (-2, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8
-        )
-    left.set(xlabel="step", ylabel="perplexity of the test part", yscale="log")
-    left.yaxis.set_minor_formatter("{x:g}")
-    left.yaxis.set_major_formatter("{x:g}")
-    right.set(xlabel="characters read since the memory was empty", ylabel="loss (nats a character)", xscale="log")
-    right.xaxis.set_major_formatter("{x:g}")
-    for axis in (left, right):
-        axis.grid(alpha=0.25, which="both")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
-    return figure
 
 
 if __name__ == "__main__":

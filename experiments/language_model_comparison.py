@@ -15,7 +15,8 @@ import math
 from dataclasses import dataclass
 
 from experiments import language_model
-from experiments.language_model import Trained, picture, trained
+from experiments._language_pictures import picture
+from experiments.language_model import Trained, trained
 from jaxdl import run
 from jaxdl.data import load_text
 from jaxdl.methods import ngram_losses

@@ -1,0 +1,40 @@
+"""What is drawn of language models."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxdl.data import Text, windows
+from jaxdl.run import plots
+
+
+def first_windows(text: Text, T: int, most: int) -> dict[str, np.ndarray]:
+    """The first windows of the test part, x and y [n, T]."""
+    every = windows(text.test, T, 1, stride=T)
+    return every.take(every.arrays, np.arange(min(most, max(1, (len(text.test) - 1) // T))))
+
+
+def picture(fits: Mapping[str, Any], counted: dict[str, float], text: Text) -> Any:
+    """Perplexity over training, and how the loss falls with the characters read before; fits are `Trained` by name."""
+    figure, (left, right) = plots.new_figure(11, 4.4, 1, 2)
+    T = min(64, *(fit.context for fit in fits.values()))
+    rows = first_windows(text, T, 1024)
+    for name, fit in fits.items():
+        left.plot(*fit.result.curve("test/perplexity"), marker="o", markersize=3, label=name.replace("_", " "))
+        found = fit.apply(fit.model.log_probabilities, rows["x"])
+        right.plot(np.arange(1, T + 1), -np.take_along_axis(found, rows["y"][..., None], -1)[..., 0].mean(0))
+    for name, perplexity in counted.items():
+        left.axhline(perplexity, color="gray", linestyle="--", linewidth=1)
+        left.annotate(
+            name, (1, perplexity), (-2, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8
+        )
+    left.set(xlabel="step", ylabel="perplexity of the test part", yscale="log")
+    left.yaxis.set_minor_formatter("{x:g}")
+    left.yaxis.set_major_formatter("{x:g}")
+    right.set(xlabel="characters read since the memory was empty", ylabel="loss (nats a character)", xscale="log")
+    right.xaxis.set_major_formatter("{x:g}")
+    for axis in (left, right):
+        axis.grid(alpha=0.25, which="both")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    return figure
