@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from experiments import _gan_pictures as pictures
-from experiments._judge import Judge
+from experiments._judge import Judge, frechet_of
 from jaxdl import metrics, run
 from jaxdl.core import supervised
 from jaxdl.data import Batches, unit
@@ -182,9 +182,3 @@ def warn(name: str, found: Mapping[str, float], modes: int, objective: str) -> N
     sign = collapse(found, modes, objective)
     if sign:
         run.say(f"{name}: mode collapse: {sign}")
-
-
-def frechet_of(features: np.ndarray, others: np.ndarray) -> float:
-    """The Frechet distance of two sets of features [n, D]."""
-    both: list[Any] = [(x.mean(0), np.cov(x, rowvar=False)) for x in (features.astype(float), others.astype(float))]
-    return metrics.frechet_distance(*both[0], *both[1])

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from flax import linen as nn
 from jax import Array
 
 from experiments import image_classifier
-from jaxdl import run
+from jaxdl import metrics, run
 from jaxdl.data import Images
 
 
@@ -42,3 +43,9 @@ def judge(config: run.RunConfig, images: Images) -> Judge:
         return nn.softmax(logits), seen[-1]
 
     return Judge(lambda x: look(x)[0], lambda x: look(x)[1], result.metrics["accuracy"])
+
+
+def frechet_of(features: np.ndarray, others: np.ndarray) -> float:
+    """The Frechet distance of two sets of features [n, D]."""
+    both: list[Any] = [(x.mean(0), np.cov(x, rowvar=False)) for x in (features.astype(float), others.astype(float))]
+    return metrics.frechet_distance(*both[0], *both[1])

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments._judge import judge
-from jaxdl import metrics, run
+from experiments._judge import frechet_of, judge
+from jaxdl import run
 from jaxdl.data import Batches, Images, unit
 from jaxdl.run import Claim
 
@@ -47,7 +47,7 @@ def judge_samples(config: run.RunConfig, images: Images, samples: np.ndarray) ->
     groups = (images.train["x"][:10_000], samples, x, noise)
     (_, real), *seen = (run.apply(look, (), Batches({"x": group}, 256)) for group in groups)
     top = [float(p.max(-1).mean()) for p, _ in seen]
-    far = [metrics.frechet_distance(f.mean(0), np.cov(f.T), real.mean(0), np.cov(real.T)) for _, f in seen]
+    far = [frechet_of(f, real) for _, f in seen]
     shares = np.bincount(seen[0][0].argmax(-1), minlength=len(images.names)) / len(samples)
     shown = [f"{p:.3f} at {d:.3g}" for p, d in zip(top, far, strict=True)]
     claim = (
