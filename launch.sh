@@ -56,8 +56,8 @@ export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
 # Huge pages for large buffers: a fifth of a CPU step goes into page faults without (the 32-64 CNN: 38 ms, then 31).
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 # jaxlib 0.10's default library for CPU convolutions uses one core for much of the work: the 32-64 CNN's step takes 28 ms
-# with it and 19 ms without. An XLA flag that another version does not know would end the program, so ask which it is.
+# with it and 19 ms without; its matrix products and reductions are good and stay. An XLA flag that another version does not know would end the program, so ask which it is.
 if [[ -z ${XLA_FLAGS:-} && $("${PYTHON:-python}" -c 'import jaxlib; print(jaxlib.__version__)' 2>/dev/null) == 0.10.* ]]; then
-  export XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=individual_dot
+  export XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=individual_dot,reduce
 fi
 exec "${PYTHON:-python}" -m "experiments.$name" "$@"

@@ -1,10 +1,31 @@
-"""Lists the experiments, one line each."""
+"""The experiments, what has been run of them, and runs beside each other.
 
+    python -m experiments                                                   the experiments, one line each
+    python -m experiments list --runs                                       what is in runs/, the newest first
+    python -m experiments list --runs --dir=/big/disk/runs
+    python -m experiments compare runs/vae/A runs/vae/B                     their curves, compare.png, and last numbers
+    python -m experiments compare runs/gan/* --fit=wgan_gp --out=gan.png    one fit of runs that have several
+    python -m experiments compare SWEEP                                     the points of a sweep
+
+An experiment is run by python -m experiments.NAME [--flag=value ...]; its --help tells its flags.
+"""
+
+import argparse
 import ast
+import difflib
+import importlib
+import os
 import pkgutil
+import sys
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any, NoReturn
 
 import experiments
+
+COMMANDS = ("list", "compare")
+USAGE, BAD_DATA = 2, 65
 
 
 def summaries() -> dict[str, str]:
@@ -14,8 +35,111 @@ def summaries() -> dict[str, str]:
     return {name: (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0] for name, text in sources.items()}
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Does what the words say; what is wrong with them is one line and exit status 2, a damaged run 65."""
+    if any(word in ("--help", "-h", "-help", "help") for word in arguments):
+        print(__doc__.strip())
+        return
+    command, words = (arguments[0], arguments[1:]) if arguments else ("list", [])
+    if command not in COMMANDS:
+        fail(unknown(command))
+    asked = parse(command, words)
+    if command == "list" and not (asked.runs or asked.dir):
+        print("python -m experiments.NAME [--flag=value ...]    (--help tells an experiment's flags)\n")
+        lines = summaries()
+        for name, line in lines.items():
+            print(f"  {name:{max(map(len, lines))}}  {line}")
+        return
+
+    from jaxdl.data import DataError  # what only lists the experiments need not wait for jax
+    from jaxdl.run import FlagError, runs
+
+    try:
+        if command == "list":
+            print(runs.runs_table(Path(asked.dir or "runs"), defaults))
+        else:
+            compare([Path(folder) for folder in asked.folders], Path(asked.out), asked.fit)
+    except FlagError as error:
+        fail(str(error))
+    except DataError as error:
+        fail(str(error), BAD_DATA)
+
+
+def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
+    """The words after a command."""
+    parser = Parser(prog=f"python -m experiments {command}", add_help=False, allow_abbrev=False)
+    if command == "list":
+        parser.add_argument("--runs", action="store_true")
+        parser.add_argument("--dir")
+    else:
+        parser.add_argument("folders", nargs="*", metavar="RUN")
+        parser.add_argument("--out", default="compare.png")
+        parser.add_argument("--fit")
+    asked, rest = parser.parse_known_intermixed_args(words)
+    if rest:
+        known = ["--runs", "--dir"] if command == "list" else ["--out", "--fit"]
+        nearest = difflib.get_close_matches(rest[0].partition("=")[0], known, n=1, cutoff=0.0)[0]
+        fail(f"{rest[0]}: {command} does not know it; the nearest is {nearest} (--help has examples)")
+    if command == "compare" and not asked.folders:
+        fail("compare: name the folders of runs (python -m experiments list --runs)")
+    if command == "compare" and not asked.out.endswith(".png"):
+        fail(f"--out={asked.out}: must end in .png")
+    return asked
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """`error: ...` and exit status 2."""
+        fail(f"{message} (--help has examples)")
+
+
+def unknown(word: str) -> str:
+    """What to say to a word that is no command."""
+    names = summaries()
+    if word in names:
+        return f"{word}: an experiment is run by python -m experiments.{word}"
+    nearest = difflib.get_close_matches(word, [*COMMANDS, *names], n=1, cutoff=0.0)[0]
+    hint = nearest if nearest in COMMANDS else f"the experiment {nearest}, python -m experiments.{nearest}"
+    return f"{word}: no such command; the nearest is {hint} (--help has examples)"
+
+
+@cache
+def defaults(name: str) -> dict[str, Any] | None:
+    """The flags' defaults of an experiment, None if it is not here."""
+    if name not in summaries():
+        return None
+    from jaxdl.run.flags import flags_of
+
+    return {f.name: f.default for f in flags_of(importlib.import_module(f"experiments.{name}").Config)}
+
+
+def compare(folders: Sequence[Path], out: Path, fit: str | None) -> None:
+    """Prints the table and writes the picture."""
+    from jaxdl.run import FlagError
+    from jaxdl.run.compare import curves, lines, table
+    from jaxdl.run.runs import expand, read_run
+
+    found = lines([read_run(run) for run in dict.fromkeys(run for folder in folders for run in expand(folder))], fit)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        curves(found).savefig(out, dpi=120)
+    except OSError as error:
+        raise FlagError(f"--out={out}: cannot be written ({error.strerror})") from None
+    print(table(found))
+    print(f"picture: {out}", file=sys.stderr)
+
+
+def fail(message: str, status: int = USAGE) -> NoReturn:
+    """One line, and the end."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    print("python -m experiments.NAME [--flag=value ...]    (--help tells an experiment's flags)\n")
-    lines = summaries()
-    for name, line in lines.items():
-        print(f"  {name:{max(map(len, lines))}}  {line}")
+    try:
+        main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # | head has seen enough; the flush at exit must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -26,9 +26,9 @@ def judge(config: run.RunConfig, images: Images) -> Judge:
     dataset = images.note.partition(":")[0]
     recipe = image_classifier.Config(dataset=dataset, seed=0, seeds=1, tensorboard=False, **same).with_recipe()
     train, test = image_classifier.data(recipe, images)
-    recipe = recipe.resolve(train)
-    result = run.fit(image_classifier.build(recipe, train.example), train, test, recipe, name="classifier")
-    model = image_classifier.make_model(recipe)
+    recipe, n = recipe.resolve(train), len(images.names)
+    result = run.fit(image_classifier.build(recipe, train.example, n), train, test, recipe, name="classifier")
+    model = image_classifier.make_model(recipe, n)
 
     def look(x: Array) -> tuple[Array, Array]:
         seen: list[Array] = []

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from experiments import _language_use
 from experiments._language_checks import causal, ends, normalised
 from experiments._language_pictures import first_windows, picture
 from jaxdl import run
@@ -143,6 +144,13 @@ def summarize(sums: dict[str, Total]) -> dict[str, float]:
     return {"loss": loss, "accuracy": right, "perplexity": math.exp(loss)}
 
 
+def use(config: Config, about: dict[str, Any]) -> run.Use:
+    """What comes next in a file, and the loss on other texts."""
+    V, T = about["vocabulary"], config.context * (1 if config.cell == "transformer" else 16)
+    model, experiment = make_model(config, len(V)), build(config, about["example"], len(V))
+    return _language_use.use(config, V, model, experiment, T, lambda state: state.learner.params)
+
+
 class Trained(NamedTuple):
     """A model and its fit."""
 
@@ -178,6 +186,7 @@ def main(config: Config) -> list[Claim]:
     if config.top_k > V:
         raise run.FlagError(f"--top_k={config.top_k}: this text has only {V} different characters")
     counted = {name: math.exp(loss) for name, loss in ngram_losses(text.train, text.test, V).items()}
+    run.remember(config, data(config, text)[0].example, vocabulary=text.vocabulary)
     fit = trained(config, text)
     options = {"temperature": config.temperature, "top_k": config.top_k}
     draw = lambda variables, x: fit.model.sample(variables, x, 400, jax.random.key(config.seed), **options)

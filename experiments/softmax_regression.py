@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments._image_report import baselines
 from experiments._notes_in_torch import net_losses
-from experiments.image_classifier import baselines
 from jaxdl import losses, metrics, run
 from jaxdl.core import Experiment, supervised
 from jaxdl.data import IMAGE_SETS, Batches, Images, load_images, unit

@@ -165,6 +165,24 @@ def posteriors(model: Model, state: VAE, test: Batches) -> list[np.ndarray]:
     return run.apply(lambda state, batch: model.encode(state.learner.params, batch["x"]), state, test)
 
 
+def use(config: Config, about: dict[str, Any]) -> run.Use:
+    """The networks, and the bound on another set of images of the same size."""
+    shape = about["example"]["x"].shape[1:]
+
+    def test(source: str) -> Batches:
+        if source not in EPOCHS:
+            raise run.FlagError(f"--evaluate={source}: must be {'|'.join(EPOCHS)}")
+        found = data(replace(config, dataset=source))[1]
+        if found.example["x"].shape[1:] != shape:
+            raise run.FlagError(
+                f"--evaluate={source}: its images are {found.example['x'].shape[1:]}, this run's {shape}"
+            )
+        return found
+
+    experiment, params = build(config, about["example"]), lambda state: state.learner.params
+    return run.Use(experiment, make_model(config, shape), test=test, variables=params)
+
+
 def main(config: Config) -> list[Claim]:
     """Trains, draws, compares with densities that are known exactly, has samples judged and reports."""
     images = load_images(config.dataset, config.data_dir)
@@ -173,6 +191,7 @@ def main(config: Config) -> list[Claim]:
     epochs = EPOCHS[config.dataset] if config.epochs is None else config.epochs
     config = replace(config, epochs=epochs).resolve(train)
     model = make_model(config, train.example["x"].shape[1:])
+    run.remember(config, train.example)
     result = run.fit(build(config, train.example), train, test, config)
     decode, (means, log_variance) = decoder_of(model, result.state), posteriors(model, result.state, test)
     pictures.draw(config, images, test.arrays["x"], means, log_variance, decode)

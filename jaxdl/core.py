@@ -91,15 +91,20 @@ def per_example(**kwargs: Any) -> Any:
 
 
 class Learner(struct.PyTreeNode):
-    """What one optimiser owns."""
+    """What one optimiser owns.
+
+    fault is 0 while all is well. The first loss or gradient that is not finite sets it: 1 for the loss, 1 + i for leaf
+    i of the gradient. From then on `descend` changes nothing, so the last good parameters stay to be looked at.
+    """
 
     params: Params
     opt_state: optax.OptState
+    fault: Array  # int32 scalar
 
     @classmethod
     def create(cls, params: Params, tx: optax.GradientTransformation) -> "Learner":
         """A learner at `params` with a fresh optimiser state."""
-        return cls(params=params, opt_state=tx.init(params))
+        return cls(params=params, opt_state=tx.init(params), fault=jnp.zeros((), jnp.int32))
 
 
 class State(struct.PyTreeNode):
@@ -184,9 +189,63 @@ def descend(
             value_fn=lambda params, count=None: loss(params, *args)[0],  # line searches refuse what it does not take
             count=count,
         )
-        return learner.replace(params=optax.apply_updates(learner.params, updates), opt_state=opt_state), aux
+        fault = jnp.where(learner.fault, learner.fault, _first_fault(value, grads))
+        new = learner.replace(params=optax.apply_updates(learner.params, updates), opt_state=opt_state)
+        return keep(fault == 0, new, learner).replace(fault=fault), aux
 
     return update
+
+
+def keep(good: Array, new: Tree, old: Tree) -> Tree:
+    """`new` where `good`, a scalar, is true, else `old`."""
+    return jax.tree.map(lambda x, y: jnp.where(good, x, y), new, old)
+
+
+def _first_fault(value: Array, grads: Params) -> Array:
+    # A sum is finite if its terms are, and costs a fifth of asking each of them; it overflows where they near 1e32.
+    sums = jnp.stack([jnp.sum(x, dtype=jnp.float32) for x in (value, *jax.tree.leaves(grads))])
+    bad = ~jnp.isfinite(sums)
+    return jnp.where(bad.any(), 1 + jnp.argmax(bad), 0).astype(jnp.int32)
+
+
+def learners(state: Any) -> list[Learner]:
+    """The learners in a state, in the order of its leaves."""
+    return [x for x in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, Learner)) if isinstance(x, Learner)]
+
+
+def guarded(step: Callable[[Any, Any], tuple[Any, Metrics]]) -> Callable[[Any, Any], tuple[Any, Metrics]]:
+    """The same step, which returns the old state where a learner's loss or gradient is not finite.
+
+    A learner's fault stays, so every later step returns the old state too. The metrics gain "fault": 0, or the fault of
+    the first learner that has one, counted on from the losses and leaves of the learners before it (`fault_name`).
+    """
+
+    def careful(state: Any, batch: Any) -> tuple[Any, Metrics]:
+        new, metrics = step(state, batch)
+        found = learners(new)
+        if not found:
+            return new, metrics
+        sizes = [1 + len(jax.tree.leaves(x.params)) for x in found]
+        code = jnp.zeros((), jnp.int32)
+        for x, before in reversed([(x, sum(sizes[:i])) for i, x in enumerate(found)]):
+            code = jnp.where(x.fault > 0, x.fault + before, code)
+        faults = iter([x.fault for x in found])
+        put = lambda x: x.replace(fault=next(faults)) if isinstance(x, Learner) else x
+        kept = keep(code == 0, new, state)
+        return jax.tree.map(put, kept, is_leaf=lambda x: isinstance(x, Learner)), metrics | {"fault": code}
+
+    return careful
+
+
+def fault_name(state: Any, code: int) -> str:
+    """What the metric "fault" of `guarded` stands for, in words: "the loss", "the gradient of Dense_0.kernel"."""
+    names = []
+    for i, learner in enumerate(learners(state)):
+        whose = f" of learner {i}" if len(learners(state)) > 1 else ""
+        paths = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in
+                 jax.tree_util.tree_leaves_with_path(learner.params)]  # fmt: skip
+        names += [f"the loss{whose}", *(f"the gradient of {path}{whose}" for path in paths)]
+    return names[code - 1]
 
 
 class Supervised(State):

@@ -33,7 +33,7 @@ def test_environment_and_flags_are_handed_on(launch):
 @pytest.mark.parametrize(
     ("version", "given", "found"),
     [
-        ("0.10.2", None, "--xla_cpu_experimental_ynn_fusion_type=individual_dot"),
+        ("0.10.2", None, "--xla_cpu_experimental_ynn_fusion_type=individual_dot,reduce"),
         ("0.10.2", "--own", "--own"),
         ("0.11.0", None, ""),  # an unknown flag would end the program
         ("", None, ""),

@@ -1,13 +1,15 @@
 """Readers of original file formats, sets that come with the installed libraries, splits, batches, augmentation."""
 
-from jaxdl.data.augment import batched, compose, flip, noise, rotate, rotate_by, shift
+from jaxdl.data.augment import batched, compose, flip, noise, resized, rotate, rotate_by, shift
 from jaxdl.data.batches import Batches, Order, shuffled
 from jaxdl.data.errors import DataError, MissingData
+from jaxdl.data.files import read_text
+from jaxdl.data.folder import load_folder, read_images
 from jaxdl.data.glyphs import render_glyphs
 from jaxdl.data.idx import read_idx
 from jaxdl.data.images import IMAGE_SETS, Images, load_images, unit
 from jaxdl.data.split import k_folds, split
-from jaxdl.data.tables import TABLES, Table, load_table, read_csv, standardize
+from jaxdl.data.tables import TABLES, Table, column_scales, encode_csv, load_table, read_csv, standardize
 from jaxdl.data.text import TEXTS, Text, load_text, streams, windows
 
 __all__ = [
@@ -22,16 +24,22 @@ __all__ = [
     "Table",
     "Text",
     "batched",
+    "column_scales",
     "compose",
+    "encode_csv",
     "flip",
     "k_folds",
+    "load_folder",
     "load_images",
     "load_table",
     "load_text",
     "noise",
     "read_csv",
     "read_idx",
+    "read_images",
+    "read_text",
     "render_glyphs",
+    "resized",
     "rotate",
     "rotate_by",
     "shift",

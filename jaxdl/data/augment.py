@@ -1,16 +1,20 @@
 """Random changes of one image that keep its class: pure JAX functions that run inside the training step.
 
-Each is ``(key, image [H, W, C] of floats) -> image`` of the same shape and dtype; ``functools.partial`` sets its
-strength, ``compose`` chains them, ``batched`` lifts them to ``(keys [B], images [B, H, W, C])``.
+Each but ``resized`` is ``(key, image [H, W, C] of floats) -> image`` of the same shape and dtype;
+``functools.partial`` sets its strength, ``compose`` chains them, ``batched`` lifts them to
+``(keys [B], images [B, H, W, C])``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.scipy.ndimage import map_coordinates
+
+from jaxdl.data.images import unit
 
 Augmentation = Callable[[Any, Array], Array]
 
@@ -128,3 +132,16 @@ def _check(image: Array) -> None:
         )
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise ValueError(f"image has dtype {image.dtype}; floats are needed: jaxdl.data.unit makes them of uint8")
+
+
+def resized(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Images [N, h, w, c] as float32 [N, H, W, C] in 0..1, for shape (H, W, C): bilinear, smoothed where smaller.
+
+    Raises:
+      ValueError: colours are to be made grey; grey becomes three equal colours.
+    """
+    if x.shape[-1] not in (1, shape[-1]):
+        raise ValueError(f"images with {x.shape[-1]} channels for a model of {shape[-1]}")
+    if x.shape[1:3] != tuple(shape[:2]):
+        x = np.clip(jax.image.resize(unit(x), (len(x), *shape[:2], x.shape[-1]), "linear"), 0, 1)
+    return np.broadcast_to(unit(x), (*x.shape[:-1], shape[-1]))

@@ -1,21 +1,22 @@
-"""CSV files of numbers and text -> arrays; every decision that was taken stands in the note."""
+"""CSV files of numbers and text -> arrays; every decision that was taken stands in the note and in the schema.
 
-import csv
+`read_csv` reads a table to train on; `encode_csv` reads another file of the same columns by the schema of the first, so
+that a column of the array means the same in both.
+"""
+
 import difflib
-import io
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdl.data.csv_columns import Column, is_text, numbers_of, read_columns, texts_of, whole_numbers_of
 from jaxdl.data.errors import DataError
-from jaxdl.data.files import read_text
 
-SEPARATORS = (",", ";", "\t")
-LARGEST = float(np.finfo(np.float32).max)
+MISSING = ("", "NA", "nan", "?")
 CATEGORIES = 50  # one-hot columns that one text column may become
+NOTED = 8  # columns that the note describes one by one
 
 
 class Table(NamedTuple):
@@ -27,14 +28,7 @@ class Table(NamedTuple):
     target: str
     names: tuple[str, ...]  # of the classes: y indexes it; empty for regression
     note: str  # one line for the person who runs it: counts, where from, what was decided
-
-
-class Column(NamedTuple):
-    """The fields of a column, blanks stripped; None where the value is missing."""
-
-    name: str
-    values: list[str | None]
-    lines: list[int]  # where each field stands in the file
+    schema: dict[str, Any]  # how a file becomes x and y, in values that JSON has: see `make_schema`
 
 
 def read_csv(
@@ -43,14 +37,14 @@ def read_csv(
     target: str,
     classification: bool | None = None,
     drop: Sequence[str] = (),
-    missing: Sequence[str] = ("", "NA", "nan", "?"),
+    missing: Sequence[str] = MISSING,
 ) -> Table:
     """Reads a table in UTF-8 with a header line; fields separated by comma, semicolon or tab, quoted where needed.
 
     A column of numbers stays one; its missing values become the median of the others. A column of text becomes one
     0/1 column for each of its values, in alphabetical order, where a missing value is the value "missing". A column is
     one of text when at least half of its values are not numbers. The medians are those of all rows: split off test
-    rows in a file of its own where that matters.
+    rows in a file of its own where that matters, and read it with `encode_csv`.
 
     Args:
       path: the file, plain or gzipped.
@@ -63,143 +57,188 @@ def read_csv(
       MissingData: there is no such file.
       DataError: a broken file; the line or column is named, for an unknown column the nearest one.
     """
-    columns = _columns(path, frozenset(text.lower() for text in missing))
+    columns, separator = read_columns(path, missing)
     for name in (target, *drop):
-        _known(path, name, [column.name for column in columns])
+        _known(path, name, list(columns))
     if target in drop:
         raise DataError(f"{path}: column {target!r} is both the target and dropped; choose one")
-    y, names, decided = _target(path, next(column for column in columns if column.name == target), classification)
-    features, used, notes = [], [], []
-    for column in columns:
-        if column.name != target and column.name not in drop:
-            block, labels, said = _feature(path, column)
-            features.append(block)
-            used += labels
-            notes += said
-    if not features:
+    kind, names = _target_kind(path, columns[target], classification)
+    inputs = [column for name, column in columns.items() if name != target and name not in drop]
+    if not inputs:
         raise DataError(f"{path}: no column besides the target {target!r}; at least one is needed to predict it from")
-    x = np.concatenate(features, axis=1)
-    note = f"{path}: {len(y):,} rows, {x.shape[1]} input columns from {len(features)}; " + "; ".join([decided, *notes])
-    return Table(x, y, tuple(used), target, names, note + (f"; dropped: {', '.join(drop)}" if drop else ""))
+    described, notes = [], [f"target {target}" + (f": {len(names)} classes" if names else "")]
+    for column in inputs:
+        entry, said = _describe(path, column)
+        described.append(entry)
+        notes += said
+    schema = make_schema(described, target, kind, names, drop, missing)
+    x, y = _encode(path, columns, schema)
+    assert y is not None  # the target has a column and all its values
+    if len(notes) > 1 + NOTED:
+        notes[1 + NOTED :] = [f"and {len(notes) - 1 - NOTED:,} more columns with missing values or text"]
+    notes += [f"dropped: {', '.join(drop)}"] if drop else []
+    notes += [f"separator {repr(separator) if separator == ';' else 'tab'}"] if separator != "," else []
+    note = f"{path}: {len(y):,} rows, {x.shape[1]} input columns from {len(inputs)}; {'; '.join(notes)}"
+    return Table(x, y, column_names(schema), target, names, note, schema)
 
 
-def _columns(path: str | Path, missing: frozenset[str]) -> list[Column]:
-    text = read_text(path)
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError(f"{path}: line {line}: a zero byte; save the file as plain UTF-8 text")
-    # csv.Sniffer guesses from letter statistics and is often wrong; the header holds every separator once a column.
-    first = text.lstrip("\r\n").splitlines()[:1]
-    separator = max(SEPARATORS, key=(first[0] if first else "").count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    rows, lines = [], []
-    try:
-        for row in reader:
-            if row:
-                rows.append([field.strip() for field in row])
-                lines.append(reader.line_num)
-    except csv.Error as e:
-        raise DataError(f"{path}: line {reader.line_num}: {e}; fields with quotes must be closed and separated") from e
-    header = rows[0] if rows else []
-    _check_header(path, header)
-    if len(rows) == 1:
-        raise DataError(f"{path}: holds a header but no rows; at least one is needed")
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            raise DataError(f"{path}: line {line}: {len(row)} fields; the header has {len(header)}")
-    fields = (
-        [None if field.lower() in missing else field for field in column] for column in zip(*rows[1:], strict=True)
-    )
-    return [Column(name, values, lines[1:]) for name, values in zip(header, fields, strict=True)]
+def encode_csv(
+    path: str | Path, schema: Mapping[str, Any], *, target: bool = True
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Reads another file of the same columns, in any order, exactly as the one that the schema describes was read.
+
+    A missing number becomes the median of the first file. A category that the first file lacks is an error, as is a
+    missing text where the first file lacked none: a row of zeros would be an input that the model has never seen.
+    Columns that were dropped may be there or not.
+
+    Args:
+      path: the file, plain or gzipped, with a header line.
+      schema: `Table.schema`, as it was or back from JSON.
+      target: False leaves the target column alone, whatever stands in it.
+
+    Returns:
+      x float32 [N, D]; y float32 [N] (regression) or int32 [N] (classes), None where the file has no target column.
+
+    Raises:
+      MissingData: there is no such file.
+      DataError: a broken file, a missing, unknown or misspelled column, an unknown category or class.
+    """
+    columns, _ = read_columns(path, schema["missing"])
+    wanted = [entry["name"] for entry in schema["columns"]]
+    extra = [name for name in columns if name not in (*wanted, schema["target"], *schema["dropped"])]
+    for name in wanted:
+        if name not in columns:
+            near = difflib.get_close_matches(name, extra, 1)
+            hint = f"rename {near[0]!r}" if near else f"it has {', '.join(columns)}"
+            raise DataError(f"{path}: no column {name!r}, which the training table has; {hint}")
+    if extra:
+        near = difflib.get_close_matches(extra[0], wanted, 1)
+        hint = f" (the nearest is {near[0]!r})" if near else ""
+        raise DataError(f"{path}: column {extra[0]!r} is none of the training table's{hint}; delete it")
+    if not target:
+        columns = {name: column for name, column in columns.items() if name != schema["target"]}
+    return _encode(path, columns, schema)
 
 
-def _check_header(path: str | Path, header: list[str]) -> None:
-    if not any(header):
-        raise DataError(f"{path}: holds no text; a header line and rows are needed")
-    if all(_number(name) is not None for name in header):
-        raise DataError(f"{path}: line 1: numbers ({', '.join(header[:3])}, ...); a header with column names is needed")
-    if not all(header):
-        raise DataError(f"{path}: line 1: column {header.index('') + 1} has no name; every column needs one")
-    twice = [name for i, name in enumerate(header) if name in header[:i]]
-    if twice:
-        raise DataError(f"{path}: line 1: column {twice[0]!r} stands there twice; names must differ")
+def make_schema(
+    columns: Sequence[Mapping[str, Any]],
+    target: str,
+    target_kind: str,
+    names: Sequence[str] = (),
+    dropped: Sequence[str] = (),
+    missing: Sequence[str] = MISSING,
+) -> dict[str, Any]:
+    """What a file's columns mean, in values that JSON has.
+
+    Args:
+      columns: in the order of x: {"name", "kind": "number", "median"} or {"name", "kind": "text", "categories"}.
+      target: name of the column to predict.
+      target_kind: "number" (regression), "text" or "whole number" (classes).
+      names: of the classes; y indexes it.
+      dropped: columns that are left out.
+      missing: what stands for a missing value.
+    """
+    return {
+        "columns": [dict(entry) for entry in columns],
+        "target": target,
+        "target_kind": target_kind,
+        "names": list(names),
+        "dropped": list(dropped),
+        "missing": list(missing),
+    }
+
+
+def column_names(schema: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the columns of x [N, D]."""
+    names: list[str] = []
+    for entry in schema["columns"]:
+        names += [f"{entry['name']}={c}" for c in entry["categories"]] if entry["kind"] == "text" else [entry["name"]]
+    return tuple(names)
 
 
 def _known(path: str | Path, name: str, columns: list[str]) -> None:
+    if not name:
+        raise DataError(f"{path}: no target column is given; name one of {', '.join(columns)}")
     if name not in columns:
         near = difflib.get_close_matches(name, columns, 1, cutoff=0)[0]
         raise DataError(f"{path}: no column {name!r}; the nearest is {near!r} (of {', '.join(columns)})")
 
 
-def _target(path: str | Path, column: Column, classification: bool | None) -> tuple[np.ndarray, tuple[str, ...], str]:
+def _target_kind(path: str | Path, column: Column, classification: bool | None) -> tuple[str, tuple[str, ...]]:
+    texts = _present(path, column)
+    if not classification and (classification is False or not is_text(column)):
+        return "number", ()
+    if is_text(column):
+        kind, names = "text", sorted(set(texts))
+    else:
+        kind, names = "whole number", [str(value) for value in sorted(set(whole_numbers_of(path, column)))]
+    if len(names) < 2:
+        raise DataError(f"{path}: column {column.name!r} has the one class {names[0]!r}; at least two are needed")
+    return kind, tuple(names)
+
+
+def _describe(path: str | Path, column: Column) -> tuple[dict[str, Any], list[str]]:
+    """The schema's entry for an input column, and what the note says of it."""
+    absent = column.values.count(None)
+    if absent == len(column.values):
+        raise DataError(f"{path}: column {column.name!r} has no value in any row; drop it")
+    if not is_text(column):
+        median = float(np.nanmedian(numbers_of(path, column)))
+        said = [f"{column.name}: {absent:,} missing, set to the median {median:g}"] if absent else []
+        return {"name": column.name, "kind": "number", "median": median}, said
+    categories = sorted(set(texts_of(column)))
+    if len(categories) > CATEGORIES:
+        raise DataError(
+            f"{path}: text column {column.name!r} has {len(categories):,} different values (line {column.lines[0]}: "
+            f"{texts_of(column)[0]!r:.40}); at most {CATEGORIES} become one-hot: drop the column"
+        )
+    said = [f"{column.name}: {len(categories)} categories, one-hot{f', {absent:,} missing as one' if absent else ''}"]
+    return {"name": column.name, "kind": "text", "categories": categories}, said
+
+
+def _encode(
+    path: str | Path, columns: Mapping[str, Column], schema: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """x and y of columns that are known to be there; the target may be absent."""
+    blocks = []
+    for entry in schema["columns"]:
+        column = columns[entry["name"]]
+        if entry["kind"] == "text":
+            codes = _codes(path, column, texts_of(column), entry["categories"], "category")
+            blocks.append(np.eye(len(entry["categories"]), dtype=np.float32)[codes])
+        else:
+            numbers = np.array(numbers_of(path, column))
+            blocks.append(np.where(np.isnan(numbers), entry["median"], numbers)[:, None].astype(np.float32))
+    return np.concatenate(blocks, axis=1), _encode_target(path, columns.get(schema["target"]), schema)
+
+
+def _encode_target(path: str | Path, column: Column | None, schema: Mapping[str, Any]) -> np.ndarray | None:
+    if column is None:
+        return None
+    texts = _present(path, column)
+    if schema["target_kind"] == "number":
+        return np.array(numbers_of(path, column), np.float32)
+    if schema["target_kind"] == "whole number":
+        texts = [str(value) for value in whole_numbers_of(path, column)]
+    return np.array(_codes(path, column, texts, schema["names"], "class"), np.int32)
+
+
+def _codes(path: str | Path, column: Column, texts: Sequence[str], known: Sequence[str], what: str) -> list[int]:
+    codes = {text: i for i, text in enumerate(known)}
+    for text, value, line in zip(texts, column.values, column.lines, strict=True):
+        if text not in codes:
+            found = "is missing" if value is None else f"has the unknown {what} {text!r:.40}"
+            near = difflib.get_close_matches(text, known, 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            listed = ", ".join(map(repr, known))
+            raise DataError(f"{path}: line {line}: column {column.name!r} {found}{hint}; training had {listed}")
+    return [codes[text] for text in texts]
+
+
+def _present(path: str | Path, column: Column) -> list[str]:
     for value, line in zip(column.values, column.lines, strict=True):
         if value is None:
             raise DataError(
                 f"{path}: line {line}: the target {column.name!r} is missing; fill it in or delete the line"
             )
-    texts = [value for value in column.values if value is not None]
-    if not classification and (classification is False or not _is_text(column)):
-        return np.array(_numbers(path, column), np.float32), (), f"target {column.name}"
-    if _is_text(column):
-        names = tuple(sorted(set(texts)))
-        codes = {name: i for i, name in enumerate(names)}
-        y = np.array([codes[text] for text in texts], np.int32)
-    else:
-        numbers = _numbers(path, column)
-        for number, line in zip(numbers, column.lines, strict=True):
-            if number != int(number):
-                raise DataError(
-                    f"{path}: line {line}: {number} as class {column.name!r}; whole numbers or text are needed"
-                )
-        values, inverse = np.unique(np.array(numbers), return_inverse=True)
-        names, y = tuple(str(int(value)) for value in values), inverse.astype(np.int32)
-    if len(names) < 2:
-        raise DataError(f"{path}: column {column.name!r} has the one class {names[0]!r}; at least two are needed")
-    return y, names, f"target {column.name}: {len(names)} classes"
-
-
-def _feature(path: str | Path, column: Column) -> tuple[np.ndarray, list[str], list[str]]:
-    absent = column.values.count(None)
-    if absent == len(column.values):
-        raise DataError(f"{path}: column {column.name!r} has no value in any row; drop it")
-    if not _is_text(column):
-        numbers = np.array(_numbers(path, column))
-        median = np.nanmedian(numbers)
-        said = [f"{column.name}: {absent:,} missing, set to the median {median:g}"] if absent else []
-        return np.where(np.isnan(numbers), median, numbers)[:, None].astype(np.float32), [column.name], said
-    texts = ["missing" if value is None else value for value in column.values]
-    categories = sorted(set(texts))
-    if len(categories) > CATEGORIES:
-        raise DataError(
-            f"{path}: text column {column.name!r} has {len(categories):,} different values (line {column.lines[0]}: "
-            f"{texts[0]!r:.40}); at most {CATEGORIES} become one-hot: drop the column"
-        )
-    codes = {category: i for i, category in enumerate(categories)}
-    one_hot = np.eye(len(categories), dtype=np.float32)[[codes[text] for text in texts]]
-    said = [f"{column.name}: {len(categories)} categories, one-hot{f', {absent:,} missing as one' if absent else ''}"]
-    return one_hot, [f"{column.name}={category}" for category in categories], said
-
-
-def _is_text(column: Column) -> bool:
-    present = [value for value in column.values if value is not None]
-    return 2 * sum(_number(value) is None for value in present) >= max(1, len(present))
-
-
-def _numbers(path: str | Path, column: Column) -> list[float]:
-    """The column as numbers that float32 can hold, NaN where missing."""
-    numbers = []
-    for value, line in zip(column.values, column.lines, strict=True):
-        number = math.nan if value is None else _number(value)
-        if number is None:
-            raise DataError(f"{path}: line {line}: {value!r:.40} in column {column.name!r}; a number is needed")
-        if value is not None and not abs(number) <= LARGEST:
-            raise DataError(f"{path}: line {line}: {value!r:.40} in column {column.name!r} is not a finite float32")
-        numbers.append(number)
-    return numbers
-
-
-def _number(text: str) -> float | None:
-    try:
-        return None if "_" in text else float(text)  # Python reads 1_000 as a number, which no other program does
-    except ValueError:
-        return None
+    return [value for value in column.values if value is not None]

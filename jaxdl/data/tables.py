@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdl.data.csv_table import Table, read_csv
+from jaxdl.data.csv_table import Table, encode_csv, make_schema, read_csv
 from jaxdl.data.files import locate
 
-__all__ = ["TABLES", "Table", "load_table", "read_csv", "standardize"]
+__all__ = ["TABLES", "Table", "column_scales", "encode_csv", "load_table", "read_csv", "standardize"]
 
 
 def load_table(name: str, data_dir: str | Path | None = None) -> Table:
@@ -51,16 +51,30 @@ def standardize(train_x: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, .
     Raises:
       ValueError: arrays that are not [rows, D], or no training rows.
     """
+    mean, deviation = column_scales(train_x)
+    for other in others:
+        if np.ndim(other) != 2 or np.shape(other)[1] != len(mean):
+            raise ValueError(f"shapes {np.shape(other)} and {np.shape(train_x)}; both must be [rows, D]")
+    return tuple(((np.asarray(x, np.float64) - mean) / deviation).astype(np.float32) for x in (train_x, *others))
+
+
+def column_scales(train_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of columns, what `standardize` takes off and divides by, for rows that come later.
+
+    Args:
+      train_x: [N, D] numbers.
+
+    Returns:
+      (mean, deviation), float64 [D]; a column that is constant has its value as mean and deviation 1.
+
+    Raises:
+      ValueError: an array that is not [rows, D], or no rows.
+    """
     if np.ndim(train_x) != 2 or len(train_x) == 0:
         raise ValueError(f"train_x has shape {np.shape(train_x)}; [N, D] with at least one row is needed")
-    for other in others:
-        if np.ndim(other) != 2 or np.shape(other)[1] != np.shape(train_x)[1]:
-            raise ValueError(f"shapes {np.shape(other)} and {np.shape(train_x)}; both must be [rows, D]")
     train = np.asarray(train_x, np.float64)
     constant = train.max(axis=0) == train.min(axis=0)  # the computed deviation of such a column need not be exactly 0
-    mean = np.where(constant, train[0], train.mean(axis=0))
-    deviation = np.where(constant, 1, train.std(axis=0))
-    return tuple(((np.asarray(x, np.float64) - mean) / deviation).astype(np.float32) for x in (train, *others))
+    return np.where(constant, train[0], train.mean(axis=0)), np.where(constant, 1, train.std(axis=0))
 
 
 def _sklearn(name: str) -> Callable[[str | Path | None], Table]:
@@ -72,7 +86,13 @@ def _sklearn(name: str) -> Callable[[str | Path | None], Table]:
         x, y = source.data.astype(np.float32), source.target.astype(np.int32 if names else np.float32)
         task = f"{len(names)} classes" if names else "regression"
         note = f"{name}: {len(y):,} rows, {x.shape[1]} input columns, {task} (scikit-learn's)"
-        return Table(x, y, tuple(map(str, source.feature_names)), "class" if names else "progression", names, note)
+        columns, target = tuple(map(str, source.feature_names)), "class" if names else "progression"
+        described = [
+            {"name": column, "kind": "number", "median": float(median)}
+            for column, median in zip(columns, np.median(x, axis=0), strict=True)
+        ]
+        schema = make_schema(described, target, "text" if names else "number", names)
+        return Table(x, y, columns, target, names, note, schema)
 
     return load
 

@@ -8,6 +8,7 @@ from jaxdl.run.main import main
 from jaxdl.run.plots import save_animation, save_figure
 from jaxdl.run.report import Claim, plus_minus, save_text, say
 from jaxdl.run.signals import Interrupted
+from jaxdl.run.use import Loaded, Use, load, remember
 
 __all__ = [
     "Claim",
@@ -15,14 +16,18 @@ __all__ = [
     "Diverged",
     "FlagError",
     "Interrupted",
+    "Loaded",
     "Result",
     "RunConfig",
+    "Use",
     "apply",
     "fit",
     "flag",
+    "load",
     "main",
     "measure",
     "plus_minus",
+    "remember",
     "save_animation",
     "save_figure",
     "save_text",

@@ -3,6 +3,7 @@
 import math
 import shutil
 import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,40 @@ import jax.numpy as jnp
 from absl import logging
 
 from jaxdl.data import DataError
+from jaxdl.run.seal import SEAL, seal, verify
 
 
 class Checkpoints:
     """The checkpoints of one fit in a folder; with None for a folder nothing is kept."""
 
-    def __init__(self, folder: Path | None) -> None:
-        """Opens or makes the folder, and removes what an interrupted save left."""
+    def __init__(self, folder: Path | None, *, write: bool = True) -> None:
+        """Opens or makes the folder, puts damaged checkpoints aside and removes what an interrupted save left.
+
+        Only to read, it changes nothing.
+        """
+        self._folder = folder
         self._checkpointer: Any = None
-        if folder is None:
+        self._sealing: list[Future[None]] = []
+        self._damaged: list[str] = []
+        if folder is None or not write:
             return
+        for path in _steps(folder):
+            try:
+                verify(path)
+            except DataError as error:
+                if (path / SEAL).exists():
+                    _warn(path.name, error)
+                    aside = path.with_name(f"{path.name}.damaged")
+                    shutil.rmtree(aside, ignore_errors=True)
+                    path.rename(aside)
+                    self._damaged.append(path.name)
+                else:  # killed while it was written, or removed as an old one
+                    shutil.rmtree(path)
         from orbax.checkpoint import v1 as ocp
 
-        for path in folder.glob("[0-9]*/"):  # a run killed while it deleted an old checkpoint leaves a part of it
-            if path.name.isdigit() and not (path / "_CHECKPOINT_METADATA").exists():
-                shutil.rmtree(path)
         logging.set_verbosity(logging.ERROR)  # Orbax reports every save otherwise
         policy = ocp.training.preservation_policies
+        self._sealer = ThreadPoolExecutor(1)
         self._checkpointer = ocp.training.Checkpointer(
             folder.absolute(),
             # the default policy skips a save, without a word, while another one is being written
@@ -47,39 +65,70 @@ class Checkpoints:
         if self._checkpointer:
             score = float(score) if math.isfinite(score) else -math.inf
             state = jax.tree.map(jnp.copy, state)
-            self._checkpointer.save_async(step, state, metrics={"score": score}, overwrite=True)
+            response = self._checkpointer.save_async(step, state, metrics={"score": score}, overwrite=True)
+            self._sealing = [s for s in self._sealing if not s.done() or s.exception()]
+            self._sealing.append(self._sealer.submit(self._seal, step, response))
+
+    def _seal(self, step: int, response: Any) -> None:
+        response.result()
+        folder = Path(str(self._folder)) / str(step)
+        try:
+            seal(folder)
+        except FileNotFoundError:
+            if folder.exists():  # else two later saves were quicker, and it has been removed as an old one
+                raise
 
     def restore(self, like: Any, step: int | None = None) -> tuple[int, Any] | None:
         """(step, state) of the latest checkpoint that can be read, or of `step`; None if there is none.
 
         Args:
           like: a state of the right structure, whose arrays say shape, dtype and place.
-          step: None for the latest; an older one is taken, with a warning, where the newest is damaged.
+          step: None for the latest; an older one is taken, with a warning, where the newest is damaged or unfinished.
 
         Raises:
           DataError: there are checkpoints, and none can be read.
         """
-        if not self._checkpointer:
+        if self._folder is None:
             return None
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        steps = [c.step for c in reversed(list(self._checkpointer.checkpoints))] if step is None else [step]
-        for at in steps:
+        from orbax.checkpoint import v1 as ocp
+
+        places = jax.tree.map(lambda x: x.sharding, like)
+        target = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like, places)
+        refused = list(self._damaged)
+        for path in reversed(_steps(self._folder)) if step is None else [self._folder / str(step)]:
             try:
+                verify(path)
                 # placed once more, because Orbax gives a typed key the sharding of its data, one dimension too many
-                return at, jax.device_put(self._checkpointer.load(at, target), jax.tree.map(lambda x: x.sharding, like))
-            except Exception as error:  # Orbax raises many kinds for a damaged checkpoint
-                reason = str(error).partition("\n")[0][:200]
-                warnings.warn(f"checkpoint {at} cannot be read ({type(error).__name__}: {reason})", stacklevel=2)
-        if steps:
-            raise DataError(f"{self._checkpointer.directory}: no checkpoint of {steps} fits; --overwrite starts anew")
+                return int(path.name), jax.device_put(ocp.load(path.absolute(), target), places)
+            except Exception as error:  # Orbax raises many kinds where the structure is another one
+                _warn(path.name, error)
+                refused.append(path.name)
+        if refused:
+            raise DataError(
+                f"{self._folder}: none of its checkpoints ({', '.join(refused)}) can be used; --overwrite starts anew"
+            )
         return None
 
     def wait(self) -> None:
         """Waits until everything is written; an error of a save comes up here."""
         if self._checkpointer:
             self._checkpointer.wait()
+            for sealing in self._sealing:
+                sealing.result()
 
     def close(self) -> None:
         """Waits, and ends the writing threads."""
         if self._checkpointer:
             self._checkpointer.close()
+            self._sealer.shutdown()
+
+
+def _warn(step: str, error: Exception) -> None:
+    reason = str(error).partition("\n")[0][:300]
+    kind = "" if isinstance(error, DataError) else f"{type(error).__name__}: "
+    warnings.warn(f"checkpoint {step} cannot be used ({kind}{reason})", stacklevel=3)
+
+
+def _steps(folder: Path) -> list[Path]:
+    """The folders of the steps, the latest last."""
+    return sorted((p for p in folder.glob("[0-9]*/") if p.name.isdigit()), key=lambda path: int(path.name))

@@ -9,6 +9,7 @@ import optax
 
 from jaxdl import optim
 from jaxdl.run.flags import FlagError, check, flag
+from jaxdl.run.originals import SOURCES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +56,24 @@ class RunConfig:
     accumulate: int = flag(1, "batches whose gradients are gathered for one update", group="optimiser", low=1)
     freeze: str | None = flag(None, "regular expression: parameters whose path has it stay fixed", group="optimiser")
 
+    download: bool = flag(
+        False, f"first fetch what is missing of the data set into --data_dir: {', '.join(SOURCES)}", group="data",
+        result=False,
+    )  # fmt: skip
+    mirror: str | None = flag(
+        None, "with --download: https address of a folder with the same files", group="data", result=False
+    )
     data_dir: str | None = flag(
         None, "folder of original data files", group="data", shown="$JAXDL_DATA_DIR", result=False
     )
 
+    sweep: str | None = flag(
+        None, 'one run for each combination of values: "learning_rate=1e-3,3e-3;optimizer=sgd,adam"', group="run"
+    )
+    profile: int = flag(
+        0, "time and trace so many steps; operations, the costliest ones, recompilations; 0: none", group="run", low=0,
+        result=False,
+    )  # fmt: skip
     workdir: str | None = flag(
         None, "folder of the run: made anew, or resumed", group="run", shown="runs/NAME/TIME", result=False
     )
@@ -69,6 +84,17 @@ class RunConfig:
     log_every: int = flag(50, "steps between lines of metrics.jsonl", group="run", low=1, result=False)
     tensorboard: bool = flag(True, "write TensorBoard events too", group="run", result=False)
     progress: bool = flag(True, "show progress", group="run", result=False)
+
+    predict: str | None = flag(
+        None,
+        "with --workdir=RUN: files, folders or patterns, separated by commas, to be told by the finished run",
+        group="use",
+        result=False,
+    )
+    evaluate: str | None = flag(
+        None, "with --workdir=RUN: another data set, by name or path, to score the finished run on",
+        group="use", result=False,
+    )  # fmt: skip
 
     parallel: str = flag(
         "jit",

@@ -4,12 +4,14 @@ flags.txt, config.json      what was asked for
 [NAME/]metrics.jsonl        one line a logged step or evaluation; tensorboard/ has the same
 [NAME/]checkpoints/         latest and best states
 [NAME/]watched/STEP.npz     what `fit(watch=...)` saw at the start and at every evaluation
+about.json                  what `--predict` and `jaxdl.load` need to know of the data
 [NAME/]result.json          written when the fit NAME has ended: it is then loaded, not run again
 *.png, summary.json         pictures and the table of claims
 """
 
 import dataclasses
 import datetime
+import itertools
 import json
 import math
 import os
@@ -19,6 +21,7 @@ from typing import Any, TypeVar
 
 from jaxdl.run.config import RunConfig
 from jaxdl.run.flags import FlagError, flags_of, given
+from jaxdl.run.lock import LOCK
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -56,6 +59,24 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def with_folder(config: C, name: str) -> C:
+    """The configuration with a new folder runs/NAME/TIME in `workdir`, where none is given."""
+    if config.workdir:
+        return config
+    base = Path("runs") / name / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    for n in itertools.count(1):
+        path = base if n == 1 else base.with_name(f"{base.name}-{n}")
+        try:
+            path.mkdir(parents=True)
+            return dataclasses.replace(config, workdir=str(path))
+        except FileExistsError:
+            if not path.is_dir():
+                raise FlagError(f"--workdir={path}: cannot be made, {path} is a file; name a folder") from None
+        except OSError as error:
+            raise FlagError(f"--workdir={path}: cannot be written ({error.strerror}); name another folder") from None
+    raise AssertionError("unreachable")
+
+
 def open_run(config: C, name: str) -> C:
     """Makes, resumes or refuses the run's folder; the configuration returned names it in `workdir`.
 
@@ -63,8 +84,8 @@ def open_run(config: C, name: str) -> C:
       FlagError: --workdir is a file, a folder that is no run's, or a run whose result-changing flags differ; what
         differs is named. `steps` (or `epochs`) may grow when the schedule is constant.
     """
-    workdir = Path(config.workdir) if config.workdir else _fresh(name)
-    config = dataclasses.replace(config, workdir=str(workdir))
+    config = with_folder(config, name)
+    workdir = Path(str(config.workdir))
     record = {"experiment": name, "flags": {f.name: getattr(config, f.name) for f in flags_of(type(config))}}
     if workdir.exists():
         if not workdir.is_dir():
@@ -73,10 +94,12 @@ def open_run(config: C, name: str) -> C:
             before = read_json(workdir / "config.json")
         except ValueError:
             raise FlagError(f"--workdir={workdir}: its config.json is damaged; use another folder") from None
-        if before is None and any(workdir.iterdir()):
+        content = [path for path in workdir.iterdir() if path.name != LOCK]
+        if before is None and content:
             raise FlagError(f"--workdir={workdir}: is not empty and no run's folder; name another")
         if before is not None and config.overwrite:
-            shutil.rmtree(workdir)
+            for path in content:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         elif before is not None:
             _compare(before, record, type(config), workdir)
     try:
@@ -91,22 +114,13 @@ def open_run(config: C, name: str) -> C:
 
 def discard(workdir: Path) -> None:
     """Removes a run's folder in which nothing has happened yet, and runs/NAME around it if that is empty then."""
-    record = [workdir / "config.json", workdir / "flags.txt"]
+    record = [workdir / "config.json", workdir / "flags.txt", workdir / LOCK]
     if set(workdir.iterdir()) <= set(record):
         for path in record:
-            path.unlink()
+            path.unlink(missing_ok=True)
         for folder in [workdir, *workdir.parents[:2]] if workdir.parts[0] == "runs" else [workdir]:
             if not any(folder.iterdir()):
                 folder.rmdir()
-
-
-def _fresh(name: str) -> Path:
-    base = Path("runs") / name / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    path, n = base, 1
-    while path.exists():
-        n += 1
-        path = base.with_name(f"{base.name}-{n}")
-    return path
 
 
 def _compare(before: dict[str, Any], now: dict[str, Any], config_class: type, workdir: Path) -> None:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
@@ -11,8 +12,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdl.core import Experiment
+from jaxdl.core import Experiment, fault_name
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.config import RunConfig
 from jaxdl.run.evaluate import Tests, evaluator, metric_names
@@ -21,13 +23,14 @@ from jaxdl.run.flags import FlagError
 from jaxdl.run.folder import read_json, write_json
 from jaxdl.run.parallel import compile_steps, make_mesh, place_state
 from jaxdl.run.plots import curves, save_figure
+from jaxdl.run.profile import profiled
 from jaxdl.run.report import Log, Progress, Row, start_line
 from jaxdl.run.signals import Interrupted, caught
 from jaxdl.run.watch import Watch
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a finite number."""
+    """The loss or a gradient is no longer a finite number."""
 
 
 class Result(NamedTuple):
@@ -131,7 +134,7 @@ def fit(
     programs = Programs(
         # a copy of what is given: the caller keeps it, and donation refuses a buffer that stands in two fields
         start=lambda seed: place_state(init(jax.random.key(seed)) if state is None else state, mesh),
-        call=lambda state, rows: call(feed.arrays, state, rows),
+        call=partial(call, feed.arrays),
         rows=feed.rows,
         evaluate=evaluator(experiment, test, mesh) if evaluated else lambda state: {},
         watch=jax.jit(watch) if watch else None,
@@ -143,7 +146,8 @@ def fit(
     else:
         seeds = range(config.seed, config.seed + config.seeds)
         # one after another: vmapped on a CPU, 8 seeds of an MLP cost 13 times one
-        runs = tuple(_fit(programs, replace(config, seed=s), f"{name}/seed{s}".lstrip("/")) for s in seeds)
+        one = lambda s: replace(config, seed=s, profile=config.profile if s == config.seed else 0)
+        runs = tuple(_fit(programs, one(s), f"{name}/seed{s}".lstrip("/")) for s in seeds)
         metrics = {key: fmean(run.metrics[key] for run in runs) for key in runs[0].metrics}
         seconds, rate = sum(run.seconds for run in runs), fmean(run.steps_per_second for run in runs)
         result = Result(runs[0].state, metrics, runs[0].history, seconds, rate, runs, runs[0].watched)
@@ -191,6 +195,11 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
     steps, seconds = [], []
 
     def land(done: int, count: int, scalars: dict[str, jax.Array]) -> None:
+        fault = jax.device_get(scalars.pop("fault", np.zeros(1))).ravel()
+        if fault.any():
+            at = int(np.flatnonzero(fault)[0])
+            what, advice = fault_name(state, int(fault[at])), "try a lower --learning_rate, or --clip_norm=1"
+            raise Diverged(f"{what} is not finite at step {done + at + 1}; {advice}")
         due = [i for i in range(count) if (done + i + 1) % config.log_every == 0]
         scalars = jax.device_get(scalars) if due else jax.block_until_ready(scalars)
         row: dict[str, float] = {}
@@ -203,11 +212,11 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
         progress.step(done + count, row)
 
     try:
-        with caught(folder is not None) as stop:
+        with caught(folder is not None) as stop, profiled(programs.call, config.profile, folder, t) as call:
             while t < last and not best.exhausted:
                 begin, start = t, time.perf_counter()
                 goal = min(first + ((t - first) // n + 1) * n for n in (every, save_every, last - first))
-                state, t = advance(programs.call, state, rows, t, goal, scan=programs.scan, land=land, stop=stop)
+                state, t = advance(call, state, rows, t, goal, scan=programs.scan, land=land, stop=stop)
                 steps.append(t - begin)
                 seconds.append(time.perf_counter() - start)
                 improved = False

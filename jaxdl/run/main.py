@@ -1,5 +1,6 @@
 """From a command line to an exit status: the frame around every experiment's `main(config)`."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -14,13 +15,17 @@ import jax
 
 from jaxdl.data import DataError, MissingData
 from jaxdl.run.config import RunConfig
+from jaxdl.run.download import download
 from jaxdl.run.flags import FlagError, given, help_text, parse
-from jaxdl.run.folder import discard, open_run, read_json, write_json
+from jaxdl.run.folder import discard, open_run, read_json, with_folder, write_json
+from jaxdl.run.lock import locked
 from jaxdl.run.loop import Diverged
 from jaxdl.run.report import Claim, claims_table, say
 from jaxdl.run.signals import Interrupted
+from jaxdl.run.sweep import configs, sweep
+from jaxdl.run.use import use_run
 
-USAGE, BAD_DATA, NO_INPUT = 2, 65, 66  # exit statuses; the last two are those of BSD's sysexits.h
+STATUS = {FlagError: 2, DataError: 65, MissingData: 66}  # the last two are those of BSD's sysexits.h; all others: 1
 
 
 def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) -> None:
@@ -36,37 +41,60 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
     if any(word in ("--help", "-h", "--helpfull", "--helpshort", "-help") for word in sys.argv[1:]):
         print(help_text(config_class, module.__doc__ or "", command))
         sys.exit(0)
-    try:
-        config = parse(config_class, sys.argv[1:])
-        config = dataclasses.replace(config, data_dir=config.data_dir or os.environ.get("JAXDL_DATA_DIR") or None)
-        config = open_run(config, name)
-    except FlagError as error:
-        _fail(error, USAGE)
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    if jax.config.values.get("jax_compilation_cache_dir") is None:
-        jax.config.update("jax_compilation_cache_dir", cache_folder())
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    with contextlib.ExitStack() as held:
+        try:
+            config = parse(config_class, sys.argv[1:])
+            config = dataclasses.replace(config, data_dir=config.data_dir or os.environ.get("JAXDL_DATA_DIR") or None)
+            _prepare()
+            if config.download:
+                dataset = getattr(config, "dataset", getattr(config, "data", "nothing"))
+                download(dataset, config.data_dir, mirror=config.mirror, progress=config.progress)
+            if config.predict or config.evaluate:
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --predict=... | head
+                use_run(config, module)
+                sys.exit(0)
+            config = with_folder(config, name)
+            held.enter_context(locked(Path(str(config.workdir))))
+            if config.sweep:
+                configs(dataclasses.replace(config, sweep=None), config.sweep)  # all points are checked beforehand
+            config = open_run(config, name)
+        except (FlagError, MissingData, DataError) as error:
+            _fail(error)
+        _run(config, body, name, command)
+
+
+def _run(config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command: str) -> None:
     workdir = Path(str(config.workdir))
     say(f"run folder: {workdir}")
     repeat = dataclasses.replace(config, workdir=None, overwrite=False)
     resume = dataclasses.replace(repeat, workdir=str(workdir))
     ending = f"resume: {command} {shlex.join(given(resume))}\nrepeat: {command} {shlex.join(given(repeat))}".rstrip()
+    save = lambda config, claims: _summary(config, claims, name, command)
     try:
-        claims = body(config)
+        if config.sweep:
+            claims: Sequence[Claim] = sweep(
+                dataclasses.replace(config, sweep=None), config.sweep, body, name, command, save
+            )
+        else:
+            claims = body(config)
     except (FlagError, MissingData, DataError) as error:
         discard(workdir)
-        _fail(
-            error, USAGE if isinstance(error, FlagError) else NO_INPUT if isinstance(error, MissingData) else BAD_DATA
-        )
+        _fail(error)
     except Diverged as error:
-        _fail(error, 1)
+        _fail(error)
     except Interrupted as error:
         say(f"{error}\n{ending}")
         sys.exit(128 + error.signum)
     except KeyboardInterrupt:  # outside a fit there is nothing to save
         say(f"interrupted\n{ending}")
         sys.exit(128 + signal.SIGINT)
-    results = {str(p.parent.relative_to(workdir)): read_json(p) for p in sorted(workdir.glob("**/result.json"))}
+    save(config, claims)
+    print(claims_table(claims))
+    say(ending)
+
+
+def _summary(config: Any, claims: Sequence[Claim], name: str, command: str) -> None:
+    workdir, repeat = Path(str(config.workdir)), dataclasses.replace(config, workdir=None, overwrite=False)
     write_json(
         workdir / "summary.json",
         {
@@ -75,12 +103,10 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
             "flags": dataclasses.asdict(config),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "versions": {package: importlib.metadata.version(package) for package in ("jax", "flax", "optax")},
-            "fits": results,
+            "fits": {str(p.parent.relative_to(workdir)): read_json(p) for p in sorted(workdir.glob("**/result.json"))},
             "claims": [claim._asdict() for claim in claims],
         },
     )
-    print(claims_table(claims))
-    say(ending)
 
 
 def cache_folder() -> str:
@@ -88,6 +114,13 @@ def cache_folder() -> str:
     return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jaxdl", "xla")
 
 
-def _fail(error: Exception, status: int) -> NoReturn:
+def _prepare() -> None:
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    if jax.config.values.get("jax_compilation_cache_dir") is None:
+        jax.config.update("jax_compilation_cache_dir", cache_folder())
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _fail(error: Exception) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
-    sys.exit(status)
+    sys.exit(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 1))

@@ -11,7 +11,7 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxdl.core import AXIS
+from jaxdl.core import AXIS, guarded
 from jaxdl.data import Batches
 from jaxdl.run.flags import FlagError
 
@@ -68,13 +68,14 @@ def compile_steps(
 
     `take(arrays, rows)` is the batch of one step, `Feed.take`: `rows` are its row numbers, or the batch itself.
     The state given is donated. Under jit the compiler splits the batch and adds the collectives; under pmap each device
-    runs `step` on its part, `jaxdl.core.average` is a real mean over devices, and so is that of the metrics. With
-    `replicas` (pmap only, for tests) each device's copy of the replicated state comes back, along a new first axis.
+    runs `step` on its part, `jaxdl.core.average` is a real mean over devices, and so is that of the metrics. The
+    step is `guarded`. With `replicas` (pmap only, for tests) each device's copy of the replicated state comes back,
+    along a new first axis.
     """
 
     def many(arrays: Any, state: Any, rows: Any) -> tuple[Any, Any]:
         def body(state: Any, row: Any) -> tuple[Any, Any]:
-            return step(state, take(arrays, row))
+            return guarded(step)(state, take(arrays, row))
 
         length = jax.tree.leaves(rows)[0].shape[0] if jax.tree.leaves(rows) else 1
         if length > 1:

@@ -4,9 +4,10 @@
 
 A step is forward, backward and Adam's update. Every measurement is a process of its own, because thread pools disturb
 each other; the variants of a case take turns, `--rounds` times. PyTorch is measured with and without huge pages
-(GLIBC_TUNABLES), JAX with them and with XLA's convolutions from YNN, its default, or from Eigen; the first round
-chooses the better setting of each. The table has the shortest step of all rounds in milliseconds, each about 2 s long:
-least disturbed by others on the machine. "default" is plain flax as it runs without any setting.
+(GLIBC_TUNABLES), JAX with them and with three choices of what XLA leaves to YNN: all (its default), not the
+convolutions (as launch.sh does), or not those but elementwise operations too, which jaxlib 0.10 cannot do for every
+program; the first round chooses the best setting of each. The table has the shortest step of all rounds, each about 2 s
+long, in milliseconds: least disturbed by others on the machine. "default" is plain flax without any setting.
 
     lstm      embedding, 2 x 256 LSTM, logits; T 64, V 65, batch 32
     gpt       4 layers, 4 heads, width 128; T 64, V 65, batch 12, no dropout
@@ -31,9 +32,10 @@ KINDS = {
     "jaxdl": ("1 jit", "2 jit", "2 pmap"),  # number of CPU devices, and fit's --parallel
 }
 HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-EIGEN = {"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type=individual_dot"}
-SETTINGS = {"-": {}, "huge": HUGE, "huge+eigen": HUGE | EIGEN}
-TRIED = {"torch": ("-", "huge"), "flax": tuple(SETTINGS), "jaxdl": ("huge", "huge+eigen")}
+EIGEN = {"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type=individual_dot,reduce"}
+ELEMENTWISE = {"XLA_FLAGS": EIGEN["XLA_FLAGS"] + ",eltwise"}
+SETTINGS = {"-": {}, "huge": HUGE, "eigen": HUGE | EIGEN, "eltwise": HUGE | ELEMENTWISE}
+TRIED = {"torch": ("-", "huge"), "flax": tuple(SETTINGS), "jaxdl": ("huge", "eigen", "eltwise")}
 
 
 def lstm():
@@ -236,7 +238,7 @@ def show(case, table):
     best = {framework: min(cells[framework, kind] for kind in kinds) for framework, kinds in KINDS.items()}
     default = table["flax", "jit"]["-"]
     row = [f"{case:9}", f"{default:8.1f}"]
-    row += [f"{milliseconds:8.1f} {setting:10}" for milliseconds, setting in cells.values()]
+    row += [f"{milliseconds:8.1f} {setting:7}" for milliseconds, setting in cells.values()]
     row += [f"{best['torch'][0] / x:6.2f}" for x in (default, best["flax"][0], best["jaxdl"][0])]
     print(" ".join(row), flush=True)
 
@@ -252,7 +254,7 @@ def main():
         print(measure(*args.one))
         return
     heads = [f"{framework} {kind}" for framework, kinds in KINDS.items() for kind in kinds]
-    print(" ".join([f"{'ms/step':9}", f"{'default':>8}", *(f"{head:>19}" for head in heads),
+    print(" ".join([f"{'ms/step':9}", f"{'default':>8}", *(f"{head:>16}" for head in heads),
                     "t/def", "t/flax", "t/jaxdl"]))  # fmt: skip
     for case in args.only.split(","):
         show(case, compare(case, args.rounds))

@@ -1,6 +1,7 @@
 """Tables: CSV files as people write them, broken ones, the sets by name, and standardisation."""
 
 import gzip
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from sklearn import datasets
 from sklearn.preprocessing import StandardScaler
 
 from jaxdl.data import TABLES, DataError, MissingData, load_table, read_csv, standardize
+from jaxdl.data.csv_table import column_names
+from jaxdl.data.tables import column_scales, encode_csv
 
 GOOD = """\
 size,colour,"weight, kg",price
@@ -123,6 +126,8 @@ BROKEN = {
     "header only": ("a,b,y\n", {}, "holds a header but no rows"),
     "no header": ("1,2,3\n4,5,6\n", {}, "line 1: numbers (1, 2, 3, ...); a header"),
     "a column without name": ("a,,y\n1,2,3\n", {}, "line 1: column 2 has no name"),
+    "a name over two lines": ('a,"b\nc",y\n1,2,3\n', {}, "line 1: the name of column 'b\\nc' goes over several"),
+    "no target": (rows("1,2,3"), {"target": ""}, "no target column is given; name one of a, b, y"),
     "a name twice": ("a,y,a\n1,2,3\n", {}, "line 1: column 'a' stands there twice"),
     "a field short": (rows("1,2"), {}, "line 7: 2 fields; the header has 3"),
     "a field more": (rows("1,2,3,4"), {}, "line 7: 4 fields; the header has 3"),
@@ -180,6 +185,109 @@ def test_a_folder_and_nothing_in_its_place(tmp_path):
         read_csv(tmp_path / "nothing.csv", target="y")
 
 
+def again(tmp_path, content, schema, **options):
+    """`content` read by a schema that has been through JSON."""
+    return encode_csv(write(tmp_path, content, "again.csv"), json.loads(json.dumps(schema)), **options)
+
+
+@pytest.mark.parametrize("target", ["price", "colour"])
+@pytest.mark.parametrize("name", WRITINGS)
+def test_the_same_file_by_its_schema(tmp_path, name, target):
+    table = read_csv(write(tmp_path, WRITINGS[name]), target=target)
+    x, y = again(tmp_path, WRITINGS[name], table.schema)
+    np.testing.assert_array_equal(x, table.x)
+    np.testing.assert_array_equal(y, table.y)
+    assert (x.dtype, y.dtype) == (table.x.dtype, table.y.dtype)
+    assert column_names(table.schema) == table.columns
+
+
+def test_another_file_gets_the_medians_and_categories_of_the_first(tmp_path):
+    schema = read_csv(write(tmp_path, GOOD), target="price").schema
+    other = '"weight, kg"\tcolour\tsize\n?\tred\t100\n3\tblue\t\n'  # no target, another order and separator
+    x, y = again(tmp_path, other, schema)
+    assert x.tolist() == [[100, 0, 0, 1, 2.5], [2, 1, 0, 0, 3]]
+    assert y is None
+
+
+def test_the_target_can_be_left_alone(tmp_path):
+    schema = read_csv(write(tmp_path, GOOD), target="colour").schema
+    other = 'size,colour,"weight, kg",price\n1,,2,3\n2,pink,3,4\n'
+    x, y = again(tmp_path, other, schema, target=False)
+    assert x.tolist() == [[1, 2, 3], [2, 3, 4]]
+    assert y is None
+
+
+def test_whole_number_classes_and_dropped_columns_by_the_schema(tmp_path):
+    content = "a,id,label\n1,u,10\n2,v,-3\n3,w,2\n"
+    schema = read_csv(write(tmp_path, content), target="label", classification=True, drop=["id"]).schema
+    for other in ("a,label\n5,2.0\n6,10\n", "id,label,a\nq,2,5\nr,10,6\n"):
+        x, y = again(tmp_path, other, schema)
+        assert x.tolist() == [[5], [6]]
+        assert y.tolist() == [1, 2]
+
+
+def test_missing_text_by_the_schema(tmp_path):
+    schema = read_csv(write(tmp_path, "a,y\nu,1\n?,2\n"), target="y").schema
+    assert again(tmp_path, "a\nNA\nu\n", schema)[0].tolist() == [[1, 0], [0, 1]]
+
+
+MISFITS = {
+    "a column is missing": ("colour,size\nred,1\n", "no column 'weight, kg', which the training table has; it has"),
+    "a column is misspelled": (
+        'colour,sizes,"weight, kg"\nred,1,2\n', "no column 'size', which the training table has; rename 'sizes'"
+    ),
+    "a column too many": (
+        'id,colour,size,"weight, kg"\n7,red,1,2\n', "column 'id' is none of the training table's; delete it"
+    ),
+    "an unknown category": (
+        'colour,size,"weight, kg"\nred,1,2\ngren,1,2\n',
+        "line 3: column 'colour' has the unknown category 'gren' (did you mean 'green'?); training had 'blue', 'green'",
+    ),
+    "a category that was never missing": (
+        'colour,size,"weight, kg"\n?,1,2\n', "line 2: column 'colour' is missing; training had 'blue', 'green', 'red'"
+    ),
+    "text for a number": ('colour,size,"weight, kg"\nred,big,2\n', "line 2: 'big' in column 'size'; a number"),
+    "a target that is missing": ('colour,size,"weight, kg",price\nred,1,2,\n', "line 2: the target 'price' is missing"),
+    "a header alone": ('colour,size,"weight, kg"\n', "holds a header but no rows"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_files_that_do_not_fit_the_schema(tmp_path, name):
+    schema = read_csv(write(tmp_path, GOOD), target="price").schema
+    content, message = MISFITS[name]
+    with pytest.raises(DataError) as e:
+        again(tmp_path, content, schema)
+    assert str(e.value).startswith(f"{tmp_path}/again.csv: {message}")
+    assert "\n" not in str(e.value)
+
+
+def test_an_unknown_class(tmp_path):
+    schema = read_csv(write(tmp_path, GOOD), target="colour").schema
+    with pytest.raises(DataError, match="line 2: column 'colour' has the unknown class 'pink'; training had 'blue', "):
+        again(tmp_path, 'size,colour,"weight, kg",price\n1,pink,2,3\n', schema)
+
+
+def test_note_is_one_line_however_wide_the_table(tmp_path):
+    names = [f"c{i}" for i in range(13)]
+    content = ";".join([*names, "y"]) + "\n" + ";".join("1" * 14) + "\n" + ";" * 13 + "2\n"
+    note = read_csv(write(tmp_path, content), target="y").note
+    assert "c7: 1 missing, set to the median 1; and 5 more columns with missing values or text; separator ';'" in note
+    assert "c8" not in note
+    assert "\n" not in note
+
+
+@pytest.mark.parametrize("name", ["iris", "diabetes"])
+def test_embedded_tables_have_a_schema(tmp_path, name):
+    table = load_table(name)
+    values = [table.names[y] if table.names else str(y) for y in table.y]
+    lines = [",".join(f'"{c}"' for c in (*table.columns, table.target))]
+    lines += [",".join([*map(str, x), y]) for x, y in zip(table.x, values, strict=True)]
+    x, y = again(tmp_path, "\n".join(lines), table.schema)
+    np.testing.assert_array_equal(x, table.x)
+    np.testing.assert_array_equal(y, table.y)
+
+
 @pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer", "diabetes"])
 def test_embedded_tables(name):
     table, source = load_table(name), getattr(datasets, f"load_{name}")()
@@ -235,6 +343,14 @@ def test_standardize_against_scikit_learn():
     for ours, theirs in zip(standardize(train, test, test[:2]), (train, test, test[:2]), strict=True):
         assert ours.dtype == np.float32
         np.testing.assert_allclose(ours, scaler.transform(theirs), rtol=1e-5, atol=1e-6)
+
+
+def test_column_scales_are_those_of_standardize():
+    train = np.random.default_rng(0).normal(5, 3, (13, 5)).astype(np.float32)
+    train[:, 2] = 0.1
+    mean, deviation = column_scales(train)
+    np.testing.assert_array_equal(((train - mean) / deviation).astype(np.float32), standardize(train)[0])
+    assert (mean[2], deviation[2]) == (np.float32(0.1), 1)
 
 
 def test_standardize_constant_columns():

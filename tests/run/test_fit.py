@@ -291,7 +291,7 @@ class TestFolder:
         for path in (tmp_path / "checkpoints/20/state").glob("**/*"):
             if path.is_file():
                 path.write_bytes(b"")
-        with pytest.warns(UserWarning, match="checkpoint 20 cannot be read"):
+        with pytest.warns(UserWarning, match="checkpoint 20 cannot be used"):
             again = fit(make(), TRAIN, TEST, config)
         assert same(whole.state, again.state)
         assert rows(again.history) == rows(whole.history)

@@ -104,7 +104,7 @@ def test_help_has_every_flag_with_default_and_range():
 
 
 def test_every_shared_flag_has_a_group_and_a_rule():
-    assert {f.rule.group for f in flags_of(RunConfig)} == {"training", "optimiser", "data", "run", "devices"}
+    assert {f.rule.group for f in flags_of(RunConfig)} == {"training", "optimiser", "data", "run", "use", "devices"}
 
 
 def test_resolve():

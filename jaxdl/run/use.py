@@ -1,0 +1,202 @@
+"""What is done with a finished run: its model in a notebook, predictions for files, its score on other data.
+
+An experiment that offers this has a function `use(config, about) -> Use`; its `main` calls `remember` once the data are
+read, so that neither they nor the command line are needed again.
+"""
+
+import csv
+import glob
+import importlib
+import io
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec as P
+
+from jaxdl.core import Experiment
+from jaxdl.data import Batches, DataError, MissingData
+from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.config import RunConfig
+from jaxdl.run.evaluate import apply, evaluator
+from jaxdl.run.flags import FlagError, flags_of
+from jaxdl.run.folder import read_json, write, write_json
+from jaxdl.run.parallel import make_mesh, place
+from jaxdl.run.report import plus_minus, say
+
+SHOWN = 20  # rows of predictions on the screen
+
+
+class Use(NamedTuple):
+    """What an experiment's run can do after training.
+
+    experiment: as it was trained; its `init` has the shapes of the saved state, its `evaluate` scores.
+    model: what a notebook wants: a linen module, or the functions that stand for one.
+    read: files -> (the name of each row, the rows). None: nothing to predict.
+    predict: state, batch -> {name: [B, ...]}; pure.
+    table: {name: [n, ...]} of all rows -> the columns of the table.
+    test: a data set of the same kind, by name or path -> its test part. None: nothing to evaluate on.
+    variables: state -> what `model` is applied with.
+    """
+
+    experiment: Experiment
+    model: Any
+    read: Callable[[list[str]], tuple[list[str], Batches]] | None = None
+    predict: Callable[[Any, Any], dict[str, Any]] = lambda state, batch: {}
+    table: Callable[[dict[str, np.ndarray]], Mapping[str, Any]] = lambda outputs: outputs
+    test: Callable[[str], Batches] | None = None
+    variables: Callable[[Any], Any] = lambda state: state.variables
+
+
+class Loaded(NamedTuple):
+    """A trained model: `model.apply(variables, x)` where the model is a linen module."""
+
+    model: Any
+    variables: Any
+    config: Any
+
+
+class Finished(NamedTuple):
+    """A run that has been opened: one state and one evaluation for each seed."""
+
+    config: Any
+    use: Use
+    states: list[Any]
+    metrics: list[dict[str, float]]
+
+
+def remember(config: RunConfig, example: dict[str, Any], **facts: Any) -> None:
+    """Keeps in about.json what the run knows of its data: the shapes of one batch, and facts that JSON can hold."""
+    if config.workdir:
+        shapes = {name: [list(np.shape(x)), np.asarray(x).dtype.name] for name, x in example.items()}
+        write_json(Path(config.workdir) / "about.json", {"example": shapes, "facts": facts})
+
+
+def load(workdir: str | Path, module: Any = None) -> Loaded:
+    """The model of a run, its trained variables and its configuration; of several seeds the first.
+
+    Args:
+      workdir: the run's folder.
+      module: the experiment; needed only where it is no `experiments.NAME`, but a file of one's own.
+
+    Raises:
+      MissingData: no run is there, or nothing of it has been saved yet.
+      DataError: the run is damaged, or its experiment has no `use`.
+    """
+    run = open_finished(workdir, module)
+    return Loaded(run.use.model, run.use.variables(run.states[0]), run.config)
+
+
+def open_finished(workdir: str | Path, module: Any = None, **changes: Any) -> Finished:
+    """Reads a run's configuration, makes `changes` in it, and its best or last state; else as `load`."""
+    root = Path(workdir)
+    try:
+        record, about = read_json(root / "config.json"), read_json(root / "about.json")
+    except (ValueError, OSError) as error:
+        raise DataError(f"{root}: its config.json or about.json is damaged ({error}); train it again") from None
+    if record is None:
+        raise MissingData(f"{root}: no run is there (no config.json); name the folder that a run printed first")
+    name = record["experiment"]
+    if module is None:
+        try:
+            module = importlib.import_module(f"experiments.{name}")
+        except ImportError:
+            raise DataError(f"{root}: a run of {name!r}, no experiment of this package; give its module") from None
+    if not hasattr(module, "use"):
+        raise DataError(f"{root}: {name} has nothing to load, predict or evaluate; image_classifier, for one, has")
+    if about is None:
+        raise MissingData(f"{root}: has no about.json; the run ended before it had read its data")
+    known = {f.name for f in flags_of(module.Config)}
+    seeds = sorted((p for p in root.glob("seed*") if re.fullmatch(r"seed\d+", p.name)), key=lambda p: int(p.name[4:]))
+    ends = [read_json(folder / "result.json") or {} for folder in seeds or [root]]
+    changes |= {"workdir": str(root), "steps": max(1, ends[0].get("step", 1))}  # a schedule has to know them
+    config = module.Config(**{k: v for k, v in record["flags"].items() if k in known} | changes)
+    example = {key: np.zeros(shape, dtype) for key, (shape, dtype) in about["example"].items()}
+    use: Use = module.use(config, about["facts"] | {"example": example})
+    like = place(jax.jit(use.experiment.init)(jax.random.key(0)), make_mesh(1), P())
+    states, metrics = [], []
+    for folder, ended in zip(seeds or [root], ends, strict=True):
+        checkpoints = Checkpoints(folder / "checkpoints", write=False)
+        found = checkpoints.restore(like, ended.get("state_step"))
+        checkpoints.close()
+        if found is None:
+            raise MissingData(f"{folder}: no checkpoint is there yet; let the run end, or save (--checkpoint_every)")
+        if not ended:
+            say(f"{folder}: has not ended; its state of step {found[0]} is used")
+        states.append(found[1])
+        metrics.append(ended.get("metrics", {}))
+    return Finished(config, use, states, metrics)
+
+
+def use_run(config: RunConfig, module: Any) -> None:
+    """What --predict and --evaluate do: the configuration is the run's own; flags that contradict it are refused.
+
+    Raises:
+      FlagError: no run is named, or it was made with other flags, or the experiment cannot do this.
+      MissingData, DataError: of the run or of the files.
+    """
+    word = "predict" if config.predict else "evaluate"
+    if not config.workdir:
+        raise FlagError(f"--{word}: name the run to use, --workdir=RUN")
+    here = {name: getattr(config, name) for name in ("data_dir", "devices", "progress")}
+    run = open_finished(config.workdir, module, **here)
+    for f in flags_of(type(config)):
+        value, was = getattr(config, f.name), getattr(run.config, f.name)
+        if f.rule.result and value not in (f.default, was):
+            raise FlagError(f"--{f.name}={value}: this run was made with --{f.name}={was}; leave the flag out")
+    if config.predict:
+        predict(run, expand(config.predict))
+    if config.evaluate:
+        evaluate(run, config.evaluate)
+
+
+def expand(words: str) -> list[str]:
+    """Files, folders and patterns, separated by commas -> paths that exist."""
+    found = []
+    for word in words.split(","):
+        paths = [word] if os.path.exists(word) else sorted(glob.glob(word, recursive=True))
+        if not paths:
+            raise MissingData(f"--predict={word}: no such file; give files, folders or patterns, separated by commas")
+        found += paths
+    return found
+
+
+def predict(run: Finished, files: list[str]) -> None:
+    """Writes predictions.csv into the run's folder and shows its first rows."""
+    if run.use.read is None:
+        raise FlagError("--predict: this experiment predicts nothing for files")
+    names, rows = run.use.read(files)
+    outputs = apply(run.use.predict, run.states[0], rows)
+    columns = {"input": names, **run.use.table(outputs)}
+    lines = [list(columns), *map(list, zip(*columns.values(), strict=True))]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    path = Path(run.config.workdir) / "predictions.csv"
+    write(path, text.getvalue())
+    widths = [max(len(str(line[i])) for line in lines[: SHOWN + 1]) for i in range(len(columns))]
+    for line in lines[: SHOWN + 1]:
+        print("  ".join(str(cell).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    more = f"{len(names) - SHOWN:,} more rows and " if len(names) > SHOWN else ""
+    of = "" if len(run.states) == 1 else f", by the first of {len(run.states)} seeds"
+    say(f"{more}all columns in {path}{of}")
+
+
+def evaluate(run: Finished, source: str) -> None:
+    """Shows the run's scores on another data set beside those of its own test set; adds them to evaluations.json."""
+    if run.use.test is None:
+        raise FlagError("--evaluate: this experiment is not scored on other data")
+    test = run.use.test(source)
+    score = evaluator(run.use.experiment, test, make_mesh(1))
+    found = [score(state) for state in run.states]
+    path = Path(run.config.workdir) / "evaluations.json"
+    write_json(path, (read_json(path) or {}) | {source: found})
+    print(f"{'':14}{'on ' + source:>24}{'on its own test set':>24}")
+    for name in found[0]:
+        cells = [plus_minus([m[name] for m in those]) if all(name in m for m in those) else "-"
+                 for those in (found, run.metrics)]  # fmt: skip
+        print(f"{name:14}{cells[0]:>24}{cells[1]:>24}")
+    say(f"{test.length:,} rows; added to {path}")

@@ -1,0 +1,319 @@
+"""Folders of class folders: what is read, from which layouts, and the one line about everything else."""
+
+import os
+import re
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdl.data import DataError, MissingData, load_folder, read_images
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (7, 5), np.uint8)  # [H, W]
+RGB = RNG.integers(0, 256, (7, 5, 3), np.uint8)
+
+
+def save(path, pixels=GREY, mode=None, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(path, **options)
+    return path
+
+
+def classes(root, counts=(7, 5), pixels=GREY):
+    """Class folders b0, b1, ...; image k of class c has the pixels + 10 c + k."""
+    for c, count in enumerate(counts):
+        for k in range(count):
+            save(root / f"b{c}" / f"{k}.png", pixels + np.uint8(10 * c + k))
+    return root
+
+
+def complaint(root, **options):
+    with pytest.raises((DataError, MissingData)) as e:
+        load_folder(root, **options)
+    assert "\n" not in str(e.value)
+    return str(e.value)
+
+
+def test_split_layout(tmp_path):
+    classes(tmp_path / "train", (3, 2, 5))
+    save(tmp_path / "test/b2/x.png", GREY)
+    save(tmp_path / "test/b2/y.png", GREY)
+    save(tmp_path / "test/b0/x.png", GREY + np.uint8(1))
+    save(tmp_path / "val/b0/x.png", GREY)
+    images = load_folder(tmp_path)
+    assert images.names == ("b0", "b1", "b2")
+    assert images.train["y"].tolist() == [0] * 3 + [1] * 2 + [2] * 5
+    assert images.test["y"].tolist() == [0, 2, 2]
+    assert (images.train["x"].shape, images.train["x"].dtype) == ((10, 7, 5, 1), np.uint8)
+    assert images.test["y"].dtype == np.int32
+    np.testing.assert_array_equal(images.test["x"][:, :, :, 0], [GREY + np.uint8(1), GREY, GREY])
+    np.testing.assert_array_equal(images.train["x"][4, :, :, 0], GREY + np.uint8(11))
+    assert images.note == (
+        f"{tmp_path}: 10 training images, 3 test images, 7x5x1, 3 classes "
+        "(train/ and test/ as they are; no test images of b1; not read: val/)"
+    )
+
+
+def test_a_split_is_made_where_there_is_none(tmp_path):
+    images, again, other = (load_folder(classes(tmp_path, (20, 10)), seed=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(images.train["x"], again.train["x"])
+    assert not np.array_equal(images.train["x"], other.train["x"])
+    assert np.bincount(images.test["y"]).tolist() == [4, 2]
+    for part in (images.train, images.test):
+        for x, y in zip(part["x"][..., 0], part["y"], strict=True):
+            assert (x - GREY).min() == (x - GREY).max()
+            assert (x - GREY)[0, 0] in (range(20) if y == 0 else range(10, 20))
+    both = np.concatenate([images.train["x"], images.test["x"]])
+    assert sorted((both - GREY[None, :, :, None])[:, 0, 0, 0].tolist()) == sorted([*range(20), *range(10, 20)])
+    assert "24 training images, 6 test images" in images.note
+    assert images.note.endswith("(a fifth of each class held out, seed 0)")
+
+
+def one(tmp_path, pixels, name="0.png", **options):
+    """What `pixels`, saved and read, become beside grey images of the same size."""
+    classes(tmp_path, (2, 7))
+    file = save(tmp_path / "a" / name, pixels, **options)
+    save(tmp_path / "a" / "z.png", GREY)
+    images = load_folder(tmp_path)
+    shape = images.train["x"].shape[1:]
+    return read_images([file], shape)[1][0], shape
+
+
+def test_grey_stays_grey(tmp_path):
+    x, shape = one(tmp_path, GREY)
+    assert shape == (7, 5, 1)
+    np.testing.assert_array_equal(x[..., 0], GREY)
+
+
+def test_one_image_in_colour_makes_all_so(tmp_path):
+    x, shape = one(tmp_path, RGB)
+    assert shape == (7, 5, 3)
+    np.testing.assert_array_equal(x, RGB)
+    np.testing.assert_array_equal(read_images([tmp_path / "a/z.png"], shape)[1][0], np.stack([GREY] * 3, -1))
+    grey = read_images([tmp_path / "a/0.png"], (7, 5, 1))[1][0, ..., 0]
+    np.testing.assert_allclose(grey, RGB @ [0.299, 0.587, 0.114], atol=1)  # ITU-R 601, as Pillow's documentation has it
+
+
+@pytest.mark.parametrize("mode", ["LA", "1", "I;16"])
+def test_grey_modes(tmp_path, mode):
+    if mode == "LA":
+        alpha = RNG.integers(0, 256, GREY.shape, np.uint8)
+        picture = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(alpha)])
+        expected = (GREY * (alpha / 255) + 255 * (1 - alpha / 255)).round()
+    elif mode == "1":
+        picture, expected = Image.fromarray(GREY > 99), 255 * (GREY > 99)
+    else:
+        wide = RNG.integers(0, 65536, GREY.shape, np.uint16)
+        picture, expected = Image.fromarray(wide), wide // 256
+    x, shape = one(tmp_path, picture)
+    assert shape == (7, 5, 1)
+    np.testing.assert_allclose(x[..., 0].astype(int), expected, atol=mode == "LA")
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    alpha = RNG.integers(0, 256, (7, 5, 1), np.uint8)
+    x, shape = one(tmp_path, np.concatenate([RGB, alpha], -1))
+    assert shape == (7, 5, 3)
+    np.testing.assert_allclose(x, RGB * (alpha / 255) + 255 * (1 - alpha / 255), atol=1)
+
+
+def test_palette(tmp_path):
+    picture = Image.fromarray(RGB).quantize(8)
+    x, _ = one(tmp_path, picture, transparency=0)
+    expected = np.array(picture.convert("RGB"))
+    expected[np.array(picture) == 0] = 255
+    np.testing.assert_array_equal(x, expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, orientation):
+    """The eight values as the EXIF standard words them: where row 0 and column 0 of the file are in the scene."""
+    upright = GREY
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: upright.T[::-1],  # row 0 of the file is the right side, column 0 the top
+        7: upright.T[::-1, ::-1],
+        8: upright.T[:, ::-1],
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    x, shape = one(tmp_path, np.ascontiguousarray(stored), exif=exif)
+    assert shape == (7, 5, 1)
+    np.testing.assert_array_equal(x[..., 0], upright)
+
+
+def test_jpeg(tmp_path):
+    picture = np.full((7, 5, 3), (200, 30, 90), np.uint8)
+    for name, mode in (("0.JPG", "RGB"), ("1.jpeg", "CMYK")):
+        x, _ = one(tmp_path, picture, name, mode=mode, quality=95)
+        assert np.abs(x.astype(int) - picture).max() < 10
+
+
+@pytest.mark.parametrize(("size", "shape"), [(3, (3, 3)), ((3, 5), (3, 5))])
+def test_scaled_until_it_covers_then_cut(tmp_path, size, shape):
+    wide = np.zeros((30, 90), np.uint8)
+    wide[:, 30:60] = 100  # the middle third is all that a square keeps
+    classes(tmp_path, (2, 7))
+    save(tmp_path / "b0/wide.png", wide)
+    images = load_folder(tmp_path, size)
+    assert images.train["x"].shape[1:] == (*shape, 1)
+    assert images.note.endswith("; scaled and cut to this size)")
+    # Pillow's triangle filter reaches half a pixel over the edge, where it has an eighth of its weight.
+    x = read_images([tmp_path / "b0/wide.png"], (3, 3, 1))[1][0, :, :, 0]
+    np.testing.assert_allclose(x, [[87.5, 100, 87.5]] * 3, atol=1)
+    tall = save(tmp_path / "tall.png", np.repeat(np.array([[0], [77], [255]], np.uint8), 30, 0).repeat(30, 1))
+    x = read_images([tall], (3, 3, 1))[1][0, :, :, 0]
+    np.testing.assert_allclose(x.T, [[77 * 7 / 8, 77, 77 * 7 / 8 + 255 / 8]] * 3, atol=1)
+
+
+def test_large_jpeg_is_reduced_while_it_is_read(tmp_path):
+    ramp = np.tile(np.arange(256, dtype=np.uint8).repeat(4), (1024, 1))
+    x = read_images([save(tmp_path / "0.jpg", ramp, quality=95)], (8, 8, 1))[1][0, :, :, 0]
+    expected = ramp.reshape(8, 128, 8, 128).mean((1, 3))
+    np.testing.assert_allclose(x[:, 1:-1], expected[:, 1:-1], atol=3)
+
+
+def test_litter_is_passed_over(tmp_path):
+    root = classes(tmp_path / "x")
+    for name in (".DS_Store", "Thumbs.db", "b0/.hidden.png", "b0/thumbs.DB", "b1/desktop.ini", ".git/config"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"x")
+    assert load_folder(root).names == ("b0", "b1")
+
+
+def test_classes_called_train_and_plane(tmp_path):
+    for name in ("train", "plane"):
+        for k in range(5):
+            save(tmp_path / name / f"{k}.png")
+    assert load_folder(tmp_path).names == ("plane", "train")
+
+
+def test_files_and_folders_to_predict(tmp_path):
+    classes(tmp_path / "d", (3, 2))
+    lone = save(tmp_path / "photo", RGB, format="PNG")  # a file that is named need not be called .png
+    paths, x = read_images([tmp_path / "d/b1", lone], (7, 5, 3))
+    assert paths == [str(tmp_path / p) for p in ("d/b1/0.png", "d/b1/1.png", "photo")]
+    assert (x.shape, x.dtype) == ((3, 7, 5, 3), np.uint8)
+    np.testing.assert_array_equal(x[1, ..., 0], GREY + np.uint8(11))
+    np.testing.assert_array_equal(x[2], RGB)
+    for files, message in (
+        ([], "no image files are given"),
+        ([tmp_path / "no.png"], "no.png: no such file"),
+        ([tmp_path / "d"], "a folder inside a folder of images"),
+    ):
+        with pytest.raises((DataError, MissingData), match=message):
+            read_images(files, (7, 5, 3))
+
+
+def png_header(width, height):
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(bytes(99)))
+
+
+def halved(path):
+    content = save(path, RNG.integers(0, 256, (97, 89), np.uint8)).read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+WRONG = {
+    "an image in the root": (lambda r: save(r / "x.png"), "x.png: a file beside the class folders; put images into"),
+    "a file in the root": (lambda r: (r / "a.csv").write_text("x"), "a.csv: a file beside the class folders; only"),
+    "a file among images": (lambda r: (r / "b0/a.txt").write_text("x"), "b0/a.txt: not a PNG or JPEG by its name"),
+    "another format": (lambda r: save(r / "b0/a.gif"), "b0/a.gif: not a PNG or JPEG by its name; convert it"),
+    "an empty class": (lambda r: (r / "c").mkdir(), "c: holds no images; put PNG or JPEG files into it"),
+    "a deeper folder": (lambda r: save(r / "b0/c/x.png"), "b0/c: a folder inside a folder of images"),
+    "a loop of links": (lambda r: (r / "b0/x").symlink_to(r), "b0/x: a folder inside a folder of images"),
+    "a link to itself": (lambda r: (r / "b0/x.png").symlink_to(r / "b0/x.png"), "b0/x.png: a link that leads nowhere"),
+    "a pipe": (lambda r: os.mkfifo(r / "b0/x.png"), "b0/x.png: a link that leads nowhere, or no file of data"),
+    "an empty file": (lambda r: (r / "b0/x.png").write_bytes(b""), "b0/x.png: is empty"),
+    "text called png": (lambda r: (r / "b0/x.png").write_text("hello"), "b0/x.png: its content is not PNG or JPEG"),
+    "GIF called jpg": (lambda r: save(r / "b0/x.jpg", format="GIF"), "b0/x.jpg: its content is not PNG or JPEG"),
+    "half a PNG": (lambda r: halved(r / "b0/x.png"), "b0/x.png: cannot be read (image file is truncated"),
+    "half a JPEG": (lambda r: halved(r / "b0/x.jpg"), "b0/x.jpg: cannot be read (image file is truncated"),
+    "a bomb": (lambda r: (r / "b0/x.png").write_bytes(png_header(10**5, 10**5)), "b0/x.png: says that it has more"),
+    "a small bomb": (lambda r: (r / "b0/x.png").write_bytes(png_header(10**4, 10**4)), "b0/x.png: says that it has"),
+    "one image in a class": (lambda r: save(r / "c/x.png"), "c: holds one image; at least two are needed"),
+    "test without train": (lambda r: save(r / "test/c/x.png"), ": has test/ with class folders but no such train/"),
+    "train without test": (lambda r: save(r / "train/c/x.png"), ": has train/ with class folders but no such test/"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_one_line_names_what_is_wrong(tmp_path, name):
+    classes(tmp_path)
+    change, message = WRONG[name]
+    change(tmp_path)
+    said = complaint(tmp_path)
+    assert said.startswith(str(tmp_path))
+    assert message in said
+
+
+def test_wrong_roots(tmp_path):
+    root = tmp_path / "root"
+    assert "set --data_dir" in complaint(None)
+    assert "no such folder" in complaint(root)
+    root.mkdir()
+    assert (
+        complaint(root)
+        == f"{root}: holds no class folders; at least two folders of images are needed, one for each class"
+    )
+    save(root / "a/x.png")
+    assert "holds the one class folder 'a'" in complaint(root)
+    assert "cannot be read as a folder" in complaint(root / "a/x.png")
+    for c in "abcdef":
+        for k in range(2):
+            save(root / c / f"{k}.png")
+    assert "13 images of 6 classes; a fifth of them, 3, cannot test every class" in complaint(root)
+
+
+def test_wrong_train_and_test(tmp_path):
+    classes(tmp_path / "train")
+    classes(tmp_path / "test", (1, 1, 2))
+    said = complaint(tmp_path)
+    assert said == f"{tmp_path}/test/b2: a class that train/ lacks; it has b0, b1"
+    for part in ("train", "test"):
+        for k in range(5):
+            save(tmp_path / "flat" / part / f"{k}.png")
+    assert "test/0.png: a file beside the class folders" in complaint(tmp_path / "flat")
+
+
+def test_sizes_say_what_would_make_them_one(tmp_path):
+    classes(tmp_path)
+    save(tmp_path / "b1/x.png", np.zeros((3, 11), np.uint8))
+    said = complaint(tmp_path)
+    assert re.search(
+        r"b1/x.png: is 11x3, but .*/b\d/\d.png is 5x7; --image_size=5 would scale and cut all to 5x5", said
+    ) or (re.search(r"is 5x7, but .*/b1/x.png is 11x3; --image_size=5", said))
+    assert load_folder(tmp_path, size=5).train["x"].shape[1:] == (5, 5, 1)
+    with pytest.raises(ValueError, match="size=0 must be at least 1"):
+        load_folder(tmp_path, size=0)
+
+
+def test_too_many_pixels_for_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxdl.data.folder.LIMIT", 100)
+    assert "12 images of 5x7 are" in complaint(classes(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.jpg"])
+def test_flipped_bytes_are_refused_or_read_never_worse(tmp_path, name):
+    content = save(tmp_path / name, RGB, exif=Image.Exif()).read_bytes()
+    rng = np.random.default_rng(0)
+    for at, change in zip(rng.integers(0, len(content), 200), rng.integers(1, 256, 200), strict=True):
+        (tmp_path / name).write_bytes(content[:at] + bytes([content[at] ^ change]) + content[at + 1 :])
+        said = ""
+        try:
+            assert read_images([tmp_path / name], (7, 5, 3))[1].shape == (1, 7, 5, 3)
+        except DataError as e:
+            said = str(e)
+        assert "\n" not in said

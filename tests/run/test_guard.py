@@ -1,0 +1,111 @@
+"""A loss or gradient that is not finite: found in the compiled step, and nothing of it stays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdl.core import Experiment, Learner, State, descend, fault_name, guarded, learners
+from jaxdl.data import Batches
+from jaxdl.run import Diverged, RunConfig, fit
+from jaxdl.run.checkpoint import Checkpoints
+
+STEPS, ROWS = 23, 6
+
+
+class Two(State):
+    """Two learners, one after the other."""
+
+    first: Learner
+    second: Learner
+    seen: jax.Array
+
+
+def experiment():
+    """Losses mean(w x) + sqrt(z b): finite at z = 0, where the gradient of b is 0 / 0."""
+    tx = optax.adam(0.01)
+
+    def loss(params, x, z):
+        return jnp.mean(params["w"] * x) ** 2 + jnp.sqrt(z.mean() * params["b"]), ()
+
+    update = descend(loss, tx)
+
+    def init(key):
+        learner = lambda: Learner.create({"w": jnp.ones(()), "b": jnp.ones(())}, tx)
+        return Two.create(key, first=learner(), second=learner(), seen=jnp.zeros((), jnp.int32))
+
+    def step(state, batch):
+        first, _ = update(state.first, batch["x1"], batch["z1"])
+        second, _ = update(state.second, batch["x2"], batch["z2"])
+        return state.advance(first=first, second=second, seen=state.seen + 1), {"loss": first.params["w"]}
+
+    return Experiment(init, step)
+
+
+def data(at=None, field=None, value=0.0):
+    """Batch t is rows t R ... of arrays of ones; `field` is `value` in one row of batch `at`."""
+    arrays = {name: np.ones(STEPS * ROWS, np.float32) for name in ("x1", "z1", "x2", "z2")}
+    if field:
+        arrays[field][at * ROWS : (at + 1) * ROWS] = value
+    order = lambda seed, t: np.arange(t * ROWS, (t + 1) * ROWS, dtype=np.int32)
+    return Batches(arrays, ROWS, order)
+
+
+FAULTS = [
+    ("x1", np.nan, "the loss of learner 0"),
+    ("z1", 0.0, "the gradient of b of learner 0"),
+    ("x2", np.inf, "the loss of learner 1"),
+    ("z2", 0.0, "the gradient of b of learner 1"),
+]
+
+
+@pytest.mark.parametrize(("parallel", "scan", "at"), [("jit", 1, 7), ("jit", 16, 19), ("pmap", 4, 2)])
+@pytest.mark.parametrize(("field", "value", "name"), FAULTS)
+def test_the_run_ends_naming_step_and_leaf_and_no_checkpoint_holds_it(tmp_path, field, value, name, at, parallel, scan):
+    config = RunConfig(steps=STEPS, parallel=parallel, scan=scan, devices=2, workdir=str(tmp_path), progress=False,
+                       tensorboard=False, checkpoint_every=1 if scan == 1 else scan)  # fmt: skip
+    with pytest.raises(Diverged, match=rf"^{name} is not finite at step {at + 1}; try a lower --learning_rate"):
+        fit(experiment(), data(at, field, value), None, config)
+    saved = Checkpoints(tmp_path / "checkpoints", write=False)
+    step, state = saved.restore(experiment().init(jax.random.key(0))) or (0, None)
+    saved.close()
+    assert step == at // scan * scan if scan > 1 else step == at
+    assert state is None or all(int(learner.fault) == 0 for learner in learners(state))
+
+
+@pytest.mark.parametrize(("field", "value", "name"), FAULTS)
+def test_calls_in_flight_change_nothing(field, value, name):
+    e, broken, whole = experiment(), data(7, field, value), data()
+    step = jax.jit(guarded(e.step))
+    state = before = e.init(jax.random.key(3))
+    for t in range(7):
+        state, metrics = step(state, whole.batch(0, t))
+        assert int(metrics["fault"]) == 0
+        assert int(state.step) == int(state.seen) == t + 1
+    before = jax.device_get(state.replace(key=None))
+    for t in range(7, 11):  # the batches after the broken one are good
+        state, metrics = step(state, broken.batch(0, t))
+        assert fault_name(state, int(metrics["fault"])) == name
+    faults = [int(learner.fault) for learner in learners(state)]
+    assert sorted(faults) == [0, 1 if name.startswith("the loss") else 2]  # leaf 1 of the gradient is b
+    after = jax.device_get(state.replace(key=None))
+    clear = lambda s: s.replace(first=s.first.replace(fault=0), second=s.second.replace(fault=0))
+    jax.tree.map(np.testing.assert_array_equal, clear(after), clear(before))
+
+
+def test_one_learner_is_not_numbered_and_none_is_no_fault():
+    learner = Learner.create({"Dense_0": {"kernel": jnp.ones((3, 5))}}, optax.sgd(1.0))
+    assert fault_name({"learner": learner}, 1) == "the loss"
+    assert fault_name({"learner": learner}, 2) == "the gradient of Dense_0.kernel"
+    state, metrics = guarded(lambda state, batch: (state + batch, {"loss": batch}))(jnp.ones(()), jnp.nan)
+    assert set(metrics) == {"loss"}
+    assert np.isnan(state)
+
+
+def test_a_learner_stops_by_itself_without_the_guard():
+    update = descend(lambda w, x: (w * x, ()), optax.sgd(0.5))
+    learner = Learner.create(jnp.float32(3), optax.sgd(0.5))
+    learner, _ = update(learner, jnp.float32(jnp.inf))
+    learner, _ = update(learner, jnp.float32(1))
+    assert (float(learner.params), int(learner.fault)) == (3.0, 1)

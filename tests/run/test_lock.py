@@ -1,0 +1,87 @@
+"""Two runs never share a folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from jaxdl.run.flags import FlagError
+from jaxdl.run.lock import LOCK, locked
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from jaxdl.run.lock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds tmp_path/run."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_the_second_refuses_and_names_the_first(holder, tmp_path):
+    with (
+        pytest.raises(FlagError, match=f"the run with process number {holder.pid} on .*, begun at 20"),
+        locked(tmp_path / "run"),
+    ):
+        pass
+    assert json.loads((tmp_path / "run" / LOCK).read_text())[0] == holder.pid
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_the_lock_of_the_dead_is_taken_over(holder, tmp_path, how):
+    os.kill(holder.pid, how)
+    holder.wait()
+    assert (tmp_path / "run" / LOCK).exists()
+    with locked(tmp_path / "run"):
+        assert json.loads((tmp_path / "run" / LOCK).read_text())[0] == os.getpid()
+    assert not (tmp_path / "run").exists() or not (tmp_path / "run" / LOCK).exists()
+
+
+def test_nothing_is_left_of_an_empty_folder_and_content_stays(tmp_path):
+    with locked(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists()
+    with locked(tmp_path / "new"):
+        (tmp_path / "new" / "x").touch()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["x"]
+    (tmp_path / "empty").mkdir()
+    with locked(tmp_path / "empty"):
+        pass
+    assert (tmp_path / "empty").is_dir()
+
+
+def test_where_no_folder_can_be(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FlagError, match="file: is a file; name a folder"), locked(tmp_path / "file"):
+        pass
+    with pytest.raises(FlagError, match="Not a directory"), locked(tmp_path / "file" / "below"):
+        pass
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK).write_text("not json")
+    with locked(tmp_path / "run"):  # nobody holds it
+        assert time.time() > 0
+
+
+def test_a_run_that_is_going_on_is_not_overwritten(holder, tmp_path):
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
+    words = [f"--workdir={tmp_path / 'run'}", "--overwrite", "--steps=1"]
+    command = [sys.executable, "-m", "experiments.image_classifier", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"process number {holder.pid}" in done.stderr

@@ -1,0 +1,131 @@
+"""Damaged checkpoints are found, named and passed over."""
+
+import shutil
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdl.data import DataError
+from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.seal import SEAL, seal, verify
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Checkpoints 3 and 5, and the state that 5 holds."""
+    folder = tmp_path_factory.mktemp("saved") / "checkpoints"
+    state = {"w": jax.random.normal(jax.random.key(0), (13, 7)), "key": jax.random.key(2), "n": jnp.int32(5)}
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(3, state | {"n": jnp.int32(3)})
+    checkpoints.save(5, state)
+    checkpoints.close()
+    return folder, state
+
+
+def latest(folder, like):
+    checkpoints = Checkpoints(folder, write=False)
+    try:
+        return checkpoints.restore(like)
+    finally:
+        checkpoints.close()
+
+
+def test_what_is_whole_is_restored_bit_for_bit(saved):
+    folder, state = saved
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step, found = latest(folder, state)
+    assert step == 5
+    np.testing.assert_array_equal(found["w"], state["w"])
+    np.testing.assert_array_equal(jax.random.key_data(found["key"]), jax.random.key_data(state["key"]))
+
+
+def test_every_damage_of_every_file_is_named_and_the_one_before_is_used(saved, tmp_path):
+    folder, state = saved
+    files = sorted(str(path.relative_to(folder)) for path in (folder / "5").rglob("*") if path.is_file())
+    assert len(files) > 9
+    rng = np.random.default_rng(0)
+
+    def flip(path):
+        content = bytearray(path.read_bytes() or b"\0")
+        at = int(rng.integers(8 * len(content)))
+        content[at // 8] ^= 1 << at % 8
+        path.write_bytes(content)
+
+    def cut(path):
+        path.write_bytes(path.read_bytes()[:-1])
+
+    tried = passed = 0
+    for name in files:
+        for damage in (flip, cut, lambda path: path.write_bytes(b""), lambda path: path.unlink()):
+            copy = tmp_path / str(tried)
+            shutil.copytree(folder, copy)
+            before = (copy / name).read_bytes()
+            damage(copy / name)
+            if (copy / name).exists() and (copy / name).read_bytes() == before:
+                continue  # a file that was empty
+            tried += 1
+            with pytest.warns(UserWarning, match="checkpoint 5 cannot be used") as told:
+                step, found = latest(copy, state)
+            good = step == 3 and int(found["n"]) == 3 and (name in str(told[0].message) or name.endswith(SEAL))
+            if not good:
+                print(name, step, told[0].message)
+            passed += good
+    print(f"R8: {passed} of {tried}")
+    assert passed == tried >= 30
+
+
+def test_a_run_that_goes_on_puts_the_damaged_one_aside(saved, tmp_path):
+    folder, state = saved
+    shutil.copytree(folder, tmp_path / "c")
+    (tmp_path / "c" / "5" / "metrics" / "metrics").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"checkpoint 5 cannot be used .*metrics/metrics"):
+        checkpoints = Checkpoints(tmp_path / "c")
+    step, found = checkpoints.restore(state)
+    checkpoints.save(5, state)
+    checkpoints.close()
+    assert (step, int(found["n"])) == (3, 3)
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["3", "5", "5.damaged"]
+    assert latest(tmp_path / "c", state)[0] == 5
+
+
+def test_a_file_more_and_no_seal_at_all(saved, tmp_path):
+    folder, state = saved
+    shutil.copytree(folder, tmp_path / "a")
+    (tmp_path / "a" / "5" / "extra").touch()
+    with pytest.raises(DataError, match="extra: is no file of this checkpoint"):
+        verify(tmp_path / "a" / "5")
+    shutil.copytree(folder, tmp_path / "b")
+    for step in "35":
+        (tmp_path / "b" / step / SEAL).unlink()
+    with (
+        pytest.raises(DataError, match=r"none of its checkpoints \(5, 3\) can be used"),
+        pytest.warns(UserWarning, match="cut off"),
+    ):
+        latest(tmp_path / "b", state)
+
+
+def test_a_seal_is_written_whole(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    seal(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [SEAL, "x"]
+    verify(tmp_path)
+    assert "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" in (tmp_path / SEAL).read_text()
+    (tmp_path / SEAL).write_text("[]")
+    with pytest.raises(DataError, match="is damaged"):
+        verify(tmp_path)
+
+
+def test_a_failed_save_comes_up_in_wait(tmp_path, monkeypatch):
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jaxdl.run.checkpoint.seal", full)
+    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints.save(1, {"w": jnp.ones(3)})
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.wait()
+    checkpoints.close()

@@ -1,0 +1,200 @@
+"""Own tables: what is split and scaled, the scores beside scikit-learn's, a finished run on other rows, wrong uses."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from sklearn.metrics import r2_score
+
+from experiments._tabular_report import baselines
+from experiments._tabular_rows import encode, parts
+from experiments.tabular import Config, build, data, load, main, make_model, predictor, use
+from jaxdl import run
+from jaxdl.data import DataError, MissingData, load_table
+
+QUIET = {"progress": False, "tensorboard": False, "devices": 1}
+
+
+def people(path, count=97, seed=0):
+    """A file whose number follows from a text and a number: wage = 100 age + 1000 if the city is Ulm."""
+    random = np.random.default_rng(seed)
+    lines = ["age;city;wage;kind"]
+    for _ in range(count):
+        age, city = random.integers(18, 65), random.choice(["Bonn", "Ulm"])
+        lines.append(f"{age};{city};{100 * age + 1000 * (city == 'Ulm')};{'old' if age > 40 else 'young'}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_parts_are_disjoint_repeatable_and_scaled_by_the_training_rows():
+    table = load_table("wine")
+    rows, again, other = (parts(table, 0.3, seed, "wine") for seed in (0, 0, 1))
+    np.testing.assert_array_equal(rows.test["x"], again.test["x"])
+    assert not np.array_equal(rows.test["x"], other.test["x"])
+    both = np.concatenate([rows.train["x"], rows.test["x"]])
+    assert (len(rows.train["x"]), len(rows.test["x"])) == (124, 54)
+    assert len(np.unique(both, axis=0)) == len(np.unique(table.x, axis=0))
+    np.testing.assert_allclose(rows.train["x"].mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(rows.train["x"].std(0), 1, rtol=1e-4)
+    assert abs(rows.test["x"].mean(0)).max() > 0.05  # of the training rows alone
+    np.testing.assert_allclose(rows.test["y"].mean(0), np.bincount(table.y) / len(table.y), atol=0.01)
+
+
+def test_scores_of_a_regression_are_scikit_learns_in_the_targets_units():
+    config = Config(table="diabetes", steps=3, **QUIET)
+    table = load(config)
+    rows = parts(table, config.test_fraction, config.seed, "diabetes")
+    train, test = data(config, rows)
+    scale = rows.scales["y_deviation"][0]
+    result = run.fit(build(config, train.example, scale), train, test, config)
+    predicted = run.apply(predictor(make_model(config, 1), rows.scales), result.state, test)["value"]
+    truth = rows.test["y"][:, 0] * scale + rows.scales["y_mean"][0]
+    assert set(np.round(truth)) <= set(table.y)
+    assert result.metrics["r2"] == pytest.approx(r2_score(truth, predicted), abs=1e-5)
+    assert result.metrics["rmse"] == pytest.approx(np.sqrt(np.mean((truth - predicted) ** 2)), rel=1e-5)
+
+
+def test_baselines_are_scikit_learns():
+    from sklearn.linear_model import LinearRegression
+
+    table = load_table("diabetes")
+    rows = parts(table._replace(x=table.x[:61], y=table.y[:61]), 0.2, 0, "diabetes")
+    scale = rows.scales["y_deviation"][0]
+    unscaled = [part["y"][:, 0] * scale for part in (rows.train, rows.test)]
+    model = LinearRegression().fit(rows.train["x"], unscaled[0])
+    rmse = np.sqrt(np.mean((model.predict(rows.test["x"]) - unscaled[1]) ** 2))
+    said = f"RMSE {rmse:.4g} R^2 {model.score(rows.test['x'], unscaled[1]):.4g}"
+    assert baselines(rows.train, rows.test, scale, 0)["least squares"] == said
+
+
+@pytest.mark.parametrize("hidden", ["", "5", "7,3"])
+def test_hidden_layers(hidden):
+    example = {"x": np.zeros((2, 11), np.float32), "y": np.zeros((2, 3), np.float32)}
+    state = jax.jit(build(Config(hidden=hidden, steps=1), example).init)(jax.random.key(0))
+    widths = [state.learner.params[f"Dense_{i}"]["bias"].shape[0] for i in range(len(state.learner.params))]
+    assert widths == [*(int(width) for width in hidden.split(",") if width), 3]
+
+
+@pytest.mark.parametrize("target", ["wage", "kind"])
+def test_a_file_from_training_to_prediction(tmp_path, target):
+    path = people(tmp_path / "people.csv")
+    folder = str(tmp_path / "run")
+    config = Config(table=str(path), target=target, hidden="", epochs=150, learning_rate=0.05, workdir=folder, **QUIET)
+    (claim,) = main(config)
+    assert claim.holds
+    assert claim.row == ("A02 B07" if target == "wage" else "B07")
+    assert (tmp_path / "run" / ("predictions.png" if target == "wage" else "confusion.png")).exists()
+
+    about = json.loads((tmp_path / "run/about.json").read_text())["facts"]
+    train, test = data(config)
+    used = use(replace(config, steps=1), about | {"example": train.example})
+    state = jax.jit(used.experiment.init)(jax.random.key(0))
+    again = used.test(str(path))
+    table = load(config)
+    np.testing.assert_array_equal(again.arrays["x"], encode(table.x, table.y, table.names, about["scales"])["x"])
+    assert {tuple(x) for x in test.arrays["x"]} <= {tuple(x) for x in again.arrays["x"]}
+
+    new = tmp_path / "new.csv"
+    new.write_text("kind,city,age,wage\n,Ulm,,\n,Bonn,30,\n".replace(",,", ",?,") if target == "kind" else
+                   "kind,city,age\nold,Ulm,?\nyoung,Bonn,30\n")  # fmt: skip
+    names, rows = used.read([str(new), str(new)])
+    assert names == [f"{new} row 1", f"{new} row 2"] * 2
+    outputs = {name: np.asarray(x) for name, x in used.predict(state, rows.arrays).items()}
+    columns = used.table(outputs)
+    if target == "wage":
+        assert list(columns) == ["wage"]
+        assert columns["wage"][:2] == columns["wage"][2:]
+        return
+    assert list(columns) == ["kind", "p(old)", "p(young)"]
+    sums = [float(a) + float(b) for a, b in zip(columns["p(old)"], columns["p(young)"], strict=True)]
+    np.testing.assert_allclose(sums, 1, atol=1e-3)
+    assert all((kind == "old") == (float(p) > 0.5) for kind, p in zip(columns["kind"], columns["p(old)"], strict=True))
+
+
+def test_a_linear_net_finds_the_rule_of_the_file(tmp_path):
+    """wage = 100 age + 1000 (city is Ulm) has no noise: the fitted line is exact on rows it has not seen."""
+    config = Config(
+        table=str(people(tmp_path / "people.csv")),
+        **{"target": "wage", "drop": "kind", "hidden": "", "epochs": 300, "learning_rate": 0.05, "weight_decay": 0.0},
+        **QUIET,
+    )
+    rows = parts(load(config), 0.2, 0, "people")
+    train, test = data(config, rows)
+    result = run.fit(build(config := config.resolve(train), train.example), train, test, config)
+    state_of_30_in_ulm = encode(np.array([[30, 0, 1]]), np.zeros(1), (), rows.scales)["x"]
+    value = predictor(make_model(config, 1), rows.scales)(result.state, {"x": state_of_30_in_ulm})["value"]
+    np.testing.assert_allclose(value, 4000, atol=20)
+    assert result.metrics["r2"] > 0.999
+
+
+WRONG_FLAGS = {
+    "no such table": ({"table": "irsi"}, r"--table=irsi: must be a file such as ./irsi.csv, or one of .*mean iris\?"),
+    "an empty table": ({"table": ""}, "--table=: must be a file such as ./table.csv"),
+    "layers": ({"hidden": "64,x"}, "--hidden=64,x: must be whole numbers >= 1"),
+    "a layer of none": ({"hidden": "64,0"}, "--hidden=64,0: must be"),
+    "a comma too many": ({"hidden": "64,"}, "--hidden=64,: must be"),
+    "everything held out": ({"test_fraction": 1.0}, "--test_fraction=1.0: must be a finite number > 0 and < 1"),
+    "the target of a named table": ({"target": "class"}, "--target=class: only for files; breast_cancer has its own"),
+    "a column of a named table": ({"drop": "x"}, "--drop=x: only for files; breast_cancer has its own"),
+    "a task": ({"task": "regresion"}, r"--task=regresion: must be .*did you mean regression\?"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FLAGS)
+def test_wrong_flags(name):
+    flags, message = WRONG_FLAGS[name]
+    with pytest.raises(run.FlagError, match=message):
+        Config(**flags)
+
+
+WRONG_FILES = {
+    "no target": ({"target": ""}, DataError, "no target column is given; name one of age, city, wage, kind"),
+    "a target that is not there": ({"target": "wages"}, DataError, "no column 'wages'; the nearest is 'wage'"),
+    "no file": ({"table": "./none.csv", "target": "y"}, MissingData, "none.csv: no such file"),
+    "text as a number": ({"target": "kind", "task": "regression"}, DataError, "line 2: '(old|young)' in column 'kind'"),
+    "too few to test": ({"target": "kind", "test_fraction": 0.001}, run.FlagError, "96 training and 1 test rows"),
+    "a task that does not fit": (
+        {"table": "iris", "task": "regression"}, run.FlagError, "--task=regression: the target of iris is classes"
+    ),
+    "no data_dir": ({"table": "bike_sharing"}, MissingData, "set --data_dir"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_FILES)
+def test_wrong_files(tmp_path, name):
+    flags, error, message = WRONG_FILES[name]
+    with pytest.raises(error, match=message) as e:
+        data(Config(**{"table": str(people(tmp_path / "p.csv")), **flags}))
+    assert "\n" not in str(e.value)
+
+
+def test_tables_from_which_nothing_can_be_learnt(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n1,u\n2,u\n3,v\n")
+    with pytest.raises(DataError, match="a single row has the class 'v' of 'y'; at least two are needed"):
+        data(Config(table=str(path), target="y"))
+    path.write_text("a,y\n" + "1,5\n" * 7)
+    with pytest.raises(DataError, match="'y' is 5 in every training row: nothing to learn"):
+        data(Config(table=str(path), target="y"))
+
+
+def test_a_file_to_score_on_must_have_the_target(tmp_path):
+    config = Config(table=str(people(tmp_path / "p.csv")), target="wage", steps=1)
+    table = load(config)
+    rows = parts(table, 0.2, 0, "p")
+    about = {"schema": table.schema, "scales": rows.scales, "example": data(config, rows)[0].example}
+    other = tmp_path / "o.csv"
+    other.write_text("age,city,kind\n30,Ulm,old\n")
+    with pytest.raises(DataError, match=r"o.csv: no column 'wage' to score by"):
+        use(config, about).test(str(other))
+    with pytest.raises(run.FlagError, match="--evaluate=iris: must be a CSV file with the columns of"):
+        use(config, about).test("iris")
+
+
+def test_original_tables(data_dir):
+    for table, columns in (("california_housing", 13), ("bike_sharing", 12)):
+        train, test = data(Config(table=table, data_dir=str(data_dir)))
+        assert train.arrays["x"].shape[1] == columns
+        assert test.length == -(-(train.length + test.length) // 5)
