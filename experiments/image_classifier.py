@@ -88,6 +88,9 @@ class Config(run.RunConfig):
     image_size: int = flag(0, "folder: pixels of a side to which all images are brought; 0: as they are", low=0)
     model: str = flag("auto", "architecture; auto: the data set's own", choices=("auto", *MODELS))
     augment: str = flag("auto", f"none, or some of {','.join(AUGMENTATIONS)}; auto: the data set's own")
+    precision: str = flag("float32", "of the network in training; weights stay float32", group="devices",
+                          choices=("float32", "bfloat16"))  # fmt: skip
+    remat: bool = flag(False, "compute a ResNet's blocks anew in the backward pass: less memory", group="devices")
     seeds: int = flag(0, "runs, with seeds seed, seed+1, ...; 0: 5 on digits, else 1", group="training", low=0)
     batch_size: int = 64
     learning_rate: float = 2e-3
@@ -98,6 +101,9 @@ class Config(run.RunConfig):
     def __post_init__(self) -> None:
         """Raises FlagError for a value outside its range."""
         super().__post_init__()
+        model = RECIPES[self.dataset].model if self.model == "auto" else self.model
+        if self.remat and not model.startswith("resnet"):
+            raise run.FlagError(f"--remat: {model} has no blocks to compute anew; a resnet has")
         for name in self.augment.split(","):
             if name not in (*AUGMENTATIONS, "none", "auto"):
                 raise run.FlagError(f"--augment={self.augment}: {name!r} is none of none,{','.join(AUGMENTATIONS)}")
@@ -129,7 +135,8 @@ def data(config: Config, images: Images | None = None) -> tuple[Batches, Batches
 
 def make_model(config: Config, classes: int) -> nn.Module:
     """The network: (images [B, H, W, C] in -1..1, train) -> logits [B, N]."""
-    return MODELS[config.with_recipe().model](classes)
+    model = MODELS[config.with_recipe().model](classes)
+    return model.clone(remat=True) if config.remat else model
 
 
 def inputs(batch: dict[str, Any]) -> tuple[jax.Array]:
@@ -150,6 +157,7 @@ def build(config: Config, example: dict[str, Any], classes: int | None = None) -
         loss=lambda logits, batch: softmax_cross_entropy(logits, batch["y"]),
         metrics=lambda logits, batch: {"accuracy": metrics.accuracy(logits, batch["y"])},
         augment=(lambda keys, batch: batch | {"x": change(keys, unit(batch["x"]))}) if chosen else None,
+        precision=config.precision,
     )
 
 

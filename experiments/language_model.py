@@ -59,6 +59,9 @@ class Config(run.RunConfig):
     dropout: float = flag(0.0, "probability of dropping a unit", low=0, below=1)
     temperature: float = flag(0.8, "of the samples; below 1: likelier characters", low=0)
     top_k: int = flag(0, "sample among the k likeliest characters; 0: all", low=0)
+    precision: str = flag("float32", "of the computation in training; weights stay float32", group="devices",
+                          choices=("float32", "bfloat16"))  # fmt: skip
+    remat: bool = flag(False, "compute a Transformer's blocks anew in the backward pass: less memory", group="devices")
     batch_size: int = 32
     steps: int | None = 1500
     optimizer: str = "adamw"
@@ -73,6 +76,8 @@ class Config(run.RunConfig):
     def __post_init__(self) -> None:
         """Raises FlagError for a value outside its range."""
         super().__post_init__()
+        if self.remat and self.cell != "transformer":
+            raise run.FlagError(f"--remat: a {self.cell} has no blocks to compute anew; only transformer has")
         if self.cell == "transformer" and self.features % HEADS:
             raise run.FlagError(f"--features={self.features}: a Transformer's width must be a multiple of {HEADS}")
 
@@ -83,7 +88,8 @@ def make_model(config: Config, vocabulary: int) -> LanguageModel:
 
     def make(width: int) -> LanguageModel:
         if config.cell == "transformer":
-            return attentive(GPT(V, T, L, HEADS, width, config.dropout, use_bias=False, position=config.position))
+            options: Any = {"use_bias": False, "position": config.position, "remat": config.remat}
+            return attentive(GPT(V, T, L, HEADS, width, config.dropout, **options))
         return recurrent(RecurrentLM(V, config.cell, width, L, config.dropout))
 
     return make(config.features or nearest_width(make, config.parameters, HEADS))
@@ -119,10 +125,10 @@ def build(config: Config, example: dict[str, Any], vocabulary: int | None = None
 
     def loss(params: Any, memory: Any, batch: Any, key: Array) -> tuple[Array, Any]:
         logits, memory = model.read(params, batch["x"], memory, True, {"dropout": key})
-        value = mean(softmax_cross_entropy(logits, batch["y"]))
+        value = mean(softmax_cross_entropy(logits.astype(jnp.float32), batch["y"]))
         return value, (memory, {"loss": value})
 
-    update = descend(loss, tx)
+    update = descend(loss, tx, precision=config.precision)
 
     def step(state: Reader, batch: Any) -> tuple[Reader, dict[str, Array]]:
         forget = lambda h: jnp.where(jnp.expand_dims(batch["fresh"], tuple(range(1, h.ndim))), 0, h)

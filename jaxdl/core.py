@@ -159,6 +159,7 @@ def descend(
     loss: Callable[..., tuple[Array, Any]],
     tx: optax.GradientTransformation,
     average: Callable[[Any], Any] | None = average,
+    precision: str = "float32",
 ) -> Callable[..., tuple[Learner, Any]]:
     """One optimiser step on the first argument of a loss: w <- w + tx(grad_w loss(w, ...)).
 
@@ -168,13 +169,16 @@ def descend(
       loss: (params, *args) -> (scalar, aux).
       tx: any optax transformation; `value`, `grad` and `value_fn` are handed to those that ask (line search).
       average: None for an inner step inside another loss (meta learning), which must not mix the devices' tasks.
+      precision: dtype in which the loss sees the float32 parameters, "bfloat16" for example; gradients, averages and
+        the optimiser stay float32. What else the loss computes with, it has to round itself (`rounded`).
 
     Returns:
       update: (learner, *args, count=1) -> (learner, aux). `count`, the number of examples behind the loss, is the
       weight of this batch where `optim.optimizer(accumulate=k)` gathers several.
     """
     tx = optax.with_extra_args_support(tx)
-    value_and_grad = jax.value_and_grad(loss, has_aux=True)
+    in_precision = lambda params, *args: loss(rounded(params, precision), *args)
+    value_and_grad = jax.value_and_grad(in_precision, has_aux=True)
 
     def update(learner: Learner, *args: Any, count: Any = 1.0) -> tuple[Learner, Any]:
         (value, aux), grads = value_and_grad(learner.params, *args)
@@ -186,7 +190,9 @@ def descend(
             learner.params,
             value=value,
             grad=grads,
-            value_fn=lambda params, count=None: loss(params, *args)[0],  # line searches refuse what it does not take
+            value_fn=lambda params, count=None: in_precision(params, *args)[
+                0
+            ],  # line searches refuse what it does not take
             count=count,
         )
         fault = jnp.where(learner.fault, learner.fault, _first_fault(value, grads))
@@ -194,6 +200,11 @@ def descend(
         return keep(fault == 0, new, learner).replace(fault=fault), aux
 
     return update
+
+
+def rounded(tree: Tree, precision: str) -> Tree:
+    """The float32 arrays of a pytree in another dtype; integers, keys and other floats as they are."""
+    return jax.tree.map(lambda x: x.astype(precision) if x.dtype == jnp.float32 else x, tree)
 
 
 def keep(good: Array, new: Tree, old: Tree) -> Tree:
@@ -206,46 +217,6 @@ def _first_fault(value: Array, grads: Params) -> Array:
     sums = jnp.stack([jnp.sum(x, dtype=jnp.float32) for x in (value, *jax.tree.leaves(grads))])
     bad = ~jnp.isfinite(sums)
     return jnp.where(bad.any(), 1 + jnp.argmax(bad), 0).astype(jnp.int32)
-
-
-def learners(state: Any) -> list[Learner]:
-    """The learners in a state, in the order of its leaves."""
-    return [x for x in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, Learner)) if isinstance(x, Learner)]
-
-
-def guarded(step: Callable[[Any, Any], tuple[Any, Metrics]]) -> Callable[[Any, Any], tuple[Any, Metrics]]:
-    """The same step, which returns the old state where a learner's loss or gradient is not finite.
-
-    A learner's fault stays, so every later step returns the old state too. The metrics gain "fault": 0, or the fault of
-    the first learner that has one, counted on from the losses and leaves of the learners before it (`fault_name`).
-    """
-
-    def careful(state: Any, batch: Any) -> tuple[Any, Metrics]:
-        new, metrics = step(state, batch)
-        found = learners(new)
-        if not found:
-            return new, metrics
-        sizes = [1 + len(jax.tree.leaves(x.params)) for x in found]
-        code = jnp.zeros((), jnp.int32)
-        for x, before in reversed([(x, sum(sizes[:i])) for i, x in enumerate(found)]):
-            code = jnp.where(x.fault > 0, x.fault + before, code)
-        faults = iter([x.fault for x in found])
-        put = lambda x: x.replace(fault=next(faults)) if isinstance(x, Learner) else x
-        kept = keep(code == 0, new, state)
-        return jax.tree.map(put, kept, is_leaf=lambda x: isinstance(x, Learner)), metrics | {"fault": code}
-
-    return careful
-
-
-def fault_name(state: Any, code: int) -> str:
-    """What the metric "fault" of `guarded` stands for, in words: "the loss", "the gradient of Dense_0.kernel"."""
-    names = []
-    for i, learner in enumerate(learners(state)):
-        whose = f" of learner {i}" if len(learners(state)) > 1 else ""
-        paths = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in
-                 jax.tree_util.tree_leaves_with_path(learner.params)]  # fmt: skip
-        names += [f"the loss{whose}", *(f"the gradient of {path}{whose}" for path in paths)]
-    return names[code - 1]
 
 
 class Supervised(State):
@@ -269,6 +240,7 @@ def supervised(
     metrics: Callable[[Any, Batch], Metrics] = lambda outputs, batch: {},
     inputs: Callable[[Batch], tuple[Any, ...]] = lambda batch: (batch["x"],),
     augment: Callable[[Array, Batch], Batch] | None = None,
+    precision: str = "float32",
 ) -> Experiment:
     """A network trained on labelled batches: minimise sum_b(m_b loss_b) / sum_b(m_b).
 
@@ -284,6 +256,8 @@ def supervised(
       inputs: what of the batch the model sees.
       augment: (keys [B], batch) -> batch, in training only; one key per example, so any number of devices draws the
         same.
+      precision: "bfloat16": in training the network computes with parameters and inputs rounded so; its outputs are
+        float32 again for the loss, and parameters, batch norm's averages and evaluation are float32 all along.
     """
 
     def scores(outputs: Any, batch: Batch) -> Metrics:
@@ -296,11 +270,14 @@ def supervised(
 
     def objective(params: Params, stats: Any, batch: Batch, key: Array) -> tuple[Array, Any]:
         variables, rngs = {"params": params, **stats}, {"dropout": key}
-        outputs, stats = model.apply(variables, *inputs(batch), train=True, rngs=rngs, mutable=list(stats))
+        x = rounded(inputs(batch), precision)
+        outputs, new = model.apply(variables, *x, train=True, rngs=rngs, mutable=list(stats))
+        stats = jax.tree.map(lambda x, old: x.astype(old.dtype), new, stats)
+        outputs = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == precision else x, outputs)
         reduced = {name: mean(values, batch.get("mask")) for name, values in scores(outputs, batch).items()}
         return reduced["loss"], (stats, reduced)
 
-    update = descend(objective, tx)
+    update = descend(objective, tx, precision=precision)
 
     def step(state: Supervised, batch: Batch) -> tuple[Supervised, Metrics]:
         rows = len(jax.tree.leaves(batch)[0])

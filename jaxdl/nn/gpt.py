@@ -35,6 +35,7 @@ class GPT(nn.Module):
       position: "learned"; "sinusoidal", those of `sinusoidal_positions` at the size of the token embeddings, without
         parameters; or "none": only the causal mask is left to tell the order of tokens.
       use_bias: in projections, feed-forward network and norms; the output has none.
+      remat: keep only the input of each block for the backward pass, and compute the rest anew.
       tied: the output's matrix is the token embedding's (Press & Wolf 2017, arXiv:1608.05859).
 
     References: Radford et al. 2018 and 2019 (GPT, GPT-2).
@@ -49,6 +50,7 @@ class GPT(nn.Module):
     use_bias: bool = True
     tied: bool = True
     position: str = "learned"
+    remat: bool = False
 
     def setup(self) -> None:  # noqa: D102
         init, out_init = nn.initializers.normal(SCALE), nn.initializers.normal(SCALE / (2 * self.layers) ** 0.5)
@@ -57,7 +59,7 @@ class GPT(nn.Module):
             self.positions = LearnedPositions(self.context, init)
         self.drop = nn.Dropout(self.dropout)
         shape = (self.layers, self.heads, self.features, 4 * self.features, gelu)
-        self.blocks = TransformerEncoder(*shape, self.dropout, True, self.use_bias, init, out_init)
+        self.blocks = TransformerEncoder(*shape, self.dropout, True, self.use_bias, init, out_init, self.remat)
         if not self.tied:
             self.output = Dense(self.vocabulary, use_bias=False, kernel_init=init)
 

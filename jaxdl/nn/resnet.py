@@ -46,12 +46,16 @@ class ResidualBlock(nn.Module):
         return nn.relu(shortcut + y)
 
 
-def _layers(x: Array, train: bool, widths: Sequence[int], blocks: int, projection: bool, classes: int) -> Array:
+def _layers(
+    x: Array, train: bool, widths: Sequence[int], blocks: int, projection: bool, classes: int, remat: bool
+) -> Array:
     """Conv, a group of blocks of each width, mean over pixels, dense; to be called inside a module."""
     x = nn.relu(BatchNorm(train)(_convolution(widths[0])(x)))
     for group, width in enumerate(widths):
         for block in range(blocks):
-            x = ResidualBlock(width, 2 if group > 0 and block == 0 else 1, projection)(x, train)
+            residual = ResidualBlock(width, 2 if group > 0 and block == 0 else 1, projection)
+            call = lambda residual, x: residual(x, train)
+            x = (nn.remat(call) if remat else call)(residual, x)
     return nn.Dense(classes, kernel_init=HE)(x.mean((1, 2)))
 
 
@@ -65,6 +69,7 @@ class ResNet(nn.Module):
       depth: 6n + 2, n >= 1: 8, 14, 20, 32, 44, 56, 110, ...
       classes: N.
       width: channels of the first group.
+      remat: keep only the input of each block for the backward pass, and compute the rest anew.
 
     Reference: He, Zhang, Ren & Sun 2015, arXiv:1512.03385, section 4.2; weights after arXiv:1502.01852 (He normal).
     """
@@ -72,6 +77,7 @@ class ResNet(nn.Module):
     depth: int = 20
     classes: int = 10
     width: int = 16
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -86,7 +92,7 @@ class ResNet(nn.Module):
                 f"ResNet: depth is {self.depth}, it must be 6n + 2 with n >= 1: 8, 14, 20, 32, 44, 56, 110"
             )
         check_images("ResNet", x, smallest=4)
-        return _layers(x, train, [self.width * 2**group for group in range(3)], blocks, False, self.classes)
+        return _layers(x, train, [self.width * 2**group for group in range(3)], blocks, False, self.classes, self.remat)
 
 
 class ResNet18(nn.Module):
@@ -99,12 +105,14 @@ class ResNet18(nn.Module):
     Attributes:
       classes: N.
       width: channels of the first group.
+      remat: keep only the input of each block for the backward pass, and compute the rest anew.
 
     Reference: He, Zhang, Ren & Sun 2015, arXiv:1512.03385, table 1 and section 4.1 (B).
     """
 
     classes: int = 10
     width: int = 64
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -114,4 +122,4 @@ class ResNet18(nn.Module):
           ValueError: a side is below 8 pixels.
         """
         check_images("ResNet18", x, smallest=8)
-        return _layers(x, train, [self.width * 2**group for group in range(4)], 2, True, self.classes)
+        return _layers(x, train, [self.width * 2**group for group in range(4)], 2, True, self.classes, self.remat)

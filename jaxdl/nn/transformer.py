@@ -163,6 +163,8 @@ class TransformerEncoder(nn.Module):
     Attributes:
       layers: L.
       heads: and all that follow, as in `EncoderBlock`.
+      remat: the backward pass computes each block anew from its input, which alone is kept: memory for a third more
+        operations.
     """
 
     layers: int
@@ -175,6 +177,7 @@ class TransformerEncoder(nn.Module):
     use_bias: bool = True
     kernel_init: Initializer = GLOROT
     out_init: Initializer | None = None
+    remat: bool = False
 
     def setup(self) -> None:  # noqa: D102
         block = partial(EncoderBlock, self.heads, self.features, self.hidden, self.activation, self.dropout)
@@ -202,8 +205,9 @@ class TransformerEncoder(nn.Module):
           mask: bool, True where token t may see token s, broadcastable to [B, H, T, T].
         """
         x = zero_padding(x, key_mask)
+        call = lambda block, x: block(x, train, causal=causal, key_mask=key_mask, mask=mask)
         for block in self.blocks:
-            x = block(x, train, causal=causal, key_mask=key_mask, mask=mask)
+            x = (nn.remat(call) if self.remat else call)(block, x)
         return self.norm(x)
 
     @nn.nowrap

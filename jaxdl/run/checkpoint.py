@@ -10,8 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from absl import logging
+from jax.experimental import multihost_utils
 
 from jaxdl.data import DataError
+from jaxdl.run.distributed import is_first
 from jaxdl.run.seal import SEAL, seal, verify
 
 
@@ -29,7 +31,7 @@ class Checkpoints:
         self._damaged: list[str] = []
         if folder is None or not write:
             return
-        for path in _steps(folder):
+        for path in _steps(folder) if is_first() else ():
             try:
                 verify(path)
             except DataError as error:
@@ -41,6 +43,8 @@ class Checkpoints:
                     self._damaged.append(path.name)
                 else:  # killed while it was written, or removed as an old one
                     shutil.rmtree(path)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"checkpoints in {folder}")
         from orbax.checkpoint import v1 as ocp
 
         logging.set_verbosity(logging.ERROR)  # Orbax reports every save otherwise
@@ -71,6 +75,8 @@ class Checkpoints:
 
     def _seal(self, step: int, response: Any) -> None:
         response.result()
+        if not is_first():
+            return
         folder = Path(str(self._folder)) / str(step)
         try:
             seal(folder)

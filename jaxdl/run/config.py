@@ -98,12 +98,16 @@ class RunConfig:
 
     parallel: str = flag(
         "jit",
-        "how the batch is split: jit, by the compiler; pmap, each device runs the step and gradients are averaged",
+        "how the batch is split: jit, by the compiler; pmap, each device runs the step and gradients are averaged; "
+        "fsdp, as jit, and parameters and optimiser state are split over the devices too",
         group="devices",
-        choices=("jit", "pmap"),
+        choices=("jit", "pmap", "fsdp"),
         result=False,
     )
     devices: int = flag(0, "use the first so many devices; 0: all", group="devices", low=0, result=False)
+    deterministic: bool = flag(
+        False, "on a GPU only operations that give the same bits every time; on CPU and TPU they do", group="devices"
+    )
     scan: int = flag(
         0, "steps per compiled call; 0: 16, or 1 where that is slow (convolutions on the CPU)",
         group="devices", low=0, result=False,

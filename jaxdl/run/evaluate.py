@@ -54,12 +54,14 @@ def evaluator(experiment: Experiment, test: Tests, mesh: Mesh) -> Callable[[Any]
         lambda take, state, arrays, rows, valid: evaluate(state, _masked(take(arrays, rows), valid)),
         static_argnums=0,
         in_shardings=(None, None, split, split),
+        out_shardings=NamedSharding(mesh, P()),
     )
 
     def run(state: Any) -> dict[str, float]:
         report: dict[str, float] = {}
         for name, source in sources.items():
-            parts = _over(source, lambda a, rows, valid: sums(source.take, state, a, rows, valid), arrays[name])
+            call = lambda a, rows, valid: sums(source.take, state, a, *place((rows, valid), mesh, P(AXIS)))
+            parts = _over(source, call, arrays[name])
             added = jax.tree.map(lambda *x: np.sum(np.asarray(x, np.float64), axis=0), *parts)
             report |= {name + key: float(value) for key, value in experiment.summarize(added).items()}
         return report
@@ -89,11 +91,12 @@ def apply(function: Callable[[Any, Any], Any], state: Any, data: Batches, *, dev
     batch, whose results are cut off.
 
     Returns:
-      The pytree that `function` returns, as NumPy arrays with `data.length` rows.
+      The pytree that `function` returns, as NumPy arrays with `data.length` rows; each of several processes computes
+      them for itself.
     """
-    mesh = make_mesh(devices)
+    mesh = make_mesh(devices if jax.process_count() == 1 else 1, local=True)
     if data.batch_size % mesh.size:
-        mesh = make_mesh(1)
+        mesh = make_mesh(1, local=True)
     split = NamedSharding(mesh, P(AXIS))
     call = jax.jit(
         lambda state, arrays, rows, valid: function(state, _masked(data.take(arrays, rows), valid)),

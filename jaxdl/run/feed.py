@@ -1,7 +1,7 @@
 """From training data to compiled calls: which batch each step sees, and how many steps one call makes."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from jaxdl.core import AXIS
 from jaxdl.data import Batches
 from jaxdl.run.parallel import check_divisible, has_convolution, place
 
@@ -33,7 +34,7 @@ class Feed:
         self._sources = jax.tree.leaves(train, is_leaf=_is_batches)
         self._structure = jax.tree.structure(train, is_leaf=_is_batches)
         self.in_memory = bool(self._sources) and all(map(_is_batches, self._sources))
-        self._train = train
+        self._train, self._mesh = train, mesh
         self.arrays: Any = ()
         if self.in_memory:
             check_divisible(self._sources, mesh)
@@ -49,8 +50,10 @@ class Feed:
         """The row numbers [count, B] of batches t, t + 1, ...; or batch t itself with a leading axis of 1."""
         if self.in_memory:
             orders = [np.stack([s.order(seed, t + i) for i in range(count)]) for s in self._sources]
-            return jax.tree.unflatten(self._structure, orders)
-        return None if self._train is None else jax.tree.map(lambda x: np.asarray(x)[None], self._train[t])
+            rows = jax.tree.unflatten(self._structure, orders)
+        else:
+            rows = None if self._train is None else jax.tree.map(lambda x: np.asarray(x)[None], self._train[t])
+        return rows if jax.process_count() == 1 else place(rows, self._mesh, P(None, AXIS))
 
     def scan(self, step: Callable[..., Any], state: Any, asked: int) -> int:
         """How many steps one call makes: as many as asked for, or (0) as many as pay."""
@@ -70,9 +73,9 @@ def advance(
     *,
     scan: int,
     land: Callable[[int, int, Any], None],
-    stop: Sequence[int],
+    stop: Callable[[], int],
 ) -> tuple[Any, int]:
-    """Steps t+1 ... goal, or fewer if `stop` is filled meanwhile -> (state, steps done).
+    """Steps t+1 ... goal, or fewer if `stop` says so meanwhile -> (state, steps done).
 
     Metrics are read when the call after next is on its way, so the devices never wait for the host. How steps are
     grouped into calls depends on (t, goal) alone: a resumed run repeats the programs of the one that was not stopped.
@@ -80,10 +83,11 @@ def advance(
     Args:
       call: (state, rows) -> (state, metrics).
       rows: (steps done, steps in the call) -> what the call is handed.
+      stop: () -> not 0 to end early.
       land: receives (steps done before the call, steps in it, metrics [steps in it]) of each call, in order.
     """
     flying: deque[tuple[int, int, Any]] = deque()
-    while t < goal and not stop:
+    while t < goal and not stop():
         count = scan if t + scan <= goal else 1
         state, metrics = call(state, rows(t, count))
         flying.append((t, count, metrics))

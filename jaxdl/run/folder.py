@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxdl.run.config import RunConfig
+from jaxdl.run.distributed import is_first
 from jaxdl.run.flags import FlagError, flags_of, given
 from jaxdl.run.lock import LOCK
 
@@ -27,7 +28,9 @@ C = TypeVar("C", bound=RunConfig)
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file whole or not at all; of several processes the first one does."""
+    if not is_first():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
@@ -114,7 +117,7 @@ def open_run(config: C, name: str) -> C:
 
 def discard(workdir: Path) -> None:
     """Removes a run's folder in which nothing has happened yet, and runs/NAME around it if that is empty then."""
-    record = [workdir / "config.json", workdir / "flags.txt", workdir / LOCK]
+    record = [workdir / name for name in ("config.json", "flags.txt", "about.json", LOCK)]
     if set(workdir.iterdir()) <= set(record):
         for path in record:
             path.unlink(missing_ok=True)

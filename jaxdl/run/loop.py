@@ -13,15 +13,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from jaxdl.core import Experiment, fault_name
+from jaxdl.core import Experiment
+from jaxdl.guard import fault_name
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.config import RunConfig
 from jaxdl.run.evaluate import Tests, evaluator, metric_names
 from jaxdl.run.feed import Feed, advance
 from jaxdl.run.flags import FlagError
 from jaxdl.run.folder import read_json, write_json
-from jaxdl.run.parallel import compile_steps, make_mesh, place_state
+from jaxdl.run.parallel import agreed, compile_steps, make_mesh, place_state, whole
 from jaxdl.run.plots import curves, save_figure
 from jaxdl.run.profile import profiled
 from jaxdl.run.report import Log, Progress, Row, start_line
@@ -133,11 +136,12 @@ def fit(
     call = compile_steps(experiment.step, like, mesh, parallel=config.parallel, take=feed.take)
     programs = Programs(
         # a copy of what is given: the caller keeps it, and donation refuses a buffer that stands in two fields
-        start=lambda seed: place_state(init(jax.random.key(seed)) if state is None else state, mesh),
+        start=lambda seed: place_state(init(jax.random.key(seed)) if state is None else state, mesh, config.parallel),
         call=partial(call, feed.arrays),
+        whole=lambda tree: whole(tree, mesh),
         rows=feed.rows,
         evaluate=evaluator(experiment, test, mesh) if evaluated else lambda state: {},
-        watch=jax.jit(watch) if watch else None,
+        watch=jax.jit(watch, out_shardings=NamedSharding(mesh, P())) if watch else None,
         scan=feed.scan(experiment.step, like, config.scan),
         title=start_line(like, feed.arrays, mesh),
     )
@@ -164,6 +168,7 @@ class Programs(NamedTuple):
     rows: Callable[[int, int, int], Any]
     evaluate: Callable[[Any], dict[str, float]]
     watch: Callable[[Any], Any] | None
+    whole: Callable[[Any], Any]
     scan: int
     title: str
 
@@ -179,7 +184,9 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
     if ended and (ended["step"] >= last or ended["stopped_early"]):
         _, state = checkpoints.restore(state, ended["state_step"]) or (0, state)
         seen = Watch(programs.watch, folder and folder / "watched", state, ended["step"]).seen
-        return Result(state, ended["metrics"], log.rows, ended["seconds"], ended["steps_per_second"], watched=seen)
+        return Result(
+            programs.whole(state), ended["metrics"], log.rows, ended["seconds"], ended["steps_per_second"], watched=seen
+        )
 
     t, state = checkpoints.restore(state) or (first, state)
     watch = Watch(programs.watch, folder and folder / "watched", state, t)
@@ -212,7 +219,8 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
         progress.step(done + count, row)
 
     try:
-        with caught(folder is not None) as stop, profiled(programs.call, config.profile, folder, t) as call:
+        with caught(folder is not None) as arrived, profiled(programs.call, config.profile, folder, t) as call:
+            stop = agreed(arrived)
             while t < last and not best.exhausted:
                 begin, start = t, time.perf_counter()
                 goal = min(first + ((t - first) // n + 1) * n for n in (every, save_every, last - first))
@@ -229,11 +237,12 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
                         improved = best.update(t, metrics)
                 if improved and config.patience:
                     best_state = jax.tree.map(jnp.copy, state)
-                if improved or stop or t == last or (t - first) % save_every == 0:
+                ended_by = stop()
+                if improved or ended_by or t == last or (t - first) % save_every == 0:
                     checkpoints.save(t, state, best.score if improved else -math.inf)
-                if stop and t < last:
+                if ended_by and t < last:
                     checkpoints.wait()
-                    raise Interrupted(stop[0], t)
+                    raise Interrupted(ended_by, t)
         kept = t
         if best.step and config.patience:
             state, kept, metrics = best_state, best.step, best.metrics
@@ -243,7 +252,7 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
             checkpoints.save(t, state)
         checkpoints.wait()
         rate = sum(steps[1:]) / sum(seconds[1:]) if steps[1:] else sum(steps) / (sum(seconds) or math.inf)
-        result = Result(state, metrics, log.rows, log.seconds(), rate, watched=watch.seen)
+        result = Result(programs.whole(state), metrics, log.rows, log.seconds(), rate, watched=watch.seen)
         if folder:
             end = {"step": t, "state_step": kept, "stopped_early": t < last, "metrics": metrics}
             write_json(folder / "result.json", end | {"seconds": result.seconds, "steps_per_second": rate})

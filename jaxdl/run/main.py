@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
+from jax.experimental import multihost_utils
 
 from jaxdl.data import DataError, MissingData
 from jaxdl.run.config import RunConfig
+from jaxdl.run.distributed import failing_at_once, initialize, is_first, processes
 from jaxdl.run.download import download
 from jaxdl.run.flags import FlagError, given, help_text, parse
 from jaxdl.run.folder import discard, open_run, read_json, with_folder, write_json
@@ -41,10 +43,13 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
     if any(word in ("--help", "-h", "--helpfull", "--helpshort", "-help") for word in sys.argv[1:]):
         print(help_text(config_class, module.__doc__ or "", command))
         sys.exit(0)
-    with contextlib.ExitStack() as held:
+    with failing_at_once(), contextlib.ExitStack() as held:
         try:
             config = parse(config_class, sys.argv[1:])
             config = dataclasses.replace(config, data_dir=config.data_dir or os.environ.get("JAXDL_DATA_DIR") or None)
+            if config.deterministic:
+                os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
+            initialize()
             _prepare()
             if config.download:
                 dataset = getattr(config, "dataset", getattr(config, "data", "nothing"))
@@ -53,11 +58,16 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
                 signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --predict=... | head
                 use_run(config, module)
                 sys.exit(0)
+            if processes() > 1 and not config.workdir:
+                raise FlagError("--workdir: not given; several processes need one folder that all of them see")
             config = with_folder(config, name)
-            held.enter_context(locked(Path(str(config.workdir))))
-            if config.sweep:
-                configs(dataclasses.replace(config, sweep=None), config.sweep)  # all points are checked beforehand
-            config = open_run(config, name)
+            if is_first():
+                held.enter_context(locked(Path(str(config.workdir))))
+                if config.sweep:
+                    configs(dataclasses.replace(config, sweep=None), config.sweep)  # all points are checked beforehand
+                config = open_run(config, name)
+            if processes() > 1:
+                multihost_utils.sync_global_devices("run folder")
         except (FlagError, MissingData, DataError) as error:
             _fail(error)
         _run(config, body, name, command)
@@ -78,7 +88,8 @@ def _run(config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command
         else:
             claims = body(config)
     except (FlagError, MissingData, DataError) as error:
-        discard(workdir)
+        if is_first():
+            discard(workdir)
         _fail(error)
     except Diverged as error:
         _fail(error)
@@ -89,7 +100,8 @@ def _run(config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command
         say(f"interrupted\n{ending}")
         sys.exit(128 + signal.SIGINT)
     save(config, claims)
-    print(claims_table(claims))
+    if is_first():
+        print(claims_table(claims))
     say(ending)
 
 

@@ -8,24 +8,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxdl.core import AXIS, guarded
+from jaxdl.core import AXIS
 from jaxdl.data import Batches
+from jaxdl.guard import guarded
 from jaxdl.run.flags import FlagError
 
+ASKED = 8
+LEAST = 1024  # elements of an array that fsdp splits; below, the message costs more than the memory
 
-def make_mesh(devices: int = 0) -> Mesh:
-    """A mesh of the first `devices` devices (0: all) along one axis.
+
+def make_mesh(devices: int = 0, *, local: bool = False) -> Mesh:
+    """A mesh of the first `devices` devices (0: all) along one axis; `local`: of this process alone.
 
     Auto axes, because linen's pooling, embeddings and recurrences do not take the explicit ones that are JAX's default.
     """
-    if devices > jax.device_count():
-        raise FlagError(
-            f"--devices={devices}: this machine has {jax.device_count()} (launch.sh --cpu-devices=N fakes N)"
-        )
-    chosen = jax.devices()[: devices or None]
+    there = jax.local_devices() if local else jax.devices()
+    if devices > len(there):
+        raise FlagError(f"--devices={devices}: this machine has {len(there)} (launch.sh --cpu-devices=N fakes N)")
+    chosen = there[: devices or None]
     return jax.make_mesh((len(chosen),), (AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
 
 
@@ -35,19 +39,80 @@ def by_field(state: Any, replicated: Any, per_example: Any) -> Any:
     return type(state)(**{name: per_example if mark else replicated for name, mark in marked.items()})
 
 
-def shardings(state: Any, mesh: Mesh) -> Any:
-    """Every leaf on every device, but for the leaves of per-example fields, which are split."""
-    return by_field(state, NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS)))
+def shardings(state: Any, mesh: Mesh, parallel: str = "jit") -> Any:
+    """Every leaf on every device, but for the leaves of per-example fields, which are split.
+
+    Under fsdp the leaves of at least LEAST elements are split too, along their longest axis that the devices divide.
+    """
+    split = NamedSharding(mesh, P(AXIS))
+    if parallel != "fsdp":
+        return by_field(state, NamedSharding(mesh, P()), split)
+
+    def place(x: Any) -> NamedSharding:
+        axes = [i for i, n in enumerate(x.shape) if n % mesh.size == 0]
+        if x.size < LEAST or not axes:
+            return NamedSharding(mesh, P())
+        longest = max(axes, key=lambda i: x.shape[i])
+        return NamedSharding(mesh, P(*[None] * longest, AXIS))
+
+    marked = {f.name: f.metadata.get("per_example", False) for f in dataclasses.fields(state)}
+    return type(state)(
+        **{n: jax.tree.map(lambda x: split, getattr(state, n)) if mark else jax.tree.map(place, getattr(state, n))
+           for n, mark in marked.items()}
+    )  # fmt: skip
 
 
 def place(tree: Any, mesh: Mesh, spec: P) -> Any:
-    """The same arrays on the mesh's devices, split as `spec` says."""
-    return jax.device_put(tree, NamedSharding(mesh, spec))
+    """The same arrays on the mesh's devices, split as `spec` says; every process has the whole of them."""
+    return _put(tree, jax.tree.map(lambda x: NamedSharding(mesh, spec), tree))
 
 
-def place_state(state: Any, mesh: Mesh) -> Any:
+def place_state(state: Any, mesh: Mesh, parallel: str = "jit") -> Any:
     """A copy of the state on the mesh's devices, no two leaves of which share a buffer."""
-    return jax.device_put(jax.tree.map(jnp.copy, state), shardings(state, mesh))
+    where = shardings(state, mesh, parallel)
+    return _put(jax.tree.map(jnp.copy, state), jax.tree.broadcast(where, state))
+
+
+def _put(tree: Any, where: Any) -> Any:
+    if jax.process_count() == 1:
+        return jax.device_put(tree, where)
+
+    def put(x: Any, to: NamedSharding) -> Any:
+        if isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(x), to), impl=jax.random.key_impl(x))
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, to, lambda index: x[index])
+
+    return jax.tree.map(put, tree, where)
+
+
+def agreed(arrived: Sequence[int]) -> Callable[[], int]:
+    """() -> the signal that has reached any of the processes, or 0; all of them must ask equally often.
+
+    A process that went on alone would wait for the others in the next collective for ever. They ask each other every
+    ASKED-th time, because that waits for the steps in flight.
+    """
+    calls = found = 0
+
+    def ask() -> int:
+        nonlocal calls, found
+        mine = arrived[0] if arrived else 0
+        if jax.process_count() == 1:
+            return mine
+        if not found and calls % ASKED == 0:
+            found = int(multihost_utils.process_allgather(np.int32(mine)).max())
+        calls += 1
+        return found
+
+    return ask
+
+
+def whole(tree: Any, mesh: Mesh) -> Any:
+    """The arrays as this process can use them by itself: of several processes each has a copy on its first device."""
+    if jax.process_count() == 1:
+        return tree
+    gathered = jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, P()))(tree)
+    return jax.tree.map(lambda x: x.addressable_data(0), gathered)
 
 
 def has_convolution(step: Callable[..., Any], *args: Any) -> bool:
@@ -102,7 +167,16 @@ def compile_steps(
 
     if replicas:
         return jax.jit(pmapped)
-    where = shardings(state, mesh)
+    where = shardings(state, mesh, parallel)
+    if parallel == "pmap" and jax.process_count() > 1:
+        # the same on a mesh of several processes, whose global arrays pmap does not take inside jit
+        pmapped = jax.shard_map(
+            replica,
+            mesh=mesh,
+            in_specs=(P(), by_field(state, P(), P(AXIS)), P(None, AXIS)),
+            out_specs=(by_field(state, P(), P(AXIS)), P()),
+            check_vma=False,
+        )
     return jax.jit(
         pmapped if parallel == "pmap" else many,
         donate_argnums=1,

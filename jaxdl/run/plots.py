@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxdl.run.distributed import is_first
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -25,7 +27,7 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **o
 
 def save_figure(config: "RunConfig", name: str, figure: "Figure") -> Path | None:
     """Writes `name`.png into the run's folder, if the run has one."""
-    if not config.workdir:
+    if not (config.workdir and is_first()):
         return None
     path = Path(config.workdir) / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +44,7 @@ def save_animation(config: "RunConfig", name: str, frames: Sequence["Figure"], s
       frames: figures as `new_figure` makes them, all of one size.
       seconds: how long all frames but the last take together.
     """
-    if not config.workdir:
+    if not (config.workdir and is_first()):
         return None
     from PIL import Image
 

@@ -14,6 +14,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxdl.run.config import RunConfig
+from jaxdl.run.distributed import is_first
 from jaxdl.run.folder import write
 
 Row = dict[str, Any]
@@ -105,10 +106,10 @@ class Log:
     def begin(self, step: int) -> None:
         """Opens the files for steps after `step`; rows of later steps, which will be done again, are dropped."""
         self.rows = [row for row in self.rows if row["step"] <= step]
-        if self._path:
+        if self._path and is_first():
             write(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
             self._file = self._path.open("a", encoding="utf-8")
-        if self._tensorboard:
+        if self._tensorboard and is_first():
             from tensorboardX import SummaryWriter
 
             # events of steps beyond purge_step are hidden by TensorBoard: they are written again
@@ -144,6 +145,7 @@ class Progress:
 
     def __init__(self, show: bool, first: int, last: int, name: str, title: str) -> None:
         """Says `title` and starts at step `first` of `last`."""
+        show = show and is_first()
         self._show, self._last, self._name, self._bar = show, last, name, None
         if title:
             self.say((f"{name}: " if name else "") + title + (f" | from step {first}" if first else ""))
@@ -189,7 +191,8 @@ def plus_minus(values: Iterable[float], digits: int = 4) -> str:
 
 def say(line: str) -> None:
     """A line for the person at the terminal; what a program reads goes to stdout, this does not."""
-    print(line, file=sys.stderr, flush=True)
+    if is_first():
+        print(line, file=sys.stderr, flush=True)
 
 
 def save_text(config: RunConfig, name: str, text: str) -> Path | None:

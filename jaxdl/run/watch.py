@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdl.run.distributed import is_first
+
 
 class Watch:
     """`seen` is {step: function(state)}, on the host; with a folder each is a file in it, STEP.npz."""
@@ -28,7 +30,7 @@ class Watch:
         structure = jax.tree.structure(jax.eval_shape(function, state))
         for path in sorted(folder.glob("*.npz"), key=lambda path: int(path.stem)):
             if int(path.stem) > step:
-                path.unlink()
+                path.unlink(missing_ok=True)
                 continue
             with np.load(path) as file:
                 self.seen[int(path.stem)] = jax.tree.unflatten(structure, [file[name] for name in file.files])
@@ -38,7 +40,7 @@ class Watch:
         if self._function is None or step in self.seen:
             return
         self.seen[step] = jax.device_get(self._function(state))
-        if self._folder:
+        if self._folder and is_first():
             self._folder.mkdir(parents=True, exist_ok=True)
             part = self._folder / f"{step}.part"
             with part.open("wb") as file:

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdl.core import Experiment, Learner, State, descend, fault_name, guarded, learners
+from jaxdl.core import Experiment, Learner, State, descend
 from jaxdl.data import Batches
+from jaxdl.guard import fault_name, guarded, learners
 from jaxdl.run import Diverged, RunConfig, fit
 from jaxdl.run.checkpoint import Checkpoints
 

@@ -1,0 +1,49 @@
+"""What is not finite stops a step inside the compiled program, and can be named outside of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdl.core import Learner, Metrics, keep
+
+
+def learners(state: Any) -> list[Learner]:
+    """The learners in a state, in the order of its leaves."""
+    return [x for x in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, Learner)) if isinstance(x, Learner)]
+
+
+def guarded(step: Callable[[Any, Any], tuple[Any, Metrics]]) -> Callable[[Any, Any], tuple[Any, Metrics]]:
+    """The same step, which returns the old state where a learner's loss or gradient is not finite.
+
+    A learner's fault stays, so every later step returns the old state too. The metrics gain "fault": 0, or the fault of
+    the first learner that has one, counted on from the losses and leaves of the learners before it (`fault_name`).
+    """
+
+    def careful(state: Any, batch: Any) -> tuple[Any, Metrics]:
+        new, metrics = step(state, batch)
+        found = learners(new)
+        if not found:
+            return new, metrics
+        sizes = [1 + len(jax.tree.leaves(x.params)) for x in found]
+        code = jnp.zeros((), jnp.int32)
+        for x, before in reversed([(x, sum(sizes[:i])) for i, x in enumerate(found)]):
+            code = jnp.where(x.fault > 0, x.fault + before, code)
+        faults = iter([x.fault for x in found])
+        put = lambda x: x.replace(fault=next(faults)) if isinstance(x, Learner) else x
+        kept = keep(code == 0, new, state)
+        return jax.tree.map(put, kept, is_leaf=lambda x: isinstance(x, Learner)), metrics | {"fault": code}
+
+    return careful
+
+
+def fault_name(state: Any, code: int) -> str:
+    """What the metric "fault" of `guarded` stands for, in words: "the loss", "the gradient of Dense_0.kernel"."""
+    names = []
+    for i, learner in enumerate(learners(state)):
+        whose = f" of learner {i}" if len(learners(state)) > 1 else ""
+        paths = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in
+                 jax.tree_util.tree_leaves_with_path(learner.params)]  # fmt: skip
+        names += [f"the loss{whose}", *(f"the gradient of {path}{whose}" for path in paths)]
+    return names[code - 1]
