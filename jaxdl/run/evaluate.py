@@ -108,21 +108,31 @@ def apply(function: Callable[[Any, Any], Any], state: Any, data: Batches, *, dev
 
 
 class Cost(NamedTuple):
-    """What one call costs: seconds (the best of several), and the compiler's count of operations and bytes moved."""
+    """What one call costs: seconds (the best of several), and the compiler's count of operations and bytes moved.
+
+    dispatch: seconds until the call returns, which is before its results are there.
+    """
 
     seconds: float
     operations: float
     bytes: float
+    dispatch: float
 
 
-def measure(function: Callable[..., Any], *args: Any, repeats: int = 5) -> Cost:
-    """Compiles function(*args) and times it, each call waited for."""
-    compiled = jax.jit(function).lower(*args).compile()
-    analysis = compiled.cost_analysis() or {}
-    jax.block_until_ready(compiled(*args))
-    times = []
+def measure(function: Callable[..., Any], *args: Any, repeats: int = 5, compiled: bool = True) -> Cost:
+    """Compiles function(*args) and times it, each call waited for; not `compiled`, each operation runs by itself."""
+    call: Any = function
+    analysis: Any = {}
+    if compiled:
+        call = jax.jit(function).lower(*args).compile()
+        analysis = call.cost_analysis() or {}
+    jax.block_until_ready(call(*args))
+    times, returned = [], []
     for _ in range(repeats):
         start = time.perf_counter()
-        jax.block_until_ready(compiled(*args))
+        result = call(*args)
+        returned.append(time.perf_counter() - start)
+        jax.block_until_ready(result)
         times.append(time.perf_counter() - start)
-    return Cost(min(times), float(analysis.get("flops", 0.0)), float(analysis.get("bytes accessed", 0.0)))
+    counts = float(analysis.get("flops", 0.0)), float(analysis.get("bytes accessed", 0.0))
+    return Cost(min(times), *counts, min(returned))
