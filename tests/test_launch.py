@@ -1,5 +1,8 @@
+import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +70,20 @@ def test_arguments_stay_literal(launch, word, tmp_path):
         (["image_clasifier"], "image_clasifier: no such experiment"),
         (["../setup"], "no such experiment"),
         (["__main__"], "no such experiment"),
+        (["--processes=0", "image_classifier"], "--processes=0: must be a whole number from 1 to 1024"),
+        (["--processes=two", "image_classifier"], "from 1 to 1024"),
+        (["--max-restarts=-1", "image_classifier"], "from 0 to 9999"),
+        (["--process-id=1", "image_classifier"], "--process-id=1: needs --coordinator=HOST:PORT"),
+        (["--coordinator=a:1", "--processes=2", "image_classifier"], "needs --processes=N and --process-id=I too"),
+        (["--coordinator=a:1", "--process-id=0", "image_classifier"], "needs --processes=N and --process-id=I too"),
+        (["--coordinator=a", "--processes=2", "--process-id=0", "image_classifier"], "must be HOST:PORT"),
+        (["--coordinator=a:99999", "--processes=2", "--process-id=0", "image_classifier"], "from 1 to 65535"),
+        (["--coordinator=$(id):1", "--processes=2", "--process-id=0", "image_classifier"], "must be HOST:PORT"),
+        (["--coordinator=a:1", "--processes=2", "--process-id=2", "image_classifier"], "must be from 0 to 1"),
+        (
+            ["--coordinator=a:1", "--processes=2", "--process-id=1", "--max-restarts=1", "image_classifier"],
+            "not with --coordinator",
+        ),
     ],
 )
 def test_bad_use_is_one_line(launch, words, told):
@@ -79,10 +96,208 @@ def test_bad_use_is_one_line(launch, words, told):
 def test_help_has_examples(launch):
     done = launch("--help")
     assert done.returncode == 0
-    assert "./launch.sh --cpu-devices=2 image_classifier" in done.stdout
+    for example in ("--cpu-devices=2", "--processes=2", "--max-restarts=3", "--process-id=1", "srun", "tpu-vm"):
+        assert example in done.stdout.partition("Examples:")[2]
 
 
 def test_shellcheck():
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not installed")
     assert subprocess.run(["shellcheck", LAUNCH], check=False).returncode == 0
+
+
+@pytest.fixture
+def start(tmp_path):
+    """launch.sh with an interpreter that runs a shell script, as a process of its own group."""
+    fake = tmp_path / "python"
+    fake.write_text(
+        "#!/bin/bash\nif [[ $1 == -c ]]; then [[ $2 != *socket* ]] || echo $((RANDOM + 2000)); exit; fi\n"
+        'rank=${JAXDL_PROCESS_ID:-none}\neval "$SCRIPT"\n'
+    )
+    fake.chmod(0o755)
+    started = []
+
+    def run(script, *words, **environment):
+        process = subprocess.Popen(
+            [LAUNCH, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            start_new_session=True,
+            env={"PATH": "/usr/bin:/bin", "PYTHON": str(fake), "SCRIPT": script} | environment,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+
+
+def ended(process, within=20.0):
+    """Exit status, lines of stdout and of stderr."""
+    out, err = process.communicate(timeout=within)
+    return process.returncode, out.splitlines(), err.splitlines()
+
+
+def wait_for(*files):
+    until = time.monotonic() + 10
+    while not all(file.exists() for file in files):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def gone(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_several_processes_share_a_folder_and_say_who_speaks(start):
+    script = 'echo "$JAXDL_COORDINATOR $JAXDL_PROCESSES $rank $JAX_NUM_CPU_DEVICES" "$@"; printf "  end\\\\of" >&2'
+    status, out, err = ended(start(script, "--processes=3", "--cpu-devices=2", "image_classifier", "--x=$(id) *"))
+    assert status == 0
+    words = [line.split(maxsplit=8) for line in sorted(out)]
+    assert [w[0] for w in words] == ["[0]", "[1]", "[2]"]
+    assert [w[3] for w in words] == ["0", "1", "2"]
+    assert {(w[2], w[4], w[6], w[8]) for w in words} == {("3", "2", "experiments.image_classifier", "--x=$(id) *")}
+    (address,) = {w[1] for w in words}
+    assert address.startswith("127.0.0.1:")
+    (workdir,) = {w[7] for w in words}
+    assert workdir.startswith("--workdir=runs/image_classifier/20")
+    assert sorted(err) == ["[0]   end\\of", "[1]   end\\of", "[2]   end\\of"]
+
+
+def test_help_of_an_experiment_is_shown_once(start):
+    assert ended(start('echo "$rank"', "--processes=3", "image_classifier", "--help"))[1] == ["none"]
+
+
+@pytest.mark.parametrize(
+    ("death", "status", "told", "deaf"),
+    [
+        ("kill -KILL $$", 137, "status 137 (SIGKILL)", True),  # as those are that wait for the dead one in a collective
+        ("kill -SEGV $$", 139, "status 139 (SIGSEGV)", False),
+        ("exit 3", 3, "status 3", False),
+    ],
+)
+def test_one_death_brings_all_down(start, tmp_path, death, status, told, deaf):
+    ignore = "trap '' TERM;" if deaf else ""
+    script = f"{ignore} echo $$ > pid$rank; ((rank == 1)) || {{ sleep 60 & wait; sleep 60; }}; sleep 0.3; {death}"
+    begin = time.monotonic()
+    found = ended(start(script, "--processes=3", "image_classifier"))
+    assert (found[0], found[2]) == (status, [f"launch.sh: process 1 ended with {told}"])
+    assert time.monotonic() - begin < 10
+    assert all(gone((tmp_path / f"pid{rank}").read_text().strip()) for rank in range(3))
+
+
+SAVES = """
+asked=0
+trap 'asked=$((asked + 1))' {name}
+touch up$rank
+while ((!asked)); do sleep 0.1; done
+for t in 1 2 3 4 5; do sleep 0.1; done
+echo "saved $asked"
+exit {status}
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("whole_group", [False, True])
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_passed_on_once(start, tmp_path, signum, status, whole_group, processes):
+    script = SAVES.format(name=signal.Signals(signum).name, status=status)
+    process = start(script, f"--processes={processes}", "--max-restarts=2", "image_classifier")
+    wait_for(*(tmp_path / f"up{rank}" for rank in ([0, 1] if processes == 2 else ["none"])))
+    time.sleep(0.1)
+    os.killpg(process.pid, signum) if whole_group else process.send_signal(signum)  # Ctrl-C reaches the whole group
+    shown = ["saved 1"] if processes == 1 else ["[0] saved 1", "[1] saved 1"]
+    found, out, err = ended(process)
+    assert (found, sorted(out), err) == (status, shown, [])
+
+
+def test_a_second_signal_kills(start, tmp_path):
+    process = start("trap '' TERM; touch up$rank; sleep 60; sleep 60", "--processes=2", "image_classifier")
+    wait_for(tmp_path / "up0", tmp_path / "up1")
+    time.sleep(0.1)
+    process.terminate()
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.terminate()
+    assert ended(process, within=3)[0] == 137
+
+
+COUNTED = """
+echo "$JAXDL_COORDINATOR $*" >> ran$rank
+(($(wc -l < ran$rank) > {crashes})) || [[ $rank == 0 ]] || exit {status}
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_restarts(start, tmp_path, processes):
+    rank = "1" if processes == 2 else "0"
+    words = (f"--processes={processes}", "--max-restarts=3", "image_classifier", "--overwrite")
+    status, _, err = ended(start(COUNTED.format(crashes=2, status=9), *words))
+    told = [f"launch.sh: process {rank} ended with status 9; restart {n} of 3" for n in (1, 2)]
+    assert (status, err) == (0, told)
+    runs = [line.split() for line in (tmp_path / ("ran1" if processes == 2 else "rannone")).read_text().splitlines()]
+    assert len(runs) == 3
+    assert len({next(w for w in words if w.startswith("--workdir=")) for words in runs}) == 1
+    assert [words[-1] for words in runs] == ["--overwrite", "--nooverwrite", "--nooverwrite"]
+    if processes == 2:
+        assert len({words[0] for words in runs}) > 1  # the old port may still be held
+
+
+@pytest.mark.parametrize(("status", "runs"), [(9, 3), (2, 1), (65, 1), (66, 1), (0, 1)])
+def test_what_is_started_again(start, tmp_path, status, runs):
+    found, _, err = ended(start(COUNTED.format(crashes=99, status=status), "--max-restarts=2", "image_classifier"))
+    assert found == status
+    assert len((tmp_path / "rannone").read_text().splitlines()) == runs
+    assert err[-1:] == ([f"launch.sh: process 0 ended with status {status}"] if status else [])
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "shown"),
+    [
+        (["--processes=2"], {}, ["0 0,1", "1 2,3"]),
+        (["--processes=4"], {}, ["0 0", "1 1", "2 2", "3 3"]),
+        (["--processes=2"], {"CUDA_VISIBLE_DEVICES": "5,GPU-7"}, ["0 5", "1 GPU-7"]),
+        (["--processes=2"], {"CUDA_VISIBLE_DEVICES": ""}, ["0 ", "1 "]),
+        (["--processes=3", "--cpu-devices=1"], {}, ["0 unset", "1 unset", "2 unset"]),
+        (["--max-restarts=1"], {}, ["none unset"]),
+    ],
+)
+def test_gpus_are_divided(start, tmp_path, words, environment, shown):
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text('#!/bin/sh\nfor i in 0 1 2 3; do echo "GPU $i: H (UUID: x)"; echo "  MIG 1g (UUID: y)"; done\n')
+    smi.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"} | environment
+    script = 'echo "$rank ${CUDA_VISIBLE_DEVICES-unset}"'
+    status, out, _ = ended(start(script, *words, "image_classifier", **environment))
+    assert (status, sorted(line.rpartition("] ")[2] for line in out)) == (0, shown)
+
+
+def test_gpus_that_cannot_be_divided(start):
+    found = ended(start("echo", "--processes=2", "image_classifier", CUDA_VISIBLE_DEVICES="0,1,2"))
+    told = "launch.sh: --processes=2: must divide the 3 GPUs of this machine (--cpu-devices=1 uses its CPU)"
+    assert found == (2, [], [told])
+
+
+def test_one_process_of_several_machines(start):
+    script = 'echo "$JAXDL_COORDINATOR $JAXDL_PROCESSES $rank" "$@"'
+    words = ("--coordinator=[fe80::1]:1234", "--processes=3", "--process-id=2", "image_classifier", "--workdir=w")
+    assert ended(start(script, *words)) == (
+        0,
+        ["[fe80::1]:1234 3 2 -m experiments.image_classifier --workdir=w"],
+        [],
+    )
+
+
+def test_tasks_of_slurm_share_a_folder(start):
+    slurm = {"SLURM_JOB_ID": "17", "SLURM_STEP_ID": "3", "SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "n[1-2]"}
+    out = ended(start('echo "$rank" "$@"', "image_classifier", "--workdir=w", **slurm))[1]
+    assert out == ["none -m experiments.image_classifier --workdir=runs/image_classifier/slurm-17.3 --workdir=w"]
+    status, _, err = ended(start("echo", "--processes=2", "image_classifier", **slurm))
+    assert status == 2
+    assert err == ["launch.sh: srun starts the processes already: leave out --processes and --max-restarts"]

@@ -1,0 +1,234 @@
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxdl.run import distributed
+from jaxdl.run.distributed import failing_at_once, initialize, is_first, processes
+from jaxdl.run.flags import FlagError
+
+ROOT = Path(__file__).parents[2]
+MINE = {"JAXDL_COORDINATOR": "node1:1234", "JAXDL_PROCESSES": "3", "JAXDL_PROCESS_ID": "2"}
+SLURM = {"SLURM_JOB_ID": "17", "SLURM_NTASKS": "3", "SLURM_PROCID": "1", "SLURM_STEP_NODELIST": "n[1-3]"}
+
+LISTENING = """
+def listening():
+    import os
+    held = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    inodes = {os.readlink(path) for path in held if os.path.islink(path)}
+    found = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for row in open(table).readlines()[1:]:
+            words = row.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in inodes:
+                found.append(words[1].partition(":")[0])
+    return found
+"""
+PROGRAM = (
+    LISTENING
+    + """
+import sys, time
+import jax, jax.numpy as jnp
+from jaxdl.run.distributed import failing_at_once, initialize, is_first, processes
+with failing_at_once():
+    initialize()
+    initialize()
+    mesh = jax.make_mesh((jax.device_count(),), ("data",))
+    spec = jax.P("data")
+    x = jax.make_array_from_callback(
+        (jax.device_count(),), jax.NamedSharding(mesh, spec), lambda index: jnp.arange(1.0, 9.0)[index]
+    )
+    add = jax.jit(jax.shard_map(lambda x: jax.lax.psum(x, "data"), mesh=mesh, in_specs=spec, out_specs=jax.P()))
+    total = float(add(x)[0])
+    print("found", processes(), jax.device_count(), is_first(), total, *listening(), flush=True)
+    if "fail" in sys.argv and not is_first():
+        sys.exit(65)
+    if "fail" in sys.argv:
+        time.sleep(60)
+"""
+)
+
+
+def started(*words, prefix=(), **environment):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX", "XLA", "SLURM", "TPU"))}
+    kept |= {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"} | environment
+    command = [*prefix, sys.executable, "-c", *words]
+    return subprocess.Popen(command, env=kept, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def two(*words, prefix=()):
+    given = {"JAXDL_COORDINATOR": f"127.0.0.1:{free_port()}", "JAXDL_PROCESSES": "2"}
+    return [started(PROGRAM, *words, prefix=prefix, JAXDL_PROCESS_ID=str(rank), **given) for rank in range(2)]
+
+
+def reported(process):
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return re.search("^found (.*)$", out, re.MULTILINE)[1].split()
+
+
+def is_loopback(address):
+    return (
+        address.endswith("7F") or address == "0" * 24 + "01000000"
+    )  # 127.*, mapped or not, and ::1, as /proc has them
+
+
+def named_after_its_address():
+    """A prefix that runs a command where the host's name is an address others can reach, as on a server."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent
+            address = probe.getsockname()[0]
+        except OSError:
+            return None
+    prefix = ["unshare", "--uts", "sh", "-c", f'hostname {address} && exec "$@"', "sh"]
+    try:
+        return prefix if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0 else None
+    except FileNotFoundError:
+        return None
+
+
+def test_two_processes_add_and_listen_on_loopback_only():
+    prefix = named_after_its_address() or ()  # without the right to rename, the name's own address is tried
+    found = [reported(process) for process in two(prefix=prefix)]
+    assert [words[:4] for words in found] == [["2", "4", "True", "10.0"], ["2", "4", "False", "10.0"]]  # 1 + 2 + 3 + 4
+    addresses = [address for words in found for address in words[4:]]
+    assert len(addresses) == 3  # the coordinator, and gloo in each
+    assert all(is_loopback(address) for address in addresses), addresses
+
+
+def test_a_single_process_listens_nowhere():
+    assert reported(started(PROGRAM)) == ["1", "2", "True", "3.0"]
+
+
+def test_a_process_that_fails_does_not_wait_for_the_others():
+    first, second = two("fail")
+    try:
+        begin = time.monotonic()
+        assert second.wait(timeout=20) == 65
+        assert first.poll() is None
+        assert time.monotonic() - begin < 20
+    finally:
+        first.kill()
+        for process in (first, second):
+            process.communicate()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_others_that_do_not_come_are_one_line(rank):
+    program = "from jaxdl.run import distributed as d; d.JOIN = 1\nwith d.failing_at_once():\n d.initialize()"
+    address = f"127.0.0.1:{free_port()}"
+    process = started(program, JAXDL_COORDINATOR=address, JAXDL_PROCESSES="2", JAXDL_PROCESS_ID=str(rank))
+    _, err = process.communicate(timeout=20)
+    told = f"jaxdl.run.flags.FlagError: coordinator {address}: the 2 processes did not all join in 1 s"
+    assert (process.returncode, err.splitlines()[-1]) == (1, told)
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """What jax.distributed.initialize is given, without doing it."""
+    for name in [*MINE, *SLURM, "TPU_WORKER_HOSTNAMES", "MEGASCALE_NUM_SLICES"]:
+        monkeypatch.delenv(name, raising=False)
+    given = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **arguments: given.append(arguments))
+    monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("", 0))])
+
+    def join(environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        initialize()
+        return given
+
+    return join
+
+
+TIMES = {"initialization_timeout": 600, "heartbeat_timeout_seconds": 20}
+BY_HAND = {"coordinator_address": "node1:1234", "num_processes": 3, "process_id": 2}
+
+
+@pytest.mark.parametrize(
+    ("environment", "given"),
+    [
+        ({}, []),
+        (MINE, [BY_HAND | TIMES | {"cluster_detection_method": "deactivate"}]),
+        (MINE | SLURM, [BY_HAND | TIMES | {"cluster_detection_method": "deactivate"}]),
+        ({"JAXDL_COORDINATOR": "auto"}, [TIMES]),
+        (SLURM, [TIMES]),
+        (SLURM | {"SLURM_NTASKS": "1"}, []),
+        ({name: SLURM[name] for name in SLURM if name != "SLURM_STEP_NODELIST"}, []),  # a batch script
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, []),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, [TIMES]),
+        ({"TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, [TIMES]),
+    ],
+)
+def test_who_takes_part_in_simulated_surroundings(joined, environment, given):
+    assert joined(environment) == given
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        (MINE | {"JAXDL_PROCESS_ID": "3"}, r"JAXDL_PROCESS_ID=0..N-1, found 3 and 3"),
+        (MINE | {"JAXDL_PROCESSES": ""}, r"found nothing and 2"),
+        (MINE | {"JAXDL_COORDINATOR": "node1"}, r"JAXDL_COORDINATOR=node1: must be HOST:PORT"),
+        (MINE | {"JAXDL_COORDINATOR": "node1:70000"}, r"from 1 to 65535"),
+    ],
+)
+def test_surroundings_that_contradict_themselves(joined, environment, told):
+    with pytest.raises(FlagError, match=told):
+        joined(environment)
+
+
+def test_coordinator_that_cannot_be(monkeypatch):
+    for name, value in (MINE | {"JAXDL_COORDINATOR": "no-such-host.invalid:1234"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(FlagError, match="no such host"):
+        initialize()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("JAXDL_COORDINATOR", f"127.0.0.1:{port}")
+        monkeypatch.setenv("JAXDL_PROCESS_ID", "0")
+        with pytest.raises(FlagError, match=f"cannot listen on port {port}"):
+            initialize()
+
+
+def test_what_jax_cannot_detect_is_one_line(joined, monkeypatch):
+    def refuse(**arguments):
+        raise ValueError("coordinator_address should be defined.\nmore")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    with pytest.raises(FlagError, match=r"^coordinator not found by jax: coordinator_address should be defined.$"):
+        joined({"JAXDL_COORDINATOR": "auto"})
+
+
+def test_a_single_process_is_first_and_fails_as_ever():
+    assert is_first()
+    assert processes() == 1
+    with pytest.raises(SystemExit), failing_at_once():
+        sys.exit(3)
+
+
+@pytest.mark.parametrize(("code", "left"), [(0, None), (None, None), (143, None), (65, 65), ("told", 1)])
+def test_only_failures_leave_at_once(monkeypatch, code, left):
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    statuses = []
+    monkeypatch.setattr(distributed.os, "_exit", statuses.append)
+    try:
+        with failing_at_once():
+            sys.exit(code)
+    except SystemExit:
+        assert left is None
+    assert statuses == ([] if left is None else [left])
