@@ -1,8 +1,10 @@
 """Orbax checkpoints of one fit: the latest two and the best, written while training goes on."""
 
+import contextlib
 import math
 import shutil
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ from jaxdl.run.distributed import is_first
 from jaxdl.run.seal import SEAL, seal, verify
 
 
+class Unwritten(OSError):
+    """A checkpoint could not be written: one line that says which, why, and what is left."""
+
+
 class Checkpoints:
     """The checkpoints of one fit in a folder; with None for a folder nothing is kept."""
 
@@ -29,6 +35,7 @@ class Checkpoints:
         self._checkpointer: Any = None
         self._sealing: list[Future[None]] = []
         self._damaged: list[str] = []
+        self._latest, self._failed = 0, False
         if folder is None or not write:
             return
         for path in _steps(folder) if is_first() else ():
@@ -47,7 +54,7 @@ class Checkpoints:
             multihost_utils.sync_global_devices(f"checkpoints in {folder}")
         from orbax.checkpoint import v1 as ocp
 
-        logging.set_verbosity(logging.ERROR)  # Orbax reports every save otherwise
+        logging.set_verbosity(logging.FATAL)  # Orbax reports every save otherwise, and tracebacks of what comes up here
         policy = ocp.training.preservation_policies
         self._sealer = ThreadPoolExecutor(1)
         self._checkpointer = ocp.training.Checkpointer(
@@ -68,10 +75,33 @@ class Checkpoints:
         """
         if self._checkpointer:
             score = float(score) if math.isfinite(score) else -math.inf
-            state = jax.tree.map(jnp.copy, state)
-            response = self._checkpointer.save_async(step, state, metrics={"score": score}, overwrite=True)
-            self._sealing = [s for s in self._sealing if not s.done() or s.exception()]
+            with self._told(step):
+                self._present()
+                for sealing in [s for s in self._sealing if s.done()]:
+                    sealing.result()
+                state = jax.tree.map(jnp.copy, state)
+                response = self._checkpointer.save_async(step, state, metrics={"score": score}, overwrite=True)
+            self._sealing = [s for s in self._sealing if not s.done()]
             self._sealing.append(self._sealer.submit(self._seal, step, response))
+            self._latest = step
+
+    def _present(self) -> None:
+        if not Path(str(self._folder)).is_dir():  # Orbax would make it again, and what was in it is gone
+            raise FileNotFoundError(2, "the folder has been removed")
+
+    @contextlib.contextmanager
+    def _told(self, step: int) -> Iterator[None]:
+        """Whatever goes wrong in a save becomes one line."""
+        try:
+            yield
+        except Exception as error:  # Orbax and TensorStore raise many kinds
+            self._failed = True
+            good = [path.name for path in _steps(Path(str(self._folder))) if (path / SEAL).exists()]
+            left = f"checkpoint {good[-1]} is good" if good else "there is no good checkpoint"
+            raise Unwritten(
+                f"{self._folder}: checkpoint {step} cannot be written ({_reason(error)}); {left}; mend this and run "
+                "the same command again"
+            ) from error
 
     def _seal(self, step: int, response: Any) -> None:
         response.result()
@@ -117,16 +147,29 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits until everything is written; an error of a save comes up here."""
-        if self._checkpointer:
-            self._checkpointer.wait()
-            for sealing in self._sealing:
-                sealing.result()
+        if self._checkpointer and self._sealing:
+            with self._told(self._latest):
+                self._checkpointer.wait()
+                for sealing in self._sealing:
+                    sealing.result()
+                self._present()
 
     def close(self) -> None:
-        """Waits, and ends the writing threads."""
+        """Ends the writing threads; errors have come up in `save` and `wait`."""
         if self._checkpointer:
-            self._checkpointer.close()
-            self._sealer.shutdown()
+            with contextlib.suppress(Exception):
+                self._checkpointer.close()
+            self._sealer.shutdown(wait=not self._failed)  # what waits for a failed save may wait for minutes
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, from the depth of a chain of errors."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(str(error).split())[:300]
 
 
 def _warn(step: str, error: Exception) -> None:

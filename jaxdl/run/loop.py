@@ -188,7 +188,9 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
             programs.whole(state), ended["metrics"], log.rows, ended["seconds"], ended["steps_per_second"], watched=seen
         )
 
-    t, state = checkpoints.restore(state) or (first, state)
+    found = checkpoints.restore(state)
+    t, state = found or (first, state)
+    saved = t if found else -1
     watch = Watch(programs.watch, folder and folder / "watched", state, t)
     watch.look(t, state)
     log.begin(t)
@@ -228,7 +230,7 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
                 steps.append(t - begin)
                 seconds.append(time.perf_counter() - start)
                 improved = False
-                if t == last or (t - first) % every == 0:
+                if t > begin and (t == last or (t - first) % every == 0):  # else a signal came between two intervals
                     metrics = programs.evaluate(state)
                     watch.look(t, state)
                     if metrics:
@@ -238,8 +240,10 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
                 if improved and config.patience:
                     best_state = jax.tree.map(jnp.copy, state)
                 ended_by = stop()
-                if improved or ended_by or t == last or (t - first) % save_every == 0:
+                # a step that has been saved is left alone: a second save would remove the first, which may be in flight
+                if t != saved and (improved or ended_by or t == last or (t - first) % save_every == 0):
                     checkpoints.save(t, state, best.score if improved else -math.inf)
+                    saved = t
                 if ended_by and t < last:
                     checkpoints.wait()
                     raise Interrupted(ended_by, t)

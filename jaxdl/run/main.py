@@ -15,6 +15,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from jaxdl.data import DataError, MissingData
+from jaxdl.run.checkpoint import Unwritten
 from jaxdl.run.config import RunConfig
 from jaxdl.run.distributed import failing_at_once, initialize, is_first, processes
 from jaxdl.run.download import download
@@ -27,6 +28,7 @@ from jaxdl.run.signals import Interrupted
 from jaxdl.run.sweep import configs, sweep
 from jaxdl.run.use import use_run
 
+CANNOT_WRITE = 74  # BSD's EX_IOERR
 STATUS = {FlagError: 2, DataError: 65, MissingData: 66}  # the last two are those of BSD's sysexits.h; all others: 1
 
 
@@ -93,6 +95,10 @@ def _run(config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command
         _fail(error)
     except Diverged as error:
         _fail(error)
+    except OSError as error:
+        where = "" if isinstance(error, Unwritten) else f"{error.filename or workdir}: "
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr, flush=True)
+        os._exit(CANNOT_WRITE)  # threads that still want to write would hold the process for minutes
     except Interrupted as error:
         say(f"{error}\n{ending}")
         sys.exit(128 + error.signum)

@@ -1,5 +1,6 @@
 """What a person sees of a run: the line at the start, progress, logs, and the table of claims at the end."""
 
+import contextlib
 import json
 import math
 import shutil
@@ -137,7 +138,8 @@ class Log:
         """Closes the files."""
         for file in (self._file, self._events):
             if file:
-                file.close()
+                with contextlib.suppress(OSError):  # what a full disk refuses has come up in `add`
+                    file.close()
 
 
 class Progress:

@@ -60,7 +60,7 @@ def test_an_overridden_default_keeps_help_and_range():
         ("--flagfile=/none/such", "/none/such"),
         ("--freeze=(", "freeze='\\('"),
         ("--seed=-1", "--seed=-1: must be"),
-        ("--parallel=fsdp", r"--parallel=fsdp: must be jit\|pmap"),
+        ("--parallel=ddp", r"--parallel=ddp: must be jit\|pmap"),
         ("--seeds=0", "--seeds=0: must be a finite number >= 1"),
     ],
 )

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 IMAGES = ("image_classifier", "--model=mlp", "--augment=none", "--seeds=1", "--optimizer=sgd", "--learning_rate=0.05")
 TEXT = (
     "language_model", "--cell=transformer", "--layers=1", "--features=64", "--context=16", "--batch_size=8",
-    "--optimizer=sgd", "--learning_rate=0.1", "--warmup=0",
+    "--optimizer=sgd", "--learning_rate=0.1", "--warmup=0", "--text=text.txt",
 )  # fmt: skip
 COMMON = ("--schedule=constant", "--eval_every=8", "--log_every=4", "--noprogress", "--notensorboard")
 
@@ -42,14 +42,16 @@ def close(found, expected, rel):
 TWO = ("--processes=2", "--cpu-devices=2")
 
 
-@pytest.mark.parametrize("parallel", ["jit", pytest.param("pmap", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
 def test_images_by_two_processes_of_two_devices(launch, parallel):
     one = launch(["--cpu-devices=1"], *IMAGES, "--steps=16", name="one")
     two = launch(TWO, *IMAGES, "--steps=16", f"--parallel={parallel}", name="two")
     close(two, one, rel=1e-4)
 
 
-def test_a_text_by_fsdp_and_one_process_goes_on(launch):
+def test_a_text_by_fsdp_and_one_process_goes_on(launch, tmp_path):
+    (tmp_path / "text.txt").write_text("The quick brown fox jumps over the lazy dog; 0123456789.\n" * 400)
     one = launch(["--cpu-devices=1"], *TEXT, "--steps=16", name="one")
     launch(TWO, *TEXT, "--steps=8", "--parallel=fsdp", name="two")
     resumed = launch(["--cpu-devices=1"], *TEXT, "--steps=16", name="two")

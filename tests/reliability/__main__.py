@@ -1,0 +1,116 @@
+"""The table of promises: `python -m tests.reliability write` makes docs/reliability.md from docs/reliability.json.
+
+The figures are those of the last runs of `JAXDL_PROMISES=docs/reliability.json python -m pytest`, and of the same with
+`-m full`.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).parents[2] / "docs"
+FOLDER = "tests/reliability"
+
+PROMISES = {
+    "R1": "A run that is killed (SIGKILL) at any instant, in the middle of a save too, and started again ends with the "
+    "same bits in every array of its state, and the same log but for the clock, as one that was left alone.",
+    "R2": "Every experiment that is stopped half-way and started again ends bit for bit like one that was not.",
+    "R3": "SIGTERM and SIGINT: the state is saved, the exit status is 143 or 130 within 10 s, and no step is done "
+    "twice or lost; a second signal ends the run at once.",
+    "R4": "Batch t is a function of the seed and t: from any position on, the rest of the batches is the same.",
+    "R5": "The same command gives the same bits again, another seed other ones.",
+    "R6": "A state saved on 1, 2, 4 or 8 devices comes back bit for bit on 1, 2, 4 or 8; the ways of splitting a batch "
+    "over devices agree to rounding.",
+    "R7": "launch.sh with several processes gives the result of one; a worker that dies brings the others down within "
+    "10 s, with its rank and an exit status that is not zero.",
+    "R8": "A flipped bit, and a file cut, emptied or deleted in a checkpoint, is found and named, and the good "
+    "checkpoint before it is used.",
+    "R9": "Disk full, folder read-only or deleted in mid-run: one line says what could not be written, the exit status "
+    "is not zero, and the last good checkpoint is what the next run goes on from.",
+    "R10": "A loss or gradient that is not finite ends the run with the number of the step and the name of the "
+    "parameter; no checkpoint holds anything of it.",
+    "R11": "A broken data file, whatever its format, is one line with its name, and never trained on.",
+    "R12": "A wrong flag is one line, exit status 2, and nothing is made on the disk.",
+    "R13": "A second run in the same folder refuses and names the first; the lock of a dead run does not hold.",
+    "R14": "Many steps with many saves: memory and open files stay, checkpoints do not pile up, no step gets slower.",
+    "S1": "No file that is read can run code: no pickle (but an unpickler that can call nothing), eval, exec, "
+    "np.load with pickles, torch.load, or shell.",
+    "S2": "Compressed files are read in memory up to a limit; bombs and broken ones are refused in one line.",
+    "S3": "Nothing is downloaded unasked; what is, is checked against a known size and SHA-256 before it is kept.",
+    "S4": "A run listens on no socket and connects to nothing.",
+    "S5": "launch.sh hands its arguments on untouched, whatever characters they hold.",
+}
+
+# tests outside this folder, by the beginning of their names
+ELSEWHERE = {
+    "R2": ("tests/test_experiments.py::test_two_runs_and_resume_are_bitwise",),
+    "R6": ("tests/test_experiments.py::test_one_and_eight_devices_agree",),
+    "R7": ("tests/test_launch.py",),
+    "R8": ("tests/run/test_seal.py",),
+    "R10": ("tests/run/test_guard.py",),
+    "R11": ("tests/data/",),
+    "R12": ("tests/run/test_flags.py::test_a_bad_flag", "tests/run/test_main.py"),
+    "R13": ("tests/run/test_lock.py",),
+    "S3": ("tests/run/test_download.py",),
+    "S5": ("tests/test_launch.py",),
+}
+
+GATES = {
+    "R1": "test_kill.py",
+    "R3": "test_signals.py",
+    "R4": "test_positions.py",
+    "R5": "test_repeat.py",
+    "R6": "test_devices.py",
+    "R8": "test_bit_rot.py",
+    "R9": "test_disk.py",
+    "R11": "test_broken_files.py",
+    "R12": "test_bad_flags.py",
+    "R14": "test_long_run.py",
+    "S1": "test_security.py",
+    "S2": "test_security.py",
+    "S4": "test_long_run.py",
+}
+
+HEAD = """# What is promised, and the tests that hold it
+
+Made by `python -m tests.reliability write` from reliability.json; do not edit. A figure is what passed of what was
+tried, without retries; tests that count once, whatever they try, are told apart as tests. The fast gates are part of
+`python -m pytest`; the full ones run with `-m full`. Bits are compared on one machine with one version of jaxlib.
+
+| id | promise | fast | full | command |
+| --- | --- | --- | --- | --- |
+"""
+
+
+def figure(tests: dict[str, list]) -> str:
+    """The sums over the tests: those that say what they tried, and those that are only counted."""
+    parts = []
+    for counted, unit in ((False, ""), (True, " tests")):
+        found = [v for v in tests.values() if (v[2] == "tests") == counted]
+        if found:
+            parts.append(f"{sum(v[0] for v in found):,} of {sum(v[1] for v in found):,}{unit}")
+    return " + ".join(parts) or "not measured"
+
+
+def table(figures: dict[str, dict[str, dict[str, list]]]) -> str:
+    """The page."""
+    lines = []
+    for name, text in PROMISES.items():
+        found = figures.get(name, {})
+        fast, full = (figure(found.get(gate, {})) for gate in ("fast", "full"))
+        own = [f"{FOLDER}/{GATES[name]}"] if name in GATES else []
+        files = dict.fromkeys([*own, *(prefix.partition("::")[0].rstrip("/") for prefix in ELSEWHERE.get(name, ()))])
+        lines.append(f"| {name} | {text} | {fast} | {full} | `pytest {' '.join(files)}` |\n")
+    return HEAD + "".join(lines)
+
+
+def page() -> str:
+    """What docs/reliability.md should hold."""
+    path = DOCS / "reliability.json"
+    return table(json.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["write"]:
+        sys.exit("usage: python -m tests.reliability write")
+    (DOCS / "reliability.md").write_text(page(), encoding="utf-8")

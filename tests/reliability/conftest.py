@@ -1,0 +1,129 @@
+"""What the gates share: processes of the small program, what a run left, and the record of figures."""
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.report import CLOCK
+from tests.reliability import program
+from tests.reliability.__main__ import ELSEWHERE
+from tests.reliability.nursery import Nursery, start_fresh
+
+
+def record(promise: str, gate: str, test: str, passed: int, tried: int, note: str) -> None:
+    """Merges a figure into the file that JAXDL_PROMISES names, if it names one; several processes may do so at once."""
+    name = os.environ.get("JAXDL_PROMISES", "")
+    if not name:
+        return
+    with open(name, "a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        figures = json.loads(file.read() or "{}")
+        figures.setdefault(promise, {}).setdefault(gate, {})[test] = [passed, tried, note]
+        file.truncate(0)
+        file.write(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+
+
+@pytest.fixture
+def promise(request):
+    """promise(id, passed, tried, note): says the figure, records it, and fails where not all have passed."""
+    gate = "full" if request.node.get_closest_marker("full") else "fast"
+
+    def told(name, passed, tried, note=""):
+        passed = int(passed)
+        print(f"{name}: {passed} of {tried}" + (f" ({note})" if note else ""))
+        record(name, gate, request.node.nodeid, passed, tried, "" if tempfile.gettempdir() in note else note)
+        assert tried > 0
+        assert passed == tried, note
+
+    return told
+
+
+class Elsewhere:
+    """Counts the tests outside this folder that hold a promise too."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[str, str, str], list[int]] = {}
+
+    def pytest_runtest_logreport(self, report) -> None:
+        if report.when != "call" or report.skipped:
+            return
+        for name, prefixes in ELSEWHERE.items():
+            for prefix in prefixes:
+                if report.nodeid.startswith(prefix):
+                    gate = "full" if "full" in report.keywords else "fast"
+                    count = self.seen.setdefault((name, gate, prefix), [0, 0])
+                    count[0] += report.passed
+                    count[1] += 1
+
+    def pytest_sessionfinish(self) -> None:
+        for (name, gate, prefix), (passed, tried) in self.seen.items():
+            record(name, gate, prefix, passed, tried, "tests")
+
+
+def pytest_configure(config) -> None:
+    """A plugin of its own, because hooks in this file see the tests of this folder only."""
+    config.pluginmanager.register(Elsewhere())
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """start(words, said, file_limit=0) -> Process, without the time that imports take."""
+    nursery = Nursery()
+    yield nursery.start
+    nursery.close()
+
+
+@pytest.fixture
+def start(request, warm):
+    """Starts the program: forked in a fast gate, `python -m tests.reliability.program` in a full one."""
+    return start_fresh if request.node.get_closest_marker("full") else warm
+
+
+@pytest.fixture(scope="session")
+def like():
+    """A state of the program, for the structure of its checkpoints."""
+    config = program.Config()
+    return jax.jit(program.build(config, program.data(config)[0].example).init)(jax.random.key(0))
+
+
+def digests(tree) -> dict[str, str]:
+    """path -> SHA-256 of the leaf's type, shape and bytes."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        array = np.asarray(leaf)
+        content = f"{array.dtype}{array.shape}".encode() + array.tobytes()
+        found[jax.tree_util.keystr(path)] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def rows(workdir: Path) -> list[dict]:
+    """metrics.jsonl without its clock fields."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in CLOCK} for line in lines]
+
+
+def restored(workdir: Path, like):
+    """(step, state) of the latest good checkpoint, or None; nothing is changed."""
+    checkpoints = Checkpoints(workdir / "checkpoints", write=False)
+    try:
+        return checkpoints.restore(like)
+    finally:
+        checkpoints.close()
+
+
+def outcome(workdir: Path, like):
+    """All that a run must leave alike: the step, every leaf of the final checkpoint, the log, the result."""
+    step, state = restored(workdir, like)
+    result = json.loads((workdir / "result.json").read_text())
+    return step, digests(state), rows(workdir), result["metrics"]

@@ -1,0 +1,147 @@
+"""Processes of `tests.reliability.program` without their start-up: one process imports everything once, then forks.
+
+Each child is a process of its own, with the arguments of a command line, that a signal can end. JAX starts no thread
+and no device before the first computation, so a fork before it is as good as a fresh start (the full gates use fresh
+ones, and the results must be the same).
+"""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = "tests.reliability.program"
+
+
+def environment() -> dict[str, str]:
+    """That of a user: one device, no test settings, all compiled programs kept."""
+    found = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1", "PYTHONWARNINGS": "ignore"}
+    found["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    for name in ("JAX_NUMPY_RANK_PROMOTION", "JAXDL_DATA_DIR"):
+        found.pop(name, None)
+    return found
+
+
+class Process:
+    """What the gates need of a process: its number, its end, what it said."""
+
+    def __init__(self, pid: int, poll, said: Path) -> None:
+        self.pid, self._poll, self._said, self.status = pid, poll, said, None
+
+    def poll(self) -> int | None:
+        """The exit status, -n for signal n; None while it runs."""
+        if self.status is None:
+            self.status = self._poll()
+        return self.status
+
+    def wait(self, seconds: float = 120) -> int:
+        end = time.monotonic() + seconds
+        while self.poll() is None:
+            if time.monotonic() > end:
+                self.kill(signal.SIGKILL)
+                raise TimeoutError(f"not ended after {seconds} s; it said: {self.said()[-2000:]}")
+            time.sleep(0.002)
+        return self.poll()
+
+    def kill(self, signum: int) -> bool:
+        """Sends a signal; whether the process was there to receive it."""
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+            return True
+        return False
+
+    def said(self) -> str:
+        return self._said.read_text(errors="replace")
+
+
+def start_fresh(words: list[str], said: Path, file_limit: int = 0) -> Process:
+    """python -m tests.reliability.program WORDS."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    with said.open("wb") as out:
+        command = [sys.executable, "-m", PROGRAM, *words]
+        process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment(),
+                                   preexec_fn=limit if file_limit else None)  # fmt: skip
+    return Process(process.pid, process.poll, said)
+
+
+class Nursery:
+    """Starts the program by forking."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "tests.reliability.nursery"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                         env=environment())  # fmt: skip
+
+    def _ask(self, **question):
+        print(json.dumps(question), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
+
+    def start(self, words: list[str], said: Path, file_limit: int = 0) -> Process:
+        pid = self._ask(words=words, said=str(said), file_limit=file_limit)
+        return Process(pid, lambda: self._ask(pid=pid), said)
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def _child(words: list[str], said: str, file_limit: int) -> None:
+    out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for new, old in ((nothing, 0), (out, 1), (out, 2)):
+        os.dup2(new, old)
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
+    if file_limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    import runpy
+
+    sys.argv = [PROGRAM, *words]
+    sys.modules.pop(PROGRAM, None)
+    runpy.run_module(PROGRAM, run_name="__main__", alter_sys=True)
+
+
+def serve() -> None:
+    """Answers each line of stdin: a program to start (its process number), a process to ask for (its status)."""
+    from orbax.checkpoint import v1  # noqa: F401
+
+    import jaxdl.run  # noqa: F401
+    import tests.reliability.program  # noqa: F401
+
+    for line in sys.stdin:
+        question = json.loads(line)
+        if "words" in question:
+            answer = os.fork()
+            if not answer:
+                status = 1
+                try:
+                    _child(**question)
+                    status = 0
+                except SystemExit as end:
+                    status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+                except BaseException:
+                    import traceback
+
+                    traceback.print_exc()
+                finally:
+                    with contextlib.suppress(Exception):  # what an interpreter does at its end
+                        import atexit
+                        import threading
+
+                        threading._shutdown()
+                        atexit._run_exitfuncs()
+                        sys.stdout.flush()
+                    os._exit(status)
+        else:
+            pid, status = os.waitpid(question["pid"], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if pid else None
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

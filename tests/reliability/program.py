@@ -1,0 +1,80 @@
+"""A small experiment for the gates: `python -m tests.reliability.program --workdir=W`.
+
+An MLP with dropout on random numbers, Adam, an evaluation and a checkpoint every few steps: all that a run keeps
+changes at every step, and a run has many saves.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import optax
+from flax import linen as nn
+
+from jaxdl import run
+from jaxdl.core import Experiment, supervised
+from jaxdl.data import Batches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(run.RunConfig):
+    """The size of the problem; the defaults end in about a second."""
+
+    width: int = run.flag(13, "hidden units", low=1)
+    rows: int = run.flag(101, "training examples", low=1)
+    nap: float = run.flag(0.0, "seconds slept at each call that draws a batch", low=0, result=False)
+    steps: int | None = 60
+    batch_size: int = 8
+    checkpoint_every: int = 1
+    log_every: int = 1
+    eval_every: int = 20
+    scan: int = 1
+    devices: int = 1
+    tensorboard: bool = False
+    progress: bool = False
+
+
+class Net(nn.Module):
+    """One hidden layer with dropout, so that the randomness of a step is part of what must come back."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        hidden = nn.relu(nn.Dense(self.width)(x))
+        return nn.Dense(3)(nn.Dropout(0.25, deterministic=not train)(hidden))
+
+
+def data(config: Config) -> tuple[Batches, Batches]:
+    """Random inputs [rows, 5] and classes that depend on them."""
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(config.rows + 31, 5)).astype(np.float32)
+    y = (x @ rng.normal(size=(5, 3))).argmax(-1).astype(np.int32)
+    part = lambda rows: Batches({"x": x[rows], "y": y[rows]}, config.batch_size)
+    return part(slice(31, None)), part(slice(31))
+
+
+def build(config: Config, example) -> Experiment:
+    """Softmax regression behind one hidden layer."""
+    return supervised(
+        Net(config.width),
+        config.make_optimizer(),
+        example=example,
+        loss=lambda logits, batch: optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"]),
+        metrics=lambda logits, batch: {"accuracy": logits.argmax(-1) == batch["y"]},
+    )
+
+
+def main(config: Config) -> list[run.Claim]:
+    """Trains and claims nothing."""
+    train, test = data(config)
+    if config.nap:
+        import time
+
+        order = train.order
+        train.order = lambda seed, t: (time.sleep(config.nap), order(seed, t))[1]
+    run.fit(build(config, train.example), train, test, config)
+    return []
+
+
+if __name__ == "__main__":
+    run.main(Config, main)

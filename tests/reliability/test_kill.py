@@ -1,0 +1,71 @@
+"""R1: killed at random instants and started again, a run ends bit for bit like one that was never killed."""
+
+import random
+import signal
+import time
+
+import pytest
+
+from jaxdl.run.seal import SEAL
+from tests.reliability.conftest import outcome
+
+STEPS = 25
+WORDS = (f"--steps={STEPS}", "--checkpoint_every=1")
+AT_LEAST_IN_FLIGHT = 0.4
+
+
+def steps_begun(folder):
+    """The number of every checkpoint whose save has at least begun."""
+    names = [path.name.partition(".")[0] for path in folder.glob("checkpoints/[0-9]*")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def in_flight(folder):
+    """Whether a save was being written when the process died: an unfinished folder, or one without its seal."""
+    return any(".orbax-checkpoint-tmp" in p.name or not (p / SEAL).exists() for p in folder.glob("checkpoints/[0-9]*"))
+
+
+def killed_run(start, folder, said, seed, kills):
+    """Kills the run so many times and lets it end -> (kills that met it alive, those that met a save)."""
+    draw, met, saving = random.Random(seed), 0, 0
+    for k in range(kills):
+        before, process = steps_begun(folder), start([f"--workdir={folder}", *WORDS], said)
+        if k % 4 == 3:  # at any instant from its birth on
+            time.sleep(draw.uniform(0, 1.2))
+        else:
+            while steps_begun(folder) <= before and process.poll() is None:
+                time.sleep(0.001)
+            time.sleep(draw.uniform(0, 0.2))
+        if process.kill(signal.SIGKILL):
+            assert process.wait() == -signal.SIGKILL
+            met += 1
+            saving += k % 4 != 3 and in_flight(folder)  # else it may be what the kill before left
+    process = start([f"--workdir={folder}", *WORDS], said)
+    assert process.wait() == 0, process.said()
+    return met, saving
+
+
+def gate(start, tmp_path, like, promise, seeds, kills):
+    said = tmp_path / "said"
+    whole = start([f"--workdir={tmp_path / 'whole'}", *WORDS], said)
+    assert whole.wait() == 0, whole.said()
+    expected = outcome(tmp_path / "whole", like)
+    assert expected[0] == STEPS
+    passed = tried = saving = 0
+    for seed in seeds:
+        folder = tmp_path / str(seed)
+        met, flying = killed_run(start, folder, said, seed, kills)
+        same = outcome(folder, like) == expected
+        passed, tried, saving = passed + met * same, tried + met, saving + flying
+    assert saving >= AT_LEAST_IN_FLIGHT * tried, f"{saving} of {tried} kills met a save"
+    promise("R1", passed, tried, f"kills, {saving} of them during a save; seeds {list(seeds)}")
+    return tried
+
+
+def test_killed_at_random_instants(start, tmp_path, like, promise):
+    assert gate(start, tmp_path, like, promise, seeds=[0], kills=5) == 5
+
+
+@pytest.mark.full
+def test_killed_at_many_random_instants(start, tmp_path, like, promise):
+    assert gate(start, tmp_path, like, promise, seeds=range(1, 13), kills=5) >= 55

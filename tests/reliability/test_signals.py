@@ -1,0 +1,110 @@
+"""R3: SIGTERM and SIGINT end a run after its state is saved, no step is lost, and a second signal ends it at once."""
+
+import dataclasses
+import os
+import random
+import re
+import signal
+import time
+
+import pytest
+
+from jaxdl.run import Interrupted, fit
+from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.seal import SEAL
+from tests.reliability import program
+from tests.reliability.conftest import digests, outcome, restored, rows
+
+WORDS = ("--steps=200", "--nap=0.01", "--checkpoint_every=0")
+EITHER = (signal.SIGTERM, signal.SIGINT)
+
+
+def begun(folder, process, lines):
+    """Waits until the log has grown beyond so many lines."""
+    log = folder / "metrics.jsonl"
+    while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") <= lines):
+        time.sleep(0.002)
+    assert process.poll() is None, process.said()
+
+
+def one_signal(start, folder, said, signum, wait):
+    """Whether a run that gets a signal saves its last step and says so, in 10 seconds."""
+    lines = len(rows(folder)) if (folder / "metrics.jsonl").exists() else 0
+    process = start([f"--workdir={folder}", *WORDS], said)
+    begun(folder, process, lines)
+    time.sleep(wait)
+    assert process.kill(signum)
+    status = process.wait(10)
+    saved = re.search(rf"{signum.name}: saved at step (\d+)", process.said())
+    assert saved, process.said()
+    last = rows(folder)[-1]["step"]
+    return (
+        status == 128 + signum
+        and int(saved[1]) == last > lines * 0.9
+        and (folder / "checkpoints" / saved[1] / SEAL).exists()
+    )
+
+
+def two_signals(start, folder, said, first, second):
+    """Whether a run that cannot save yet, because its data make it wait, ends at once at the second signal."""
+    lines = len(rows(folder)) if (folder / "metrics.jsonl").exists() else 0
+    process = start([f"--workdir={folder}", WORDS[0], "--nap=2.5", WORDS[2]], said)
+    before = time.monotonic()
+    while "run folder" not in process.said() and time.monotonic() < before + 30:
+        time.sleep(0.01)
+    time.sleep(1.2)  # compiled by then, and asleep
+    assert process.kill(first)
+    time.sleep(0.2)
+    alive = process.kill(second)
+    sent = time.monotonic()
+    status = process.wait(10)
+    quick = time.monotonic() - sent < 0.5
+    return alive and quick and status == 128 + second and len(rows(folder)) <= lines + 2
+
+
+def gate(start, tmp_path, like, promise, seed, singles, doubles):
+    draw, said, folder = random.Random(seed), tmp_path / "said", tmp_path / "cut"
+    whole = start([f"--workdir={tmp_path / 'whole'}", WORDS[0], WORDS[2]], said)
+    assert whole.wait() == 0, whole.said()
+    passed = sum(one_signal(start, folder, said, EITHER[i % 2], draw.uniform(0, 0.1)) for i in range(singles))
+    passed += sum(two_signals(start, folder, said, EITHER[i % 2], EITHER[(i + 1) % 2]) for i in range(doubles))
+    end = start([f"--workdir={folder}", *WORDS], said)
+    assert end.wait() == 0, end.said()
+    same = outcome(folder, like) == outcome(tmp_path / "whole", like)
+    promise("R3", passed * same, singles + doubles, f"{singles} signals, {doubles} pairs of them; seed {seed}")
+
+
+def test_signals(start, tmp_path, like, promise):
+    gate(start, tmp_path, like, promise, seed=0, singles=4, doubles=2)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+def test_many_signals(start, tmp_path, like, promise, seed):
+    gate(start, tmp_path, like, promise, seed, singles=8, doubles=2)
+
+
+@pytest.mark.parametrize("at", [5, 6])
+def test_a_signal_that_arrives_while_a_save_begins(at, tmp_path, like, promise, monkeypatch):
+    """The step is saved once: a second save of it would remove the first one while that is being written."""
+    config = program.Config(steps=12, checkpoint_every=5, eval_every=6, patience=9, workdir=str(tmp_path / "w"))
+    train, test = program.data(config)
+    experiment, steps, sent, save = program.build(config, train.example), [], [], Checkpoints.save
+
+    def saved(self, step, *rest):
+        steps.append(step)
+        save(self, step, *rest)
+        if step == at and not sent:
+            sent.append(step)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("jaxdl.run.loop.save_figure", lambda *args: None)
+    monkeypatch.setattr(Checkpoints, "save", saved)
+    with pytest.raises(Interrupted, match=f"saved at step {at}"):
+        fit(experiment, train, test, config)
+    whole = fit(experiment, train, test, dataclasses.replace(config, workdir=str(tmp_path / "whole")))
+    kept = restored(tmp_path / "w", like)[0]
+    resumed = fit(experiment, train, test, config)
+    same = digests(resumed.state) == digests(whole.state) and rows(tmp_path / "w") == rows(tmp_path / "whole")
+    note = f"signal in a save; step {at}, saved {steps}, found {kept}, the same: {same}"
+    promise("R3", steps.count(at) == 2 and kept == at and same, 1, note)

@@ -1,0 +1,36 @@
+"""The page of promises says what was recorded."""
+
+import json
+import re
+
+from tests.reliability.__main__ import DOCS, ELSEWHERE, FOLDER, GATES, PROMISES, figure, page, table
+from tests.reliability.conftest import record
+
+ROOT = DOCS.parent
+
+
+def test_the_page_is_what_would_be_written():
+    assert (DOCS / "reliability.md").read_text(encoding="utf-8") == page(), "run python -m tests.reliability write"
+
+
+def test_every_promise_has_its_row_and_its_gates():
+    rows = re.findall(r"^\| (\w+) \|", page(), re.MULTILINE)
+    assert rows == ["id", *PROMISES]
+    assert set(PROMISES) == {f"R{i}" for i in range(1, 15)} | {f"S{i}" for i in range(1, 6)}
+    assert set(GATES) | set(ELSEWHERE) == set(PROMISES)
+    assert all((ROOT / FOLDER / name).is_file() for name in GATES.values())
+    assert all((ROOT / prefix.partition("::")[0]).exists() for prefixes in ELSEWHERE.values() for prefix in prefixes)
+
+
+def test_figures_are_merged_and_added_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXDL_PROMISES", str(tmp_path / "found.json"))
+    record("R1", "fast", "a", 4, 5, "seed 0")
+    record("R1", "fast", "b", 6, 6, "seed 1")
+    record("R1", "fast", "a", 5, 5, "seed 0")
+    record("R1", "fast", "c", 2, 3, "tests")
+    record("R2", "full", "d", 1200, 1300, "")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert figure(found["R1"]["fast"]) == "11 of 11 + 2 of 3 tests"
+    assert figure({}) == "not measured"
+    lines = table(found).splitlines()
+    assert any(line.startswith("| R2 |") and "| not measured | 1,200 of 1,300 |" in line for line in lines)
