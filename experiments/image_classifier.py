@@ -18,13 +18,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from flax import linen as nn
 
+from experiments import _image_use
 from experiments._image_report import baselines, draw
 from jaxdl import metrics, run
 from jaxdl.core import Experiment, supervised
-from jaxdl.data import IMAGE_SETS, Batches, Images, augment, load_folder, load_images, read_images, resized, unit
+from jaxdl.data import IMAGE_SETS, Batches, Images, augment, load_folder, load_images, unit
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import CNN, MLP, LeNet5, ResNet, ResNet18
 from jaxdl.run import Claim, flag
@@ -167,30 +167,10 @@ def probabilities(model: Any) -> Callable[[Any, Any], Any]:
 
 
 def use(config: Config, about: dict[str, Any]) -> run.Use:
-    """The class of image files, and the score on another set with the same classes, at the size trained on."""
-    names, shape = tuple(about["names"]), about["example"]["x"].shape[1:]
-    model = make_model(config, len(names))
-
-    def read(files: list[str]) -> tuple[list[str], Batches]:
-        paths, x = read_images(files, shape)
-        return paths, Batches({"x": x}, 256)
-
-    def table(outputs: dict[str, np.ndarray]) -> dict[str, Any]:
-        p = outputs["p"]
-        best = {"class": [names[i] for i in p.argmax(-1)], "probability": [f"{x:.4f}" for x in p.max(-1)]}
-        return best | {name: [f"{x:.4f}" for x in p[:, i]] for i, name in enumerate(names)}
-
-    def test(source: str) -> Batches:
-        other = load_images(source, config.data_dir) if source in IMAGE_SETS else load_folder(source, shape[:2])
-        if other.names != names:
-            raise run.FlagError(f"--evaluate={source}: its classes are {other.names[:10]}, this run's {names[:10]}")
-        try:
-            return Batches(other.test | {"x": resized(other.test["x"], shape)}, 256)
-        except ValueError as error:
-            raise run.FlagError(f"--evaluate={source}: {error}") from None
-
-    predict: Any = lambda state, batch: {"p": probabilities(model)(state, batch)}
-    return run.Use(build(config, about["example"], len(names)), model, read, predict, table, test)
+    """The class of image files, and the score on another set with the same classes."""
+    n = len(about["names"])
+    model, experiment = make_model(config, n), build(config, about["example"], n)
+    return _image_use.use(config, about, model, experiment, probabilities(model))
 
 
 def main(config: Config) -> list[Claim]:
