@@ -87,7 +87,7 @@ class RunConfig:
 
     predict: str | None = flag(
         None,
-        "with --workdir=RUN: files, folders or patterns, separated by commas, to be told by the finished run",
+        "with --workdir=RUN: files, folders or patterns, separated by commas, for the finished run to predict",
         group="use",
         result=False,
     )
