@@ -190,9 +190,8 @@ def descend(
             learner.params,
             value=value,
             grad=grads,
-            value_fn=lambda params, count=None: in_precision(params, *args)[
-                0
-            ],  # line searches refuse what it does not take
+            # line searches refuse what it does not take
+            value_fn=lambda params, count=None: in_precision(params, *args)[0],
             count=count,
         )
         fault = jnp.where(learner.fault, learner.fault, _first_fault(value, grads))

@@ -31,7 +31,7 @@ class Checkpoints:
 
         Only to read, it changes nothing.
         """
-        self._folder = folder
+        self._folder: Any = folder
         self._checkpointer: Any = None
         self._sealing: list[Future[None]] = []
         self._damaged: list[str] = []
@@ -86,7 +86,7 @@ class Checkpoints:
             self._latest = step
 
     def _present(self) -> None:
-        if not Path(str(self._folder)).is_dir():  # Orbax would make it again, and what was in it is gone
+        if not self._folder.is_dir():  # Orbax would make it again, and what was in it is gone
             raise FileNotFoundError(2, "the folder has been removed")
 
     @contextlib.contextmanager
@@ -96,7 +96,7 @@ class Checkpoints:
             yield
         except Exception as error:  # Orbax and TensorStore raise many kinds
             self._failed = True
-            good = [path.name for path in _steps(Path(str(self._folder))) if (path / SEAL).exists()]
+            good = [path.name for path in _steps(self._folder) if (path / SEAL).exists()]
             left = f"checkpoint {good[-1]} is good" if good else "there is no good checkpoint"
             raise Unwritten(
                 f"{self._folder}: checkpoint {step} cannot be written ({_reason(error)}); {left}; mend this and run "
@@ -107,7 +107,7 @@ class Checkpoints:
         response.result()
         if not is_first():
             return
-        folder = Path(str(self._folder)) / str(step)
+        folder = self._folder / str(step)
         try:
             seal(folder)
         except FileNotFoundError:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxdl.data import DataError
-from jaxdl.run.flags import FlagError
+from jaxdl.run.flags import FlagError, shown
 from jaxdl.run.plots import new_figure, thinned
-from jaxdl.run.runs import PLACE, Run, Trace, columns, mean, shown
+from jaxdl.run.runs import PLACE, Run, Trace, columns, mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

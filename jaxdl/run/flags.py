@@ -138,11 +138,18 @@ def parse(config_class: type[C], arguments: Sequence[str]) -> C:
 def given(config: Any, keep: Collection[str] = ()) -> list[str]:
     """The flags, as words of a command line, that differ from their defaults, and those named in `keep`."""
     words = []
-    for name, kind, _, default, _ in sorted(flags_of(type(config)), key=lambda f: f.rule.group != "experiment"):
+    for name, _, _, default, _ in sorted(flags_of(type(config)), key=lambda f: f.rule.group != "experiment"):
         value = getattr(config, name)
         if value is not None and (value != default or name in keep):
-            words.append(f"--{name}={str(value).lower() if kind is bool else str(value).removesuffix('.0')}")
+            words.append(f"--{name}={shown(value)}")
     return words
+
+
+def shown(value: Any) -> str:
+    """A flag's value as a command line has it."""
+    if value is None:
+        return "not set"
+    return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
 
 
 def help_text(config_class: type, doc: str, command: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jaxdl.data import DataError
 from jaxdl.run.config import RunConfig
-from jaxdl.run.flags import FlagError, flags_of
+from jaxdl.run.flags import FlagError, flags_of, shown
 from jaxdl.run.folder import read_json
 from jaxdl.run.report import Row, plus_minus
 
@@ -117,15 +117,6 @@ def expand(folder: Path) -> list[Path]:
     return [p.parent for p in sorted(folder.glob("*/config.json")) if any(p.parent.glob("**/metrics.jsonl"))]
 
 
-def shown(value: Any) -> str:
-    """A flag's value as a command line has it."""
-    return "not set" if value is None else str(value).lower() if isinstance(value, bool) else _number(value)
-
-
-def _number(value: Any) -> str:
-    return str(value).removesuffix(".0")
-
-
 def mean(values: Sequence[float], digits: int = 4) -> str:
     """Mean ± sample standard deviation; a dash for nothing."""
     return plus_minus(values, digits).partition(" (")[0] if values else "-"
@@ -171,7 +162,7 @@ def _listed(path: Path, defaults: Callable[[str], Mapping[str, Any] | None]) -> 
         return touched, [_when(touched), "?", str(path), "damaged", "-", str(error)]
     usual, monitor = defaults(run.experiment), str(run.flags.get("monitor", "loss"))
     words = [
-        f"--{name}={_number(value)}" if not isinstance(value, bool) else f"--{name}={str(value).lower()}"
+        f"--{name}={shown(value)}"
         for name, value in run.flags.items()
         if name not in PLACE and value is not None and value != (usual or {}).get(name)
     ]

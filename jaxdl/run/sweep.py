@@ -25,12 +25,12 @@ from absl import flags as absl_flags
 
 from jaxdl.data import DataError, MissingData
 from jaxdl.run.config import RunConfig
-from jaxdl.run.flags import WORDS, Flag, FlagError, flags_of, given
+from jaxdl.run.flags import WORDS, Flag, FlagError, flags_of, given, shown
 from jaxdl.run.folder import discard, open_run, read_json, write_json
 from jaxdl.run.loop import Diverged
 from jaxdl.run.plots import save_figure
 from jaxdl.run.report import Claim, say
-from jaxdl.run.runs import PLACE, Run, read_run, shown
+from jaxdl.run.runs import PLACE, Run, read_run
 from jaxdl.run.sweep_report import Point, picture, table, verdict
 
 C = TypeVar("C", bound=RunConfig)

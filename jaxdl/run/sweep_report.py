@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jaxdl.run.flags import shown
 from jaxdl.run.plots import new_figure
 from jaxdl.run.report import Claim
-from jaxdl.run.runs import columns, mean, shown
+from jaxdl.run.runs import columns, mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

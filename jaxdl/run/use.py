@@ -27,6 +27,7 @@ from jaxdl.run.flags import FlagError, flags_of
 from jaxdl.run.folder import read_json, write, write_json
 from jaxdl.run.parallel import make_mesh, place
 from jaxdl.run.report import plus_minus, say
+from jaxdl.run.runs import columns as aligned
 
 SHOWN = 20  # rows of predictions on the screen
 
@@ -177,9 +178,7 @@ def predict(run: Finished, files: list[str]) -> None:
     csv.writer(text, lineterminator="\n").writerows(lines)
     path = Path(run.config.workdir) / "predictions.csv"
     write(path, text.getvalue())
-    widths = [max(len(str(line[i])) for line in lines[: SHOWN + 1]) for i in range(len(columns))]
-    for line in lines[: SHOWN + 1]:
-        print("  ".join(str(cell).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print(aligned([[str(cell) for cell in line] for line in lines[: SHOWN + 1]]))
     more = f"{len(names) - SHOWN:,} more rows and " if len(names) > SHOWN else ""
     of = "" if len(run.states) == 1 else f", by the first of {len(run.states)} seeds"
     say(f"{more}all columns in {path}{of}")
