@@ -1,24 +1,25 @@
-"""What keeping the promises costs: a step of `jaxdl.run.fit` with and without its safeguards, and what a save blocks.
+"""What keeping the promises costs a run, and how long a save holds it up.
 
-    python -m tests.benchmarks.promises [--steps=100] [--rounds=5] [--seconds=90]
+    python -m tests.benchmarks.promises [--pairs=200] [--saves=20]
 
-The 32-64 CNN under Adam on batches of 128 random images of 28x28, one save every 50 steps. Variants are compiled once
-and take turns, each in a different order every round; figures are medians over the rounds. A variant lacks one thing:
+The 32-64 CNN under Adam on batches of 128 random images of 28x28, one save every 50 steps. This machine's speed drifts
+by a fifth within seconds, far more than is sought, so whole runs cannot be compared. Hence
 
-    finite check    the step is not `guarded`, and `descend` keeps every update
-    checksums       no seal is written and none is compared
-    lock            the folder is not locked: once a run, shown as if the run had --steps steps
-    signals         no handler is set
+    finite check   two compiled programs, the step as `fit` compiles it and the same without the check (not `guarded`,
+                   and `descend` keeps every update), take turns every 5 steps; the median over the pairs of turns
+    checksums      seconds within `seal` during a fit, all of them counted though they pass on another thread
+    signals        the question that the loop asks once a call, and setting the handlers, once a run
+    lock           taking it and giving it back, once a run
 
-The target is 2 % of a step for all of them together, and that a save holds the loop up for 5 % of the interval.
+in parts of a step; what is paid once a run is spread over the 50 steps to the first save. The target is 2 % for all of
+them together, and that a save holds the loop up for 5 % of the time between two.
 """
 
 import argparse
 import contextlib
-import dataclasses
-import itertools
 import statistics
 import tempfile
+import threading
 import time
 from pathlib import Path
 from unittest import mock
@@ -34,119 +35,135 @@ from jaxdl.nn import CNN
 from jaxdl.run import RunConfig, fit
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.lock import locked
+from jaxdl.run.parallel import agreed, compile_steps, make_mesh, place_state
+from jaxdl.run.seal import seal
+from jaxdl.run.signals import caught
 from tests.benchmarks.batches import _images
 
-BATCH, INTERVAL = 128, 50
+BATCH, INTERVAL, TURN = 128, 50, 5
+UNCHECKED = {
+    "jaxdl.run.parallel.guarded": lambda step: step,
+    "jaxdl.core._first_fault": lambda value, grads: jnp.zeros((), jnp.int32),  # XLA removes what depends on it
+    "jaxdl.core.keep": lambda good, new, old: new,
+}
 
 
-@contextlib.contextmanager
-def nobody(active):
-    """In place of `caught`: no signal ever arrives."""
-    yield []
+def make(train):
+    """The experiment."""
+    return supervised(
+        CNN(),
+        RunConfig().make_optimizer(),
+        example=train.example,
+        loss=lambda logits, batch: softmax_cross_entropy(logits, batch["y"]),
+    )
 
 
-def plain(step):
-    """In place of `guarded`."""
-    return step
+def turns(train, checked):
+    """() -> seconds a step of one turn."""
+    mesh = make_mesh(1)
+    with contextlib.ExitStack() as stack:
+        for name, value in {} if checked else UNCHECKED.items():
+            stack.enter_context(mock.patch(name, value))
+        experiment = make(train)
+        state = place_state(experiment.init(jax.random.key(0)), mesh)
+        call = compile_steps(experiment.step, state, mesh, take=lambda arrays, rows: train.take(arrays, rows))
+        state, _ = call(train.arrays, state, train.order(0, 0)[None])
+    t = 0
+
+    def turn():
+        nonlocal state, t
+        start = time.perf_counter()
+        for _ in range(TURN):
+            t += 1
+            state, _ = call(train.arrays, state, train.order(0, t)[None])
+        jax.block_until_ready(state)
+        return (time.perf_counter() - start) / TURN
+
+    return turn
 
 
-def first_fault(value, grads):
-    """In place of the sums over gradients: nothing is ever wrong, and XLA removes what depends on it."""
-    return jnp.zeros((), jnp.int32)
+def finite_check(train, pairs):
+    """(seconds of a step, of one without the check, median of the ratios of neighbouring turns)."""
+    both = turns(train, True), turns(train, False)
+    found = np.empty((pairs, 2))
+    for pair in range(pairs):
+        for which in (0, 1) if pair % 2 else (1, 0):  # who goes first alternates
+            found[pair, which] = both[which]()
+    return *np.median(found, axis=0), found[:, 0] / found[:, 1]
 
 
-VARIANTS = {
-    "all": [],
-    "finite check": [("jaxdl.run.parallel.guarded", plain), ("jaxdl.core._first_fault", first_fault),
-                     ("jaxdl.core.keep", lambda good, new, old: new)],
-    "checksums": [("jaxdl.run.checkpoint.seal", lambda folder: None),
-                  ("jaxdl.run.checkpoint.verify", lambda folder: None)],
-    "signals": [("jaxdl.run.loop.caught", nobody)],
-    "lock": [],
-}  # fmt: skip
-VARIANTS["none"] = [patch for patches in VARIANTS.values() for patch in patches]
+def timed(seconds, function):
+    """The function, which notes how long each call took."""
 
-
-class Clock:
-    """Time inside a function, added up."""
-
-    def __init__(self, function) -> None:
-        self.function, self.seconds, self.calls = function, 0.0, 0
-
-    def __get__(self, instance, owner):
-        return lambda *args: self(instance, *args)
-
-    def __call__(self, *args):
+    def call(*args, **kwargs):
         start = time.perf_counter()
         try:
-            return self.function(*args)
+            return function(*args, **kwargs)
         finally:
-            self.seconds, self.calls = self.seconds + time.perf_counter() - start, self.calls + 1
+            seconds.append(time.perf_counter() - start)
+
+    return call
 
 
-def run(variant, train, steps):
-    """(seconds a step, seconds that one save blocks) of a fit in a new folder; the first interval, which compiles, is
-    left out."""
-    config = RunConfig(steps=steps + INTERVAL, eval_every=INTERVAL, log_every=INTERVAL,
-                       batch_size=BATCH, progress=False, tensorboard=False, devices=1)  # fmt: skip
-    clock = Clock(Checkpoints.save)
-    with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
-        for name, value in VARIANTS[variant]:
-            stack.enter_context(mock.patch(name, value))
-        stack.enter_context(mock.patch("jaxdl.run.loop.save_figure"))
-        stack.enter_context(mock.patch.object(Checkpoints, "save", clock))
-        if variant not in ("lock", "none"):
-            stack.enter_context(locked(Path(folder)))
-        experiment = supervised(
-            CNN(),
-            config.make_optimizer(),
-            example=train.example,
-            loss=lambda logits, batch: softmax_cross_entropy(logits, batch["y"]),
-        )
-        result = fit(experiment, train, None, dataclasses.replace(config, workdir=str(Path(folder) / "fit")))
-    return 1 / result.steps_per_second, clock.seconds / clock.calls
+def saves(train, count):
+    """(seconds that a save holds the loop up, seconds in which its files are sealed), medians."""
+    blocked, sealed = [], []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch("jaxdl.run.loop.save_figure"),
+        mock.patch.object(Checkpoints, "save", timed(blocked, Checkpoints.save)),
+        mock.patch("jaxdl.run.checkpoint.seal", timed(sealed, seal)),
+    ):
+        config = RunConfig(steps=count * INTERVAL, checkpoint_every=INTERVAL, batch_size=BATCH, progress=False,
+                           tensorboard=False, devices=1, workdir=str(Path(folder) / "fit"))  # fmt: skip
+        fit(make(train), train, None, config)
+    return statistics.median(blocked), statistics.median(sealed)
 
 
-def lock_seconds(times=200):
-    """Taking and giving back a lock."""
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        for _ in range(times):
-            with locked(Path(folder)):
-                pass
-        return (time.perf_counter() - start) / times
+def each(function, times):
+    """Seconds of one call."""
+    start = time.perf_counter()
+    for _ in range(times):
+        function()
+    return (time.perf_counter() - start) / times
+
+
+def take_lock():
+    """Once a run."""
+    with locked(Path(tempfile.gettempdir()) / f"promises-{threading.get_ident()}"):
+        pass
+
+
+def set_handlers():
+    """Once a run."""
+    with caught(True):
+        pass
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=90, help="begin no further round after these")
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--saves", type=int, default=20)
     words = parser.parse_args()
-    begun = time.monotonic()
     train = Batches({key: np.tile(x, (4, *[1] * (x.ndim - 1))) for key, x in _images(BATCH, 28, 1).items()}, BATCH)
-    names = list(VARIANTS)
-    step, block = ({name: [] for name in names} for _ in range(2))
-    for r in range(words.rounds):
-        if r and (time.monotonic() - begun) * (r + 1) / r > words.seconds:
-            break
-        for name in itertools.islice(itertools.cycle(names), r, r + len(names)):
-            seconds, blocked = run(name, train, words.steps)
-            step[name].append(seconds)
-            block[name].append(blocked)
-    whole = statistics.median(step["all"])
-    print(
-        f"{jax.devices()[0].device_kind}, {words.steps} steps, {len(step['all'])} rounds; a step {1e3 * whole:.2f} ms"
-    )
-    print("without          ms a step   cost, median and range over the rounds")
-    for name in names[1:]:
-        costs = sorted(100 * (a - b) / b for a, b in zip(step["all"], step[name], strict=True))
-        print(f"{name:15}  {1e3 * statistics.median(step[name]):9.2f}   {statistics.median(costs):+.1f} % "
-              f"({costs[0]:+.1f} to {costs[-1]:+.1f} %)")  # fmt: skip
-    blocked = statistics.median(block["all"])
-    print(f"a lock: {1e6 * lock_seconds():.0f} us, once a run")
-    print(f"a save holds the loop up for {1e3 * blocked:.1f} ms, {100 * blocked / (INTERVAL * whole):.1f} % of the "
-          f"{INTERVAL} steps between two")  # fmt: skip
+    whole, without, ratios = finite_check(train, words.pairs)
+    low, middle, high = np.percentile(ratios, [25, 50, 75])
+    error = 1.253 * ratios.std() / len(ratios) ** 0.5  # of a median, were they normal
+    blocked, sealed = saves(train, words.saves)
+    costs = {
+        "finite check": middle - 1,
+        "checksums": sealed / INTERVAL / whole,
+        "signals": (each(agreed([]), 100_000) + each(set_handlers, 200) / INTERVAL) / whole,
+        "lock": each(take_lock, 200) / INTERVAL / whole,
+    }
+    print(f"{jax.devices()[0].device_kind}; a step takes {1e3 * whole:.2f} ms, without the finite check "
+          f"{1e3 * without:.2f} ms\n{words.pairs} pairs of turns, middle half of their ratios {low:.3f} to {high:.3f}, "
+          f"standard error of the median {error:.3f}")  # fmt: skip
+    for name, cost in costs.items():
+        print(f"{name:14}  {100 * cost:+.2f} % of a step")
+    print(f"{'together':14}  {100 * sum(costs.values()):+.2f} %   (target 2 %)")
+    print(f"a save holds the loop up for {1e3 * blocked:.1f} ms, {100 * blocked / (INTERVAL * whole):.2f} % of the "
+          f"{INTERVAL} steps between two   (target 5 %)")  # fmt: skip
 
 
 if __name__ == "__main__":
