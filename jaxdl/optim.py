@@ -86,6 +86,7 @@ def optimizer(
     name: str,
     learning_rate: float | optax.Schedule,
     *,
+    peak: float = 1.0,
     momentum: float = 0.9,
     beta2: float = 0.999,
     rms_decay: float = 0.9,
@@ -116,6 +117,8 @@ def optimizer(
     Args:
       name: one of OPTIMIZERS.
       learning_rate: η >= 0, or a schedule over updates applied; a traced η is given as `lambda count: η`.
+      peak: a factor of η, >= 0, that is a number in the state and not a constant of the compiled program, so that one
+        program serves all rates. A state that is used under another peak keeps its own, until `with_peak_of`.
       momentum: γ in [0, 1): of momentum and nesterov; β₁ of adam and adamw.
       beta2: β₂ in [0, 1), of adam and adamw.
       rms_decay: ρ in [0, 1), of rmsprop.
@@ -146,6 +149,7 @@ def optimizer(
     _known("optimizer", name, OPTIMIZERS)
     if not callable(learning_rate):
         _require(0 <= learning_rate < math.inf, "learning_rate", learning_rate, "finite and >= 0")
+    _require(0 <= peak < math.inf, "peak", peak, "finite and >= 0")
     for key, value in {"momentum": momentum, "beta2": beta2, "rms_decay": rms_decay}.items():
         _require(0 <= value < 1, key, value, "in [0, 1)")
     _require(0 < epsilon < math.inf, "epsilon", epsilon, "finite and > 0")
@@ -169,8 +173,7 @@ def optimizer(
         *([optax.clip(clip_value)] if clip_value else []),
         *([optax.clip_by_global_norm(clip_norm)] if clip_norm else []),
         *([rule, *decay] if name == "adamw" else [*decay, rule]),
-        # Always a schedule: as a number in the state, a restored run's old rate would silently win over a new one.
-        optax.inject_hyperparams(optax.scale_by_learning_rate)(lambda count: jnp.asarray(rate(count), jnp.float32)),
+        _scale_by_rate(rate, peak),
     )
     if accumulate > 1:
         tx = _accumulate(tx, int(accumulate))
@@ -186,9 +189,42 @@ def learning_rate(opt_state: optax.OptState) -> Array | None:
     Returns:
       float32 [], with the leading axes of a vmapped state; None if no rate is kept in this state.
     """
-    kind = optax.InjectStatefulHyperparamsState
-    nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kind))
-    return next((node.hyperparams.get("learning_rate") for node in nodes if isinstance(node, kind)), None)
+    rates = [node.hyperparams for node in jax.tree.leaves(opt_state, is_leaf=_has_rate) if _has_rate(node)]
+    return rates[0]["learning_rate"] * rates[0].get("peak", 1.0) if rates else None
+
+
+def with_peak_of(new: Any, state: Any) -> Any:
+    """`state`, a pytree with states of `optimizer` in it, with the peaks of `new`, which has the same structure."""
+    peaks = iter([node.hyperparams["peak"] for node in jax.tree.leaves(new, is_leaf=_has_peak) if _has_peak(node)])
+
+    def put(node: Any) -> Any:
+        return node._replace(hyperparams=node.hyperparams | {"peak": next(peaks)}) if _has_peak(node) else node
+
+    return jax.tree.map(put, state, is_leaf=_has_peak)
+
+
+def _has_rate(node: Any) -> bool:
+    return isinstance(node, optax.InjectStatefulHyperparamsState) and "learning_rate" in node.hyperparams
+
+
+def _has_peak(node: Any) -> bool:
+    return _has_rate(node) and "peak" in node.hyperparams
+
+
+def _scale_by_rate(rate: optax.Schedule, peak: float) -> optax.GradientTransformationExtraArgs:
+    tx = optax.inject_hyperparams(lambda learning_rate, peak: optax.scale_by_learning_rate(peak * learning_rate))(
+        # Always a schedule: as a number in the state, a restored run's old rate would silently win over a new one.
+        learning_rate=lambda count: jnp.asarray(rate(count), jnp.float32),
+        peak=1.0,
+    )
+
+    def init(params: optax.Params) -> optax.OptState:
+        with jax.ensure_compile_time_eval():  # an array, which can be told apart from init's program; no literal in it
+            value = jnp.asarray(peak, jnp.float32)
+        state = tx.init(params)
+        return state._replace(hyperparams=state.hyperparams | {"peak": value})
+
+    return optax.GradientTransformationExtraArgs(init, tx.update)
 
 
 class AccumulateState(NamedTuple):

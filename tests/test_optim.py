@@ -226,6 +226,7 @@ def test_schedule_names_the_bad_argument(name, rate, kwargs, words):
         ("SGD", 0.1, {}, "did you mean 'sgd'"),
         ("sgd", -0.1, {}, "learning_rate=-0.1"),
         ("sgd", math.nan, {}, "learning_rate=nan"),
+        ("sgd", 0.1, {"peak": -1.0}, "peak=-1.0 must be finite and >= 0"),
         ("sgd", 0.1, {"momentum": 1.0}, "momentum=1.0 must be in [0, 1)"),
         ("sgd", 0.1, {"beta2": -0.1}, "beta2=-0.1"),
         ("sgd", 0.1, {"rms_decay": math.nan}, "rms_decay=nan"),
@@ -431,6 +432,34 @@ def test_configured_rate_wins_over_that_of_a_restored_state():
     params = {"w": jnp.ones(())}
     old = optim.optimizer("sgd", 0.1).init(params)
     assert float(optim.optimizer("sgd", 0.5).update(params, old, params)[0]["w"]) == -0.5
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("freeze", [None, "query"])
+def test_peak_is_a_factor_of_the_rate_that_lives_in_the_state(accumulate, freeze):
+    options = {"weight_decay": 0.1, "clip_norm": 1.0, "accumulate": accumulate, "freeze": freeze}
+    shape = lambda rate: optim.schedule("exponential", rate, decay_every=2)
+    params, grads = to_float32(draw(0)), [to_float32(g) for g in draws(6)]
+    expected, before = follow(optim.optimizer("momentum", shape(0.3), **options), params, grads)
+    one, other = (optim.optimizer("momentum", shape(1.0), peak=peak, **options) for peak in (0.3, 0.7))
+    actual, state = follow(one, params, grads)
+    assert_close(actual, expected, 1e-6)
+    rate = optim.learning_rate(state)
+    assert (rate.shape, rate.dtype, rate.weak_type) == ((), jnp.float32, False)
+    assert float(rate) == pytest.approx(float(optim.learning_rate(before)), rel=1e-6)
+
+    start = params, one.init(params), params
+    assert str(jax.make_jaxpr(one.update)(*start)) == str(jax.make_jaxpr(other.update)(*start))  # one program for both
+    assert_equal(optim.with_peak_of(other.init(params), one.init(params)), other.init(params))
+    after = optim.with_peak_of(other.init(params), {"inner": state})["inner"]
+    assert float(optim.learning_rate(after)) == pytest.approx(float(rate) * 7 / 3, rel=1e-6)
+    assert_equal(optim.with_peak_of(one.init(params), after), state)  # nothing but the peak has changed
+
+
+def test_with_peak_of_leaves_other_states_alone():
+    params = {"peak": jnp.ones(3)}
+    state = optax.inject_hyperparams(optax.sgd)(0.1).init(params), optax.adam(0.1).init(params), params
+    assert_equal(optim.with_peak_of(optim.optimizer("sgd", 0.1, peak=5).init(params), state), state)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Raises FlagError for a value outside its range."""
         check(self)
-        self._chain(self.learning_rate)
+        self._chain(1.0)
 
     def resolve(self, train: Any = None) -> Self:
         """The same configuration with `steps` filled in from `epochs`: ceil(epochs * examples / batch_size)."""
@@ -130,11 +130,14 @@ class RunConfig:
         return dataclasses.replace(self, steps=steps)
 
     def make_optimizer(self) -> optax.GradientTransformationExtraArgs:
-        """The optax chain that the optimiser flags describe; a schedule needs `steps`, so call it after `resolve`."""
+        """The optax chain that the optimiser flags describe; a schedule needs `steps`, so call it after `resolve`.
+
+        The learning rate is a number in its state: runs that differ in it share their compiled programs.
+        """
         try:
             rate = optim.schedule(
                 self.schedule,
-                self.learning_rate,
+                1.0,
                 steps=None if self.steps is None else max(1, self.steps // self.accumulate),
                 warmup=self.warmup,
                 decay_rate=self.decay_rate,
@@ -150,6 +153,7 @@ class RunConfig:
             return optim.optimizer(
                 self.optimizer,
                 rate,
+                peak=self.learning_rate,
                 momentum=self.momentum,
                 beta2=self.beta2,
                 rms_decay=self.rms_decay,

@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import Experiment
 from jaxdl.guard import fault_name
+from jaxdl.optim import with_peak_of
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.config import RunConfig
 from jaxdl.run.evaluate import Tests, evaluator, metric_names
@@ -124,9 +125,9 @@ def fit(
     config = config.resolve(train)
     mesh = make_mesh(config.devices)
     feed = Feed(train, mesh)
-    init = jax.jit(experiment.init)
     try:
-        like = jax.eval_shape(init, jax.random.key(0)) if state is None else state
+        init, like = _initial(experiment)
+        like = like if state is None else state
     except ValueError as error:  # images too small for the model, --freeze that matches nothing
         raise FlagError(str(error)) from error
     evaluated = test is not None or train is None
@@ -134,9 +135,11 @@ def fit(
     if config.monitor not in names and (config.patience or (names and config.monitor != "loss")):
         raise FlagError(f"--monitor={config.monitor}: the evaluation gives {', '.join(sorted(names)) or 'nothing'}")
     call = compile_steps(experiment.step, like, mesh, parallel=config.parallel, take=feed.take)
+    # the configured learning rate, which is a number in the state, wins over that of a state from elsewhere
+    begin = lambda new: new if state is None else with_peak_of(new, state)
     programs = Programs(
         # a copy of what is given: the caller keeps it, and donation refuses a buffer that stands in two fields
-        start=lambda seed: place_state(init(jax.random.key(seed)) if state is None else state, mesh, config.parallel),
+        start=lambda seed: place_state(begin(init(seed)), mesh, config.parallel),
         call=partial(call, feed.arrays),
         whole=lambda tree: whole(tree, mesh),
         rows=feed.rows,
@@ -158,6 +161,17 @@ def fit(
     if config.workdir:
         save_figure(config, f"{name}/curves".lstrip("/"), curves({name: result}))
     return result
+
+
+def _initial(experiment: Experiment) -> tuple[Callable[[int], Any], Any]:
+    """(seed -> state, shapes of a state).
+
+    The arrays that `init` closes over, the learning rate for one, are arguments of the compiled program, not constants
+    in it: runs that differ in them share it, and an MLP's takes longer to compile than its training step.
+    """
+    closed, like = jax.make_jaxpr(experiment.init, return_shape=True)(jax.random.key(0))
+    program = jax.jit(partial(jax.core.eval_jaxpr, closed.jaxpr))
+    return lambda seed: jax.tree.unflatten(jax.tree.structure(like), program(closed.consts, jax.random.key(seed))), like
 
 
 class Programs(NamedTuple):
@@ -189,7 +203,7 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
         )
 
     found = checkpoints.restore(state)
-    t, state = found or (first, state)
+    t, state = (found[0], with_peak_of(state, found[1])) if found else (first, state)
     saved = t if found else -1
     watch = Watch(programs.watch, folder and folder / "watched", state, t)
     watch.look(t, state)

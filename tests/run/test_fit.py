@@ -16,6 +16,7 @@ from flax import linen as nn
 from jaxdl.core import Experiment, Learner, State, Total, descend, mean, supervised, total
 from jaxdl.data import Batches
 from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, apply, fit, measure
+from jaxdl.run.parallel import compile_steps, make_mesh
 from jaxdl.run.report import CLOCK
 from tests.test_shapes_of_experiments import leaves
 
@@ -87,6 +88,25 @@ class TestWithoutFolder:
         assert again.history[0]["step"] == 21
         assert np.isfinite(first.metrics["loss"])
         assert np.isfinite(np.asarray(jax.tree.leaves(first.state.learner.params)[0])).all(), "not donated"
+
+    def test_the_configured_learning_rate_wins_over_that_of_a_given_state(self):
+        other = dataclasses.replace(BASE, learning_rate=0.03)
+        start = jax.jit(make().init)(jax.random.key(0))
+        result = fit(make(other), TRAIN, TEST, other, state=start)
+        assert same(result.state, fit(make(other), TRAIN, TEST, other).state)
+        assert result.curve("train/learning_rate")[1] == [pytest.approx(0.03)] * 20
+
+    def test_runs_that_differ_in_the_learning_rate_alone_share_their_programs(self):
+        def programs(rate):
+            e = make(dataclasses.replace(BASE, learning_rate=rate, schedule="cosine", warmup=3))
+            init, like = jax.make_jaxpr(e.init, return_shape=True)(jax.random.key(0))
+            step = compile_steps(e.step, like, make_mesh(1), take=lambda arrays, rows: rows)
+            batch = jax.tree.map(lambda x: x[None], TRAIN.batch(0, 0))
+            return str(init), float(init.consts[-1]), step.lower((), like, batch).as_text()
+
+        one, other = programs(0.1), programs(0.2)
+        assert (one[0], one[2]) == (other[0], other[2])
+        assert (one[1], other[1]) == pytest.approx((0.1, 0.2))
 
     def test_seeds(self):
         result = fit(make(), TRAIN, TEST, dataclasses.replace(BASE, seed=3, seeds=2))
