@@ -52,6 +52,28 @@ def test_the_lock_of_the_dead_is_taken_over(holder, tmp_path, how):
     assert not (tmp_path / "run").exists() or not (tmp_path / "run" / LOCK).exists()
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(20))
+def test_of_several_that_begin_at_once_one_has_the_folder_and_the_next_gets_it_from_the_dead(tmp_path, seed):
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    start = lambda: subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    found = [start() for _ in range(3)]
+    until = time.monotonic() + 30
+    while sum(process.poll() is None for process in found) > 1 and time.monotonic() < until:
+        time.sleep(0.01)
+    (first,) = [process for process in found if process.poll() is None]
+    assert first.stdout.readline() == "held\n"
+    for other in found:
+        if other is not first:
+            assert f"process number {first.pid} on " in other.communicate()[1]
+    first.send_signal((signal.SIGKILL, signal.SIGTERM)[seed % 2])
+    first.wait()
+    second = start()
+    assert second.stdout.readline() == "held\n"
+    second.kill()
+    second.wait()
+
+
 def test_nothing_is_left_of_an_empty_folder_and_content_stays(tmp_path):
     with locked(tmp_path / "new"):
         pass
