@@ -21,6 +21,7 @@ from tests.test_shapes_of_experiments import leaves
 NAMES = sorted(m.name for m in pkgutil.iter_modules(experiments.__path__) if m.name[0] != "_")
 REPRESENTATIVES = ("classification", "image_classifier", "linear_regression", "robust_regression", "softmax_regression")
 LONG = [pytest.param(n, marks=() if n in REPRESENTATIVES else pytest.mark.full) for n in NAMES]
+OP_BY_OP = [pytest.param(n, marks=() if "regression" in n else pytest.mark.full) for n in NAMES]  # slow for a deep net
 QUIET = {"progress": False, "tensorboard": False, "devices": 1, "seeds": 1}
 
 every = pytest.mark.parametrize("name", NAMES)
@@ -97,7 +98,7 @@ def test_one_step(name):
     assert last["loss"] < metrics["loss"]
 
 
-@longer
+@pytest.mark.parametrize("name", OP_BY_OP)
 def test_a_step_is_the_same_without_jit(name):
     setting = Setting(name)
     state = jax.jit(setting.experiment.init)(jax.random.key(0))

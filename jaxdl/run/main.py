@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -133,10 +134,17 @@ def cache_folder() -> str:
 
 
 def _prepare() -> None:
+    sys.unraisablehook = partial(_without_late_writers, sys.unraisablehook)
     os.environ.setdefault("MPLBACKEND", "Agg")
     if jax.config.values.get("jax_compilation_cache_dir") is None:
         jax.config.update("jax_compilation_cache_dir", cache_folder())
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _without_late_writers(before: Callable[[Any], Any], late: Any) -> None:
+    """TensorStore's threads print a traceback each where a save has failed and Orbax's event loop ended before them."""
+    if str(late.exc_value) != "Event loop is closed":
+        before(late)
 
 
 def _fail(error: Exception) -> NoReturn:

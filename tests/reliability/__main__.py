@@ -1,4 +1,5 @@
-"""The table of promises: `python -m tests.reliability write` makes docs/reliability.md from docs/reliability.json.
+"""The tables of promises: `python -m tests.reliability write` makes docs/reliability.md and the README's table of them
+from docs/reliability.json.
 
 The figures are those of the last runs of `JAXDL_PROMISES=docs/reliability.json python -m pytest`, and of the same with
 `-m full`.
@@ -41,6 +42,30 @@ PROMISES = {
     "S5": "launch.sh hands its arguments on untouched, whatever characters they hold.",
 }
 
+BRIEF = {
+    "R1": "killed (SIGKILL) at any instant and started again: the same bits in the end",
+    "R2": "stopped half-way and started again: the same bits, in every experiment",
+    "R3": "SIGTERM, SIGINT: saved within 10 s, no step lost",
+    "R4": "batch t depends on the seed and t alone",
+    "R5": "the same command, the same bits",
+    "R6": "saved on 1, 2, 4 or 8 devices, restored on 1, 2, 4 or 8",
+    "R7": "several processes end as one; a dead worker takes all down, a restart loses nothing",
+    "R8": "bits flipped in a checkpoint, files cut or deleted: found, and the one before is used",
+    "R9": "disk full, read-only, folder gone: one line, the last checkpoint stays good",
+    "R10": "not a finite number: step and parameter are named, nothing of it is kept",
+    "R11": "broken data files: one line, never trained on",
+    "R12": "wrong flags: one line, nothing made",
+    "R13": "two runs in one folder: the second refuses",
+    "R14": "many steps and saves: nothing grows",
+    "S1": "no file that is read can run code",
+    "S2": "archive bombs are refused",
+    "S3": "downloads are asked for, and checked",
+    "S4": "no sockets",
+    "S5": "launch.sh takes arguments literally",
+}
+BEGIN = "<!-- promises: written by python -m tests.reliability write -->"
+END = "<!-- end of promises -->"
+
 # tests outside this folder, by the beginning of their names
 ELSEWHERE = {
     "R2": ("tests/test_experiments.py::test_two_runs_and_resume_are_bitwise",),
@@ -64,6 +89,7 @@ GATES = {
     "R8": "test_bit_rot.py",
     "R9": "test_disk.py",
     "R11": "test_broken_files.py",
+    "R7": "test_workers.py",
     "R12": "test_bad_flags.py",
     "R14": "test_long_run.py",
     "S1": "test_security.py",
@@ -104,13 +130,31 @@ def table(figures: dict[str, dict[str, dict[str, list]]]) -> str:
     return HEAD + "".join(lines)
 
 
-def page() -> str:
-    """What docs/reliability.md should hold."""
-    path = DOCS / "reliability.json"
-    return table(json.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
+def brief(figures: dict[str, dict[str, dict[str, list]]]) -> str:
+    """The README's table."""
+    lines = ["| promise | fast gate | full gate |", "| --- | --- | --- |"]
+    for name, text in BRIEF.items():
+        fast, full = (figure(figures.get(name, {}).get(gate, {})) for gate in ("fast", "full"))
+        lines.append(f"| {text} | {fast} | {full.replace('not measured', '')} |")
+    return "\n".join(lines)
+
+
+def pages() -> dict[Path, str]:
+    """{file: what it should hold}."""
+    figures = json.loads((DOCS / "reliability.json").read_text(encoding="utf-8"))
+    readme = DOCS.parent / "README.md"
+    before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        sys.exit(f"README.md: has not the lines {BEGIN!r} and {END!r} between which the promises belong")
+    return {
+        DOCS / "reliability.md": table(figures),
+        readme: f"{before}{begin}\n{brief(figures)}\n{end}{after}",
+    }
 
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["write"]:
         sys.exit("usage: python -m tests.reliability write")
-    (DOCS / "reliability.md").write_text(page(), encoding="utf-8")
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")

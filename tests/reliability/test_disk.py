@@ -5,9 +5,11 @@ import random
 import shutil
 import subprocess
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from jaxdl.run.main import _without_late_writers
 from jaxdl.run.seal import SEAL
 from tests.reliability.conftest import outcome, restored
 
@@ -186,3 +188,11 @@ def test_every_trouble_at_other_instants(start, tmp_path, like, small_disk, prom
     deleted(start, tmp_path, "", 200 + seed)
     deleted(start, tmp_path, "checkpoints", 300 + seed)
     promise("R9", 5, 5, f"troubles, seed {seed}")
+
+
+def test_tracebacks_of_late_writers_are_dropped_and_no_others(promise):
+    seen = []
+    for message in ("Event loop is closed", "another"):
+        late = SimpleNamespace(exc_type=RuntimeError, exc_value=RuntimeError(message), exc_traceback=None)
+        _without_late_writers(lambda late: seen.append(str(late.exc_value)), late)
+    promise("R9", seen == ["another"], 1)

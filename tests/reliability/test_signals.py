@@ -48,11 +48,9 @@ def one_signal(start, folder, said, signum, wait):
 def two_signals(start, folder, said, first, second):
     """Whether a run that cannot save yet, because its data make it wait, ends at once at the second signal."""
     lines = len(rows(folder)) if (folder / "metrics.jsonl").exists() else 0
-    process = start([f"--workdir={folder}", WORDS[0], "--nap=2.5", WORDS[2]], said)
-    before = time.monotonic()
-    while "run folder" not in process.said() and time.monotonic() < before + 30:
-        time.sleep(0.01)
-    time.sleep(1.2)  # compiled by then, and asleep
+    process = start([f"--workdir={folder}", WORDS[0], "--nap=2", WORDS[2]], said)
+    begun(folder, process, lines)  # compiled, then, and asleep again in a moment
+    time.sleep(0.3)
     assert process.kill(first)
     time.sleep(0.2)
     alive = process.kill(second)
