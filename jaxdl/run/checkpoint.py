@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -66,6 +67,7 @@ class Checkpoints:
             ),
             cleanup_tmp_directories=True,
         )
+        self._opened = os.open(folder, os.O_RDONLY)  # held, so that no other folder can get its number
 
     def save(self, step: int, state: Any, score: float = -math.inf) -> None:
         """Begins to save `state` as of `step`; the greatest `score` is kept as the best.
@@ -86,7 +88,8 @@ class Checkpoints:
             self._latest = step
 
     def _present(self) -> None:
-        if not self._folder.is_dir():  # Orbax would make it again, and what was in it is gone
+        """Raises if the folder is not the one that was opened: a save in flight makes a removed one again, empty."""
+        if not (self._folder.is_dir() and os.path.samestat(os.stat(self._folder), os.fstat(self._opened))):
             raise FileNotFoundError(2, "the folder has been removed")
 
     @contextlib.contextmanager
@@ -108,6 +111,7 @@ class Checkpoints:
         if not is_first():
             return
         folder = self._folder / str(step)
+        self._present()
         try:
             seal(folder)
         except FileNotFoundError:
@@ -160,6 +164,7 @@ class Checkpoints:
             with contextlib.suppress(Exception):
                 self._checkpointer.close()
             self._sealer.shutdown(wait=not self._failed)  # what waits for a failed save may wait for minutes
+            os.close(self._opened)
 
 
 def _reason(error: BaseException) -> str:

@@ -7,8 +7,10 @@ import subprocess
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from jaxdl.run.checkpoint import Checkpoints, Unwritten
 from jaxdl.run.main import _without_late_writers
 from jaxdl.run.seal import SEAL
 from tests.reliability.conftest import outcome, restored
@@ -176,6 +178,18 @@ def test_read_only_from_the_start(start, tmp_path, small_disk, promise):
 def test_folder_deleted(start, tmp_path, what, promise):
     deleted(start, tmp_path, what, 0)
     promise("R9", 1, 1, f"{what or 'run folder'} deleted in mid-run, seed 0")
+
+
+def test_folder_made_again_by_a_save_in_flight_is_not_the_old_one(tmp_path, promise):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints.save(1, {"x": np.arange(7)})
+    checkpoints.wait()
+    (tmp_path / "checkpoints").rename(tmp_path / "hidden")
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(Unwritten, match="removed"):
+        checkpoints.save(2, {"x": np.arange(7)})
+    checkpoints.close()
+    promise("R9", not any((tmp_path / "checkpoints").iterdir()), 1, "folder removed and made again")
 
 
 @pytest.mark.full
