@@ -1,6 +1,7 @@
 """Settings that hold for every test: 8 fake CPU devices, no silent broadcasting, a compilation cache."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -10,8 +11,21 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"jaxdl-test-cache-{os.getuid()}"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # as launch.sh does; for workers and child processes
 
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a job in the background: what it starts would not hear it either
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+import jax
 import pytest
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Most tests compile longer than they compute: LLVM optimises for promises, full gates and new processes only."""
+    optimised = item.path.parent.name == "reliability" or item.get_closest_marker("full")
+    jax.config.update("jax_disable_most_optimizations", not optimised)
 
 
 @pytest.fixture(scope="session")

@@ -176,7 +176,7 @@ class TestSupervised:
 
     def test_step_by_hand(self):
         net, e = Net(), self.experiment()
-        state = e.init(jax.random.key(0))
+        state = jax.jit(e.init)(jax.random.key(0))
         new, metrics = e.step(state, BATCH)
 
         def loss(params):
@@ -195,7 +195,7 @@ class TestSupervised:
 
     def test_masked_rows_are_as_if_absent(self):
         e = self.experiment(net=nn.Sequential([Flat()]))
-        state = e.init(jax.random.key(0))
+        state = jax.jit(e.init)(jax.random.key(0))
         mask = jnp.array([1.0] * 7 + [0.0] * 4)
         short, _ = e.step(state, {k: v[:7] for k, v in BATCH.items()})
         bad = BATCH | {"x": BATCH["x"].at[7:].set(1e6), "mask": mask}
@@ -209,7 +209,7 @@ class TestSupervised:
     def test_weights_repeat_examples(self):
         """Weight 2 on a row is the row twice."""
         e = self.experiment(net=nn.Sequential([Flat()]))
-        state = e.init(jax.random.key(0))
+        state = jax.jit(e.init)(jax.random.key(0))
         twice = {k: jnp.concatenate([v, v[:1]]) for k, v in BATCH.items()}
         a, _ = e.step(state, twice)
         b, _ = e.step(state, BATCH | {"mask": jnp.ones(11).at[0].set(2.0)})
@@ -217,7 +217,7 @@ class TestSupervised:
 
     def test_evaluation_has_no_noise_and_no_batch_statistics(self):
         e = self.experiment(net=Net(dropout=0.5))
-        state = e.init(jax.random.key(0))
+        state = jax.jit(e.init)(jax.random.key(0))
         full = e.evaluate(state, BATCH | {"mask": jnp.ones(11)})
         halves = [e.evaluate(state, {k: v[s] for k, v in (BATCH | {"mask": jnp.ones(11)}).items()})
                   for s in (slice(0, 4), slice(4, 11))]  # fmt: skip
@@ -226,7 +226,7 @@ class TestSupervised:
 
     def test_dropout_changes_with_the_step_only(self):
         e = self.experiment(net=Net(dropout=0.5), tx=optax.sgd(0.0))
-        state = e.init(jax.random.key(0))
+        state = jax.jit(e.init)(jax.random.key(0))
         one, again = e.step(state, BATCH)[1], e.step(state, BATCH)[1]
         other = e.step(state.replace(step=state.step + 1), BATCH)[1]
         assert one["loss"] == again["loss"] != other["loss"]
@@ -240,7 +240,7 @@ class TestSupervised:
             return batch | {"x": batch["x"] + 100}
 
         e, plain = self.experiment(augment=augment), self.experiment()
-        state = e.init(jax.random.key(0))
+        state = jax.jit(e.init)(jax.random.key(0))
         masked = BATCH | {"mask": jnp.ones(11)}
         assert e.evaluate(state, masked)["loss"] == plain.evaluate(state, masked)["loss"]
         moved, _ = e.step(state, BATCH)

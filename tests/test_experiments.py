@@ -19,7 +19,7 @@ from jaxdl.run.parallel import make_mesh
 from tests.test_shapes_of_experiments import leaves
 
 NAMES = sorted(m.name for m in pkgutil.iter_modules(experiments.__path__) if m.name[0] != "_")
-REPRESENTATIVES = ("classification", "image_classifier", "linear_regression", "robust_regression", "softmax_regression")
+REPRESENTATIVES = ("image_classifier", "linear_regression", "robust_regression")
 LONG = [pytest.param(n, marks=() if n in REPRESENTATIVES else pytest.mark.full) for n in NAMES]
 OP_BY_OP = [pytest.param(n, marks=() if "regression" in n else pytest.mark.full) for n in NAMES]  # slow for a deep net
 QUIET = {"progress": False, "tensorboard": False, "devices": 1, "seeds": 1}

@@ -68,7 +68,7 @@ def test_critic_takes_its_own_rows_and_steps():
     train, _ = gan.data(config)
     assert train.batch_size == 35
     experiment = gan.build(config, train.example)
-    state = experiment.init(jax.random.key(0))
+    state = jax.jit(experiment.init)(jax.random.key(0))
     step = jax.jit(experiment.step)
     for t in range(3):
         state, scores = step(state, train.batch(0, t))
@@ -87,10 +87,11 @@ def test_seeds_by_vmap():
     config = gan.Config(**QUICK, steps=2, width=5, batch_size=7, objective="original")
     train, _ = gan.data(config)
     experiment = gan.build(config, train.example)
-    both = jax.vmap(experiment.init)(jax.random.split(jax.random.key(3), 2))
+    both = jax.jit(jax.vmap(experiment.init))(jax.random.split(jax.random.key(3), 2))
     both, scores = jax.jit(jax.vmap(experiment.step, (0, None)))(both, train.batch(0, 0))
+    init = jax.jit(experiment.init)
     for i, key in enumerate(jax.random.split(jax.random.key(3), 2)):
-        state, alone = jax.jit(experiment.step)(experiment.init(key), train.batch(0, 0))
+        state, alone = jax.jit(experiment.step)(init(key), train.batch(0, 0))
         assert float(scores["loss"][i]) == pytest.approx(float(alone["loss"]), rel=1e-4)
         for a, b in zip(jax.tree.leaves(both.generator.params), jax.tree.leaves(state.generator.params), strict=True):
             np.testing.assert_allclose(a[i], b, rtol=1e-3, atol=1e-5)
@@ -130,7 +131,7 @@ def test_a_planted_collapse_is_detected():
     config = gan.Config(**QUICK, steps=0, objective="original")
     train, test = gan.data(config)
     experiment = gan.build(config, train.example)
-    start = experiment.init(jax.random.key(0))
+    start = jax.jit(experiment.init)(jax.random.key(0))
     found = fit(experiment, train, test, config.with_recipe(), state=gan.planted(start)).metrics
     assert found["modes"] == 1
     assert found["on_modes"] == 1

@@ -12,6 +12,7 @@ from jaxdl.data import Text, streams
 from jaxdl.run import FlagError, fit
 
 V = 7
+OTHERS = [("lstm", "jit"), ("transformer", "pmap")]
 TOKENS = np.random.default_rng(0).integers(V, size=1501).astype(np.int32)
 TEXT = Text(TOKENS[:1201], TOKENS[1201:], "abcdefg", "")
 CONFIG = Config(
@@ -99,8 +100,10 @@ def test_evaluation_counts_every_character_once(cell):
     assert result.metrics["perplexity"] == pytest.approx(np.exp(np.mean(losses)), rel=1e-5)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "transformer"])
-@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+@pytest.mark.parametrize(
+    ("cell", "parallel"),
+    [("lstm", "pmap"), ("transformer", "jit"), *(pytest.param(*c, marks=pytest.mark.full) for c in OTHERS)],
+)
 def test_one_and_eight_devices_and_resume(cell, parallel, tmp_path):
     config = dataclasses.replace(CONFIG, cell=cell, log_every=1, eval_every=4)
     experiment, train, test = make(config)
@@ -115,7 +118,7 @@ def test_one_and_eight_devices_and_resume(cell, parallel, tmp_path):
 def test_seeds_side_by_side():
     experiment, train, _ = make(CONFIG)
     step = jax.jit(experiment.step)
-    states = jax.vmap(experiment.init)(jax.vmap(jax.random.key)(jnp.arange(3)))
+    states = jax.jit(jax.vmap(experiment.init))(jax.vmap(jax.random.key)(jnp.arange(3)))
     together, alone = jax.jit(jax.vmap(experiment.step, (0, None))), jax.tree.map(lambda x: x[2], states)
     for t in range(3):
         states, metrics = together(states, train.batch(0, t))

@@ -74,7 +74,7 @@ def test_steps_of_numpy_and_of_the_framework():
     config = Config()
     train, _ = data(config)
     experiment = build(config, train.example)
-    state = experiment.init(jax.random.key(3))
+    state = jax.jit(experiment.init)(jax.random.key(3))
     start = np.asarray(weights(state), np.float64)[:, 0]
     step, path = jax.jit(experiment.step), []
     for t in range(100):
@@ -91,7 +91,7 @@ def test_models_side_by_side_do_not_touch_each_other():
 
     def after(names, start, y):
         experiment = build(config, {"x": x, "y": y}, names)
-        state = experiment.init(jax.random.key(0))
+        state = jax.jit(experiment.init)(jax.random.key(0))
         params = {"Dense_0": {"kernel": start[:-1], "bias": start[-1]}}
         state = state.replace(learner=state.learner.replace(params=params))
         for _ in range(5):

@@ -59,7 +59,10 @@ def test_the_commands_it_names_exist():
 
 @pytest.mark.parametrize(
     "command",
-    ["pip install -e . && python -m experiments.image_classifier", 'pip install -e ".[test]" && python -m pytest -n 2'],
+    [
+        "pip install -e . && python -m experiments.image_classifier",
+        'pip install -e ".[test]" && python -m pytest -n 2 --dist worksteal',
+    ],
 )
 def test_the_two_commands(command):
     assert f"$ {command}\n" in README

@@ -53,7 +53,9 @@ def reference():
     return lambda case: found.setdefault(case, train(case, "jit", 1))
 
 
-@pytest.mark.parametrize(("parallel", "devices"), [("jit", 8), ("pmap", 1), ("pmap", 8)])
+@pytest.mark.parametrize(
+    ("parallel", "devices"), [("jit", 8), ("pmap", 8), pytest.param("pmap", 1, marks=pytest.mark.full)]
+)
 @pytest.mark.parametrize("case", CASES)
 def test_same_numbers_on_any_devices(case, parallel, devices, reference):
     assert_equal_training(reference(case), train(case, parallel, devices))

@@ -75,7 +75,7 @@ def gate(start, tmp_path, like, promise, seed, singles, doubles):
 
 
 def test_signals(start, tmp_path, like, promise):
-    gate(start, tmp_path, like, promise, seed=0, singles=4, doubles=2)
+    gate(start, tmp_path, like, promise, seed=0, singles=2, doubles=2)
 
 
 @pytest.mark.full

@@ -74,7 +74,7 @@ def test_the_run_ends_naming_step_and_leaf_and_no_checkpoint_holds_it(tmp_path, 
     with pytest.raises(Diverged, match=rf"^{name} is not finite at step {at + 1}; try a lower --learning_rate"):
         fit(experiment(), data(at, field, value), None, config)
     saved = Checkpoints(tmp_path / "checkpoints", write=False)
-    step, state = saved.restore(experiment().init(jax.random.key(0))) or (0, None)
+    step, state = saved.restore(jax.jit(experiment().init)(jax.random.key(0))) or (0, None)
     saved.close()
     assert step == at // scan * scan if scan > 1 else step == at
     assert state is None or all(int(learner.fault) == 0 for learner in learners(state))
@@ -84,7 +84,7 @@ def test_the_run_ends_naming_step_and_leaf_and_no_checkpoint_holds_it(tmp_path, 
 def test_calls_in_flight_change_nothing(field, value, name):
     e, broken, whole = experiment(), data(7, field, value), data()
     step = jax.jit(guarded(e.step))
-    state = before = e.init(jax.random.key(3))
+    state = before = jax.jit(e.init)(jax.random.key(3))
     for t in range(7):
         state, metrics = step(state, whole.batch(0, t))
         assert int(metrics["fault"]) == 0

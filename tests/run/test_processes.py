@@ -50,9 +50,10 @@ def test_images_by_two_processes_of_two_devices(launch, parallel):
     close(two, one, rel=1e-4)
 
 
-def test_a_text_by_fsdp_and_one_process_goes_on(launch, tmp_path):
+@pytest.mark.parametrize("words", [IMAGES, pytest.param(TEXT, marks=pytest.mark.full)])
+def test_two_processes_by_fsdp_and_one_process_goes_on(launch, tmp_path, words):
     (tmp_path / "text.txt").write_text("The quick brown fox jumps over the lazy dog; 0123456789.\n" * 400)
-    one = launch(["--cpu-devices=1"], *TEXT, "--steps=16", name="one")
-    launch(TWO, *TEXT, "--steps=8", "--parallel=fsdp", name="two")
-    resumed = launch(["--cpu-devices=1"], *TEXT, "--steps=16", name="two")
+    one = launch(["--cpu-devices=1"], *words, "--steps=16", name="one")
+    launch(TWO, *words, "--steps=8", "--parallel=fsdp", name="two")
+    resumed = launch(["--cpu-devices=1"], *words, "--steps=16", name="two")
     close(resumed, one, rel=1e-4)
