@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupted(RuntimeError):
     """A signal ended the run after its state was saved; the exit status is 128 + signum."""
@@ -19,20 +21,39 @@ class Interrupted(RuntimeError):
 
 @contextmanager
 def caught(active: bool) -> Iterator[list[int]]:
-    """A list that is filled when a signal arrives, while the block runs; not `active`, it stays empty."""
+    """A list that is filled when a signal arrives, while the block runs; not `active`, it stays empty.
+
+    A second signal ends the process. Python runs a handler only between two of its own instructions, which may be a
+    minute away where XLA compiles; so a thread counts them, told by the system's own handler through a pipe.
+    """
     arrived: list[int] = []
     if not active or threading.current_thread() is not threading.main_thread():
         yield arrived
         return
 
     def handler(signum: int, frame: Any) -> None:
-        if arrived:
-            os._exit(128 + signum)
         arrived.append(signum)
 
-    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)  # as set_wakeup_fd wants it
+    threading.Thread(target=_end_at_second, args=(reader,), daemon=True).start()
+    before = {signum: signal.signal(signum, handler) for signum in ENDING}
+    told = signal.set_wakeup_fd(writer)
     try:
         yield arrived
     finally:
+        signal.set_wakeup_fd(told)
         for signum, old in before.items():
             signal.signal(signum, old)
+        os.close(writer)
+
+
+def _end_at_second(reader: int) -> None:
+    """Reads the numbers of signals until the pipe is closed, or two of them were to end the run."""
+    with open(reader, "rb", buffering=0) as pipe:
+        first = True
+        while number := pipe.read(1):
+            if number[0] in ENDING:
+                if not first:
+                    os._exit(128 + number[0])
+                first = False

@@ -5,6 +5,8 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -48,8 +50,6 @@ def one_signal(start, folder, said, signum, wait):
 def two_signals(start, folder, said, first, second):
     """Whether a run that cannot save yet, because its data make it wait, ends at once at the second signal."""
     lines = len(rows(folder)) if (folder / "metrics.jsonl").exists() else 0
-    if lines and rows(folder)[-1]["step"] % 20 == 19:  # an evaluation would come first, and be compiled: past it, then
-        lines += 2
     process = start([f"--workdir={folder}", WORDS[0], "--nap=2", WORDS[2]], said)
     begun(folder, process, lines)  # compiled, then, and asleep again in a moment
     time.sleep(0.3)
@@ -108,3 +108,28 @@ def test_a_signal_that_arrives_while_a_save_begins(at, tmp_path, like, promise, 
     same = digests(resumed.state) == digests(whole.state) and rows(tmp_path / "w") == rows(tmp_path / "whole")
     note = f"signal in a save; step {at}, saved {steps}, found {kept}, the same: {same}"
     promise("R3", steps.count(at) == 2 and kept == at and same, 1, note)
+
+
+BUSY = """
+import hashlib
+from jaxdl.run.signals import caught
+with caught(True):
+    print("busy", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000_000)  # half a minute without an instruction of Python's
+"""
+
+
+@pytest.mark.parametrize("signum", EITHER)
+def test_a_second_signal_does_not_wait_for_a_compiler(signum, promise):
+    process = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"busy\n"
+    process.send_signal(signum)
+    time.sleep(0.3)
+    alive = process.poll() is None
+    process.send_signal(signum)
+    try:
+        status = process.wait(5)
+    finally:
+        process.kill()
+        process.communicate()
+    promise("R3", alive and status == 128 + signum, 1, "a second signal while no instruction of Python's is run")
