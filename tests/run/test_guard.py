@@ -100,6 +100,15 @@ def test_calls_in_flight_change_nothing(field, value, name):
     jax.tree.map(np.testing.assert_array_equal, clear(after), clear(before))
 
 
+def test_of_two_faults_in_one_step_the_first_is_named():
+    first, second = data(0, "z1", 0.0), data(0, "x2", np.inf)
+    batch = first.batch(0, 0) | {"x2": second.batch(0, 0)["x2"]}
+    e = experiment()
+    state, metrics = jax.jit(guarded(e.step))(e.init(jax.random.key(3)), batch)
+    assert fault_name(state, int(metrics["fault"])) == "the gradient of b of learner 0"
+    assert [int(learner.fault) for learner in learners(state)] == [2, 1]
+
+
 def test_one_learner_is_not_numbered_and_none_is_no_fault():
     learner = Learner.create({"Dense_0": {"kernel": jnp.ones((3, 5))}}, optax.sgd(1.0))
     assert fault_name({"learner": learner}, 1) == "the loss"

@@ -1,5 +1,6 @@
 """Two runs never share a folder."""
 
+import fcntl
 import json
 import os
 import signal
@@ -93,10 +94,28 @@ def test_where_no_folder_can_be(tmp_path):
         pass
     with pytest.raises(FlagError, match="Not a directory"), locked(tmp_path / "file" / "below"):
         pass
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / LOCK).write_text("not json")
-    with locked(tmp_path / "run"):  # nobody holds it
-        assert time.time() > 0
+
+
+def test_what_the_dead_left_in_the_lock_is_written_over(tmp_path):
+    (tmp_path / LOCK).write_text("not json, and longer than what a run writes of itself: " + 99 * "x")
+    with locked(tmp_path):
+        assert json.loads((tmp_path / LOCK).read_text())[0] == os.getpid()
+
+
+def test_a_holder_that_has_not_written_its_number_yet(tmp_path):
+    with (tmp_path / LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(FlagError, match="another run is using it"), locked(tmp_path):
+            pass
+
+
+def test_a_lock_that_its_owner_removed_in_between_is_not_held(tmp_path, monkeypatch):
+    """Its owner ends between our opening of the file and our lock on it, and a third would make the file again."""
+    flock = fcntl.flock
+    late = iter([(tmp_path / LOCK).unlink])
+    monkeypatch.setattr("jaxdl.run.lock.fcntl.flock", lambda *args: [next(late, bool)(), flock(*args)])
+    with locked(tmp_path), pytest.raises(FlagError, match=f"process number {os.getpid()} "), locked(tmp_path):
+        pass
 
 
 def test_a_run_that_is_going_on_is_not_overwritten(holder, tmp_path):
