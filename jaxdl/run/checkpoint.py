@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from absl import logging
 from jax.experimental import multihost_utils
 
 from jaxdl.data import DataError
 from jaxdl.run.distributed import is_first
 from jaxdl.run.seal import SEAL, seal, verify
+
+DAMAGED = ".damaged"
 
 
 class Unwritten(OSError):
@@ -35,7 +36,6 @@ class Checkpoints:
         self._folder: Any = folder
         self._checkpointer: Any = None
         self._sealing: list[Future[None]] = []
-        self._damaged: list[str] = []
         self._latest, self._failed = 0, False
         if folder is None or not write:
             return
@@ -45,10 +45,9 @@ class Checkpoints:
             except DataError as error:
                 if (path / SEAL).exists():
                     _warn(path.name, error)
-                    aside = path.with_name(f"{path.name}.damaged")
+                    aside = path.with_suffix(DAMAGED)
                     shutil.rmtree(aside, ignore_errors=True)
                     path.rename(aside)
-                    self._damaged.append(path.name)
                 else:  # killed while it was written, or removed as an old one
                     shutil.rmtree(path)
         if jax.process_count() > 1:
@@ -72,8 +71,8 @@ class Checkpoints:
     def save(self, step: int, state: Any, score: float = -math.inf) -> None:
         """Begins to save `state` as of `step`; the greatest `score` is kept as the best.
 
-        The state is copied first: the training step that follows is free to overwrite (donate) its buffers, and on the
-        CPU the writer would see that. A score that is not finite counts as the least one: Orbax would rank NaN first.
+        The step that follows is free to overwrite (donate) the state's buffers: Orbax copies them to the host before it
+        returns. A score that is not finite counts as the least one, where Orbax would rank NaN first.
         """
         if self._checkpointer:
             score = float(score) if math.isfinite(score) else -math.inf
@@ -81,7 +80,6 @@ class Checkpoints:
                 self._present()
                 for sealing in [s for s in self._sealing if s.done()]:
                     sealing.result()
-                state = jax.tree.map(jnp.copy, state)
                 response = self._checkpointer.save_async(step, state, metrics={"score": score}, overwrite=True)
             self._sealing = [s for s in self._sealing if not s.done()]
             self._sealing.append(self._sealer.submit(self._seal, step, response))
@@ -134,7 +132,7 @@ class Checkpoints:
 
         places = jax.tree.map(lambda x: x.sharding, like)
         target = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like, places)
-        refused = list(self._damaged)
+        refused = {path.stem for path in self._folder.glob(f"*{DAMAGED}")}  # put aside, now or by a run before
         for path in reversed(_steps(self._folder)) if step is None else [self._folder / str(step)]:
             try:
                 verify(path)
@@ -142,10 +140,11 @@ class Checkpoints:
                 return int(path.name), jax.device_put(ocp.load(path.absolute(), target), places)
             except Exception as error:  # Orbax raises many kinds where the structure is another one
                 _warn(path.name, error)
-                refused.append(path.name)
+                refused.add(path.name)
         if refused:
+            all_of_them = ", ".join(sorted(refused, key=int))
             raise DataError(
-                f"{self._folder}: none of its checkpoints ({', '.join(refused)}) can be used; --overwrite starts anew"
+                f"{self._folder}: none of its checkpoints ({all_of_them}) can be used; --overwrite starts anew"
             )
         return None
 

@@ -235,7 +235,10 @@ def _fit(programs: Programs, config: RunConfig, name: str) -> Result:
         progress.step(done + count, row)
 
     try:
-        with caught(folder is not None) as arrived, profiled(programs.call, config.profile, folder, t) as call:
+        with (
+            caught(folder is not None, progress.say) as arrived,
+            profiled(programs.call, config.profile, folder, t) as call,
+        ):
             stop = agreed(arrived)
             while t < last and not best.exhausted:
                 begin, start = t, time.perf_counter()

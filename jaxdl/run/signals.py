@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,11 +20,12 @@ class Interrupted(RuntimeError):
 
 
 @contextmanager
-def caught(active: bool) -> Iterator[list[int]]:
+def caught(active: bool, say: Callable[[str], None]) -> Iterator[list[int]]:
     """A list that is filled when a signal arrives, while the block runs; not `active`, it stays empty.
 
-    A second signal ends the process. Python runs a handler only between two of its own instructions, which may be a
-    minute away where XLA compiles; so a thread counts them, told by the system's own handler through a pipe.
+    The first is acknowledged by `say`, a second one ends the process, both at once and by a thread that the system's
+    own handler tells through a pipe: Python runs a handler only between two of its own instructions, and the next one
+    may be a minute away where XLA compiles.
     """
     arrived: list[int] = []
     if not active or threading.current_thread() is not threading.main_thread():
@@ -36,7 +37,7 @@ def caught(active: bool) -> Iterator[list[int]]:
 
     reader, writer = os.pipe()
     os.set_blocking(writer, False)  # as set_wakeup_fd wants it
-    threading.Thread(target=_end_at_second, args=(reader,), daemon=True).start()
+    threading.Thread(target=_end_at_second, args=(reader, say), daemon=True).start()
     before = {signum: signal.signal(signum, handler) for signum in ENDING}
     told = signal.set_wakeup_fd(writer)
     try:
@@ -48,7 +49,7 @@ def caught(active: bool) -> Iterator[list[int]]:
         os.close(writer)
 
 
-def _end_at_second(reader: int) -> None:
+def _end_at_second(reader: int, say: Callable[[str], None]) -> None:
     """Reads the numbers of signals until the pipe is closed, or two of them were to end the run."""
     with open(reader, "rb", buffering=0) as pipe:
         first = True
@@ -57,3 +58,4 @@ def _end_at_second(reader: int) -> None:
                 if not first:
                     os._exit(128 + number[0])
                 first = False
+                say(f"{signal.Signals(number[0]).name}: ends when this step is saved; once more ends at once")

@@ -136,7 +136,7 @@ def take_lock():
 
 def set_handlers():
     """Once a run."""
-    with caught(True):
+    with caught(True, print):
         pass
 
 

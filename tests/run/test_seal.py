@@ -1,15 +1,19 @@
 """Damaged checkpoints are found, named and passed over."""
 
+import errno
 import shutil
+import time
 import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxdl.data import DataError
-from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.checkpoint import Checkpoints, Unwritten
 from jaxdl.run.seal import SEAL, seal, verify
 
 
@@ -82,7 +86,7 @@ def test_a_run_that_goes_on_puts_the_damaged_one_aside(saved, tmp_path):
     folder, state = saved
     shutil.copytree(folder, tmp_path / "c")
     (tmp_path / "c" / "5" / "metrics" / "metrics").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"checkpoint 5 cannot be used .*metrics/metrics"):
+    with pytest.warns(UserWarning, match=r"checkpoint 5 cannot be used .*metrics/metrics: has 0 bytes instead of \d+"):
         checkpoints = Checkpoints(tmp_path / "c")
     step, found = checkpoints.restore(state)
     checkpoints.save(5, state)
@@ -90,6 +94,79 @@ def test_a_run_that_goes_on_puts_the_damaged_one_aside(saved, tmp_path):
     assert (step, int(found["n"])) == (3, 3)
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["3", "5", "5.damaged"]
     assert latest(tmp_path / "c", state)[0] == 5
+
+
+def test_one_that_is_whole_and_cannot_be_read_is_written_over(saved, tmp_path):
+    folder, state = saved
+    shutil.copytree(folder, tmp_path / "c")
+    shutil.rmtree(tmp_path / "c" / "5" / "state")
+    seal(tmp_path / "c" / "5")
+    checkpoints = Checkpoints(tmp_path / "c")
+    with pytest.warns(UserWarning, match="checkpoint 5 cannot be used"):
+        step, found = checkpoints.restore(state)
+    assert (step, int(found["n"])) == (3, 3)
+    checkpoints.save(5, state)
+    checkpoints.wait()
+    checkpoints.close()
+    assert latest(tmp_path / "c", state)[0] == 5
+
+
+def test_a_run_that_goes_on_from_nothing_but_damage_is_refused_and_again_so(saved, tmp_path):
+    folder, state = saved
+    shutil.copytree(folder, tmp_path / "c")
+    for step in "35":
+        (tmp_path / "c" / step / "metrics" / "metrics").write_bytes(b"")
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            checkpoints = Checkpoints(tmp_path / "c")
+        with pytest.raises(DataError, match=r"none of its checkpoints \(3, 5\) can be used; --overwrite starts anew"):
+            checkpoints.restore(state)
+        checkpoints.close()
+
+
+@pytest.mark.parametrize("spec", [P(), P("all")])
+@pytest.mark.parametrize("devices", [1, 4])
+def test_buffers_that_are_overwritten_while_they_are_saved(devices, spec, tmp_path):
+    mesh = jax.make_mesh((devices,), ("all",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    place = NamedSharding(mesh, spec)
+    step = jax.jit(lambda state: jax.tree.map(lambda x: x + 1, state), donate_argnums=0, out_shardings=place)
+    state = jax.device_put({i: jnp.zeros(100_000) for i in "abcdefg"}, place)
+    checkpoints = Checkpoints(tmp_path / "c")
+    for t in range(4):
+        checkpoints.save(t, state)
+        for _ in range(9):
+            state = step(state)
+        jax.block_until_ready(state)
+        checkpoints.wait()
+        found = checkpoints.restore(state, t)[1]
+        jax.tree.map(lambda x: np.testing.assert_array_equal(x, np.float32(9 * t)), found)
+    checkpoints.close()
+
+
+def test_a_seal_that_cannot_be_written_stops_the_next_save(tmp_path, monkeypatch):
+    def full(folder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("jaxdl.run.checkpoint.seal", full)
+    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints.save(1, {"n": jnp.int32(1)})
+    while not all(sealing.done() for sealing in checkpoints._sealing):
+        time.sleep(0.01)
+    with pytest.raises(
+        Unwritten, match=r"checkpoint 2 cannot be written \(No space left on device\); there is no good"
+    ):
+        checkpoints.save(2, {"n": jnp.int32(2)})
+    checkpoints.close()
+
+
+def test_a_score_that_is_no_number_is_the_least(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c")
+    for step, score in enumerate((np.nan, 1.0, np.nan, 0.5, -1.0), 1):
+        checkpoints.save(step, {"n": jnp.int32(step)}, score)
+        checkpoints.wait()
+    checkpoints.close()
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["2", "4", "5"]
 
 
 def test_a_file_more_and_no_seal_at_all(saved, tmp_path):
@@ -102,7 +179,7 @@ def test_a_file_more_and_no_seal_at_all(saved, tmp_path):
     for step in "35":
         (tmp_path / "b" / step / SEAL).unlink()
     with (
-        pytest.raises(DataError, match=r"none of its checkpoints \(5, 3\) can be used"),
+        pytest.raises(DataError, match=r"none of its checkpoints \(3, 5\) can be used"),
         pytest.warns(UserWarning, match="cut off"),
     ):
         latest(tmp_path / "b", state)
