@@ -160,6 +160,32 @@ def test_a_seal_that_cannot_be_written_stops_the_next_save(tmp_path, monkeypatch
     checkpoints.close()
 
 
+def test_a_checkpoint_that_is_removed_as_an_old_one_before_its_seal_is_no_error(tmp_path, monkeypatch):
+    def removed(folder):
+        shutil.rmtree(folder)
+        seal(folder)
+
+    checkpoints = Checkpoints(tmp_path / "c")
+    monkeypatch.setattr("jaxdl.run.checkpoint.seal", removed)
+    checkpoints.save(1, {"n": jnp.int32(1)})
+    checkpoints.wait()
+    monkeypatch.setattr("jaxdl.run.checkpoint.seal", lambda folder: (folder / "gone").read_bytes())
+    checkpoints.save(2, {"n": jnp.int32(2)})
+    with pytest.raises(Unwritten, match="checkpoint 2 cannot be written"):  # it is there, and a file of it is not
+        checkpoints.wait()
+    checkpoints.close()
+
+
+def test_a_folder_that_is_removed_after_the_last_save_is_missed(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints.save(1, {"n": jnp.int32(1)})
+    checkpoints.wait()
+    shutil.rmtree(tmp_path / "c")
+    with pytest.raises(Unwritten, match="the folder has been removed"):
+        checkpoints.wait()
+    checkpoints.close()
+
+
 def test_a_score_that_is_no_number_is_the_least(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c")
     for step, score in enumerate((np.nan, 1.0, np.nan, 0.5, -1.0), 1):
