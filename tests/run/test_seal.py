@@ -195,6 +195,14 @@ def test_a_score_that_is_no_number_is_the_least(tmp_path):
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["2", "4", "5"]
 
 
+def test_the_latest_is_the_greatest_number(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c")
+    for step in (9, 10):
+        checkpoints.save(step, {"n": jnp.int32(step)})
+    checkpoints.close()
+    assert latest(tmp_path / "c", {"n": jnp.int32(0)})[0] == 10
+
+
 def test_a_file_more_and_no_seal_at_all(saved, tmp_path):
     folder, state = saved
     shutil.copytree(folder, tmp_path / "a")
