@@ -37,7 +37,7 @@ def caught(active: bool, say: Callable[[str], None]) -> Iterator[list[int]]:
 
     reader, writer = os.pipe()
     os.set_blocking(writer, False)  # as set_wakeup_fd wants it
-    threading.Thread(target=_end_at_second, args=(reader, say), daemon=True).start()
+    threading.Thread(target=_end_at_second, args=(reader, say), name="signals", daemon=True).start()
     before = {signum: signal.signal(signum, handler) for signum in ENDING}
     told = signal.set_wakeup_fd(writer)
     try:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from jaxdl.run import Interrupted, fit
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.seal import SEAL
+from jaxdl.run.signals import caught
 from tests.reliability import program
 from tests.reliability.conftest import digests, outcome, restored, rows
 
@@ -132,3 +134,32 @@ def test_a_second_signal_does_not_wait_for_a_compiler(signum, promise):
         process.kill()
         process.communicate()
     promise("R3", heard and status == 128 + signum, 1, "a second signal while no instruction of Python's is run")
+
+
+OTHER = """
+import os, signal, time
+from jaxdl.run.signals import caught
+heard = []
+signal.signal(signal.SIGUSR1, lambda *args: heard.append(1))
+with caught(True, print) as arrived:
+    for _ in range(3):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(0.1)
+print(len(heard), arrived)
+"""
+
+
+def test_other_signals_keep_their_meaning():
+    done = subprocess.run([sys.executable, "-c", OTHER], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "3 []\n")
+
+
+def test_all_is_as_before_afterwards():
+    before = [signal.getsignal(signum) for signum in EITHER]
+    with caught(True, print):
+        (thread,) = [t for t in threading.enumerate() if t.name == "signals"]
+        assert [signal.getsignal(signum) for signum in EITHER] != before
+    assert [signal.getsignal(signum) for signum in EITHER] == before
+    assert signal.set_wakeup_fd(-1) == -1
+    thread.join(10)
+    assert not thread.is_alive()
