@@ -110,6 +110,40 @@ def test_a_score_on_another_set_stands_beside_its_own(images, capsys):
     assert line.count("(2 seeds)") == 2
 
 
+def test_the_first_rows_are_shown(images, tmp_path, capsys, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setattr("jaxdl.run.use.SHOWN", 3)
+    for i in range(5):
+        Image.fromarray(np.full((8, 8), 50 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    use_run(replace(images[0], predict=str(tmp_path)), image_classifier)
+    shown = capsys.readouterr()
+    assert [line.split()[0].rpartition("/")[2] for line in shown.out.splitlines()] == [
+        "input",
+        *("0.png", "1.png", "2.png"),
+    ]
+    assert "2 more rows and all columns" in shown.err
+
+
+def test_the_state_that_counts_and_the_order_of_the_seeds(images, tmp_path, capsys):
+    """The state of the step that training chose, and seed 10 after seed 2."""
+    folder, result = tmp_path / "copy", images[1]
+    shutil.copytree(images[0].workdir, folder)
+    (folder / "seed0").rename(folder / "seed2")
+    (folder / "seed1").rename(folder / "seed10")
+    run = open_finished(folder)
+    assert run.metrics == [seed.metrics for seed in result.runs]
+    assert [int(state.step) for state in run.states] == [64, 64]
+    assert "has not ended" not in capsys.readouterr().err
+    earlier = Checkpoints(folder / "seed2" / "checkpoints")
+    earlier.save(65, run.states[0].replace(step=run.states[0].step + 1))
+    earlier.close()
+    assert [int(state.step) for state in open_finished(folder).states] == [64, 64]
+    (folder / "seed2" / "result.json").unlink()
+    assert [int(state.step) for state in open_finished(folder).states] == [65, 64]
+    assert "seed2: has not ended; its state of step 65 is used" in capsys.readouterr().err
+
+
 def test_another_set_of_another_size_is_resized_and_its_classes_must_agree(images, data_dir):
     config, _ = images
     use = open_finished(config.workdir, data_dir=str(data_dir)).use
@@ -148,6 +182,11 @@ def test_the_loss_of_a_text_on_its_own_test_part(text):
     use_run(replace(config, evaluate=str(part)), language_model)
     with open(f"{config.workdir}/evaluations.json") as file:
         assert json.load(file)[str(part)] == [pytest.approx(result.metrics)]
+    other = part.with_name("other.txt")
+    other.write_text("abcad.\n" * 30)
+    use_run(replace(config, evaluate=str(other)), language_model)
+    with open(f"{config.workdir}/evaluations.json") as file:
+        assert {str(part), str(other)} <= json.load(file).keys()
     with pytest.raises(FlagError, match="no such file, and no text of python_docs"):
         run.use.test("nosuch")
     part.write_text("ab\nab€")
@@ -218,9 +257,11 @@ def test_reading_leaves_a_run_alone_that_is_being_written(tmp_path):
 
 def test_expand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("b.png", "a.png", "[odd].png"):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for name in ("b.png", "a.png", "[odd].png", "deep/er/z.jpg", "deep/y.jpg", "x.jpg"):
         (tmp_path / name).touch()
     assert expand("[ab].png,[odd].png") == ["a.png", "b.png", "[odd].png"]
+    assert expand("**/*.jpg") == ["deep/er/z.jpg", "deep/y.jpg", "x.jpg"]
 
 
 def test_import_is_light_and_other_names_are_refused():
