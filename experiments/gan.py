@@ -151,11 +151,16 @@ def main(config: Config) -> list[Claim]:
 
 
 def train_one(config: Config, name: str, judge: Any = None, images: Images | None = None, **options: Any) -> run.Result:
-    """One fit, evaluated and watched on fixed noise some 20 times, and a line if it collapsed."""
+    """One fit, evaluated and watched on fixed noise some 20 times, and a line if it collapsed.
+
+    On the ring no step is the best one, and a save would take as long as the steps between two evaluations.
+    """
     train, test = data(config, images)
     config = config.resolve(train)
     every = config.eval_every or max(1, -(-(config.steps or 1) // 320)) * 16  # whole calls of 16 steps
-    config, z = replace(config, eval_every=every), jnp.asarray(test.arrays["z"][: 64 if images else 1024])
+    config = replace(config, eval_every=every, checkpoint_every=config.checkpoint_every or 4 * every)
+    config = config if images else replace(config, monitor="loss")
+    z = jnp.asarray(test.arrays["z"][: 64 if images else 1024])
     experiment, sample = build(config, train.example, judge), sampler(config, train.example)
     result = run.fit(experiment, train, test, config, name=name, watch=lambda state: sample(state, z), **options)
     for seed in result.runs or (result,):
