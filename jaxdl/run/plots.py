@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from jaxdl.run.config import RunConfig
     from jaxdl.run.loop import Result
 
+ABREAST = 4  # panels of curves in a row
+
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple["Figure", Any]:
     """A figure of the given size in inches that no window manager knows of, and its axes."""
@@ -76,9 +78,12 @@ def curves(results: Mapping[str, "Result"]) -> "Figure":
         keys.pop("train/learning_rate")
     order = {"loss": -1, "learning_rate": 1}
     panels = sorted(dict.fromkeys(key.rpartition("/")[2] for key in keys), key=lambda panel: order.get(panel, 0))
-    figure, axes = new_figure(4.6 * max(1, len(panels)), 3.6, 1, max(1, len(panels)), squeeze=False)
+    columns, rows = min(max(1, len(panels)), ABREAST), -(-max(1, len(panels)) // ABREAST)
+    figure, axes = new_figure(4.6 * columns, 3.6 * rows, rows, columns, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
     colours = {name: f"C{i}" for i, name in enumerate(results)}
-    for axis, panel in zip(axes[0], panels, strict=False):
+    for axis, panel in zip(axes.flat, panels, strict=False):
         for key in (k for k in keys if k.rpartition("/")[2] == panel):
             test = key.startswith("test/")
             for i, (name, run) in enumerate(runs):
@@ -91,7 +96,7 @@ def curves(results: Mapping[str, "Result"]) -> "Figure":
         axis.set(xlabel="step", title=panel.replace("_", " "))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         values = [v for _, run in runs for k in keys if k.rpartition("/")[2] == panel for v in run.curve(k)[1]]
-        if panel == "loss" and values and min(values) > 0 and max(values) > 20 * min(values):
+        if panel != "learning_rate" and values and min(values) > 0 and max(values) > 20 * min(values):
             axis.set_yscale("log")
         axis.grid(alpha=0.25)
         axis.legend(fontsize=8)

@@ -54,6 +54,16 @@ class TestPlots:
         assert len(figure.axes[0].lines) == 4
         assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["train", "test"]
 
+    def test_many_panels_stand_in_rows_and_what_spans_much_is_logarithmic(self):
+        rows = [{"step": t, "train/learning_rate": 0.1 / t**2, "test/frechet": 9.0 / t**2} for t in range(1, 11)]
+        rows += [{"step": t, **{f"test/{name}": float(t) for name in "abcd"}} for t in (5, 10)]
+        figure = plots.curves({"": Result(None, {}, rows, 1.0, 1.0)})
+        assert [axis.get_title() for axis in figure.axes if axis.axison] == ["frechet", *"abcd", "learning rate"]
+        assert (len(figure.axes), figure.axes[0].get_gridspec().get_geometry()) == (8, (2, 4))
+        scales = {axis.get_title(): axis.get_yscale() for axis in figure.axes if axis.axison}
+        assert scales.pop("frechet") == "log"
+        assert set(scales.values()) == {"linear"}
+
     def test_thinned_keeps_the_mean(self):
         steps, values = plots.thinned(range(1000), np.arange(1000.0))
         assert len(steps) == 100
