@@ -80,9 +80,8 @@ def reported(process):
 
 
 def is_loopback(address):
-    return (
-        address.endswith("7F") or address == "0" * 24 + "01000000"
-    )  # 127.*, mapped or not, and ::1, as /proc has them
+    """127.*, mapped or not, or ::1, as /proc has them."""
+    return address.endswith("7F") or address == "0" * 24 + "01000000"
 
 
 def named_after_its_address():
