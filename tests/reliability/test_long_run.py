@@ -59,15 +59,15 @@ def watched_run(process, folder):
     return samples, sockets
 
 
-def gate(start, tmp_path, promise, steps, every, slower):
+def gate(start, tmp_path, promise, steps, every, nap, slower):
     folder = tmp_path / "run"
     words = [f"--workdir={folder}", f"--steps={steps}", f"--checkpoint_every={every}", f"--eval_every={every * 5}"]
-    process = start([*words, "--log_every=5", "--nap=0.002", "--tensorboard"], tmp_path / "said")
+    process = start([*words, "--log_every=5", f"--nap={nap}", "--tensorboard"], tmp_path / "said")
     samples, sockets = watched_run(process, folder)
     assert process.poll() == 0, process.said()
     early = [s for s in samples if steps / 3 <= s[0] < steps / 2]
     late = [s for s in samples if steps * 5 / 6 <= s[0] < steps - 5]
-    assert min(len(early), len(late)) > 5, f"only {len(early)} and {len(late)} samples"
+    assert min(len(early), len(late)) > 2, f"only {len(early)} and {len(late)} samples"
     memory = tuple(median(s[1] for s in part) for part in (early, late))
     held = [set.intersection(*(s[2] for s in part)) for part in (early, late)]  # all through: not by a save under way
     files = tuple(map(len, held))
@@ -90,9 +90,9 @@ def gate(start, tmp_path, promise, steps, every, slower):
 
 
 def test_some_steps(start, tmp_path, promise):
-    gate(start, tmp_path, promise, 500, 25, slower=0.5)  # a second each, beside other tests
+    gate(start, tmp_path, promise, 500, 25, nap=0.004, slower=0.5)  # a second each, beside other tests
 
 
 @pytest.mark.full
 def test_many_steps(start, tmp_path, promise):
-    gate(start, tmp_path, promise, 20_000, 50, slower=0.8)
+    gate(start, tmp_path, promise, 20_000, 50, nap=0.002, slower=0.8)
