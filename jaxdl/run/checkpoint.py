@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -172,6 +173,8 @@ def _reason(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
+        if code := re.search(r"os_error_code='(\d+)'", str(cause)):  # TensorStore's, behind a path of any length
+            return os.strerror(int(code[1]))
         cause = cause.__cause__ or cause.__context__
     return " ".join(str(error).split())[:300]
 

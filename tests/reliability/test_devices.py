@@ -5,6 +5,7 @@ import itertools
 from dataclasses import fields
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -96,7 +97,7 @@ def test_checkpoints_of_a_split_state_hold_all_of_it(tmp_path, promise):
     """Straight through the checkpoints: leaves split over 8 devices, and read again for one."""
     mesh = jax.make_mesh((8,), ("devices",))
     split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
-    state = {"w": jax.device_put(jax.random.normal(jax.random.key(0), (16, 3)), split), "n": np.int32(4)}
+    state = {"w": jax.device_put(jax.random.normal(jax.random.key(0), (16, 3)), split), "n": jnp.int32(4)}
     checkpoints = Checkpoints(tmp_path / "c")
     checkpoints.save(4, state)
     checkpoints.wait()

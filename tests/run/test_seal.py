@@ -144,9 +144,13 @@ def test_buffers_that_are_overwritten_while_they_are_saved(devices, spec, tmp_pa
     checkpoints.close()
 
 
-def test_a_seal_that_cannot_be_written_stops_the_next_save(tmp_path, monkeypatch):
+LONG = f"FAILED: cannot open {99 * '/folder'}: No space [os_error_code='{errno.ENOSPC}']"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError(LONG)])
+def test_a_seal_that_cannot_be_written_stops_the_next_save(error, tmp_path, monkeypatch):
     def full(folder):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     monkeypatch.setattr("jaxdl.run.checkpoint.seal", full)
     checkpoints = Checkpoints(tmp_path / "c")
