@@ -138,7 +138,6 @@ def build(config: Config, example: Any, judge: Judge | None = None) -> Experimen
         return judge.features(x), jax.nn.one_hot(probabilities.argmax(-1), probabilities.shape[-1])
 
     sample = sampler(config, example)
-
     return Experiment(init, step, *comparison(sample, critic, objective, scaled, look))
 
 
@@ -151,15 +150,13 @@ def main(config: Config) -> list[Claim]:
 
 
 def train_one(config: Config, name: str, judge: Any = None, images: Images | None = None, **options: Any) -> run.Result:
-    """One fit, evaluated and watched on fixed noise some 20 times, and a line if it collapsed.
-
-    On the ring no step is the best one, and a save would take as long as the steps between two evaluations.
-    """
+    """One fit, evaluated and watched on fixed noise some 20 times, and a line if it collapsed."""
     train, test = data(config, images)
     config = config.resolve(train)
     every = config.eval_every or max(1, -(-(config.steps or 1) // 320)) * 16  # whole calls of 16 steps
-    config = replace(config, eval_every=every, checkpoint_every=config.checkpoint_every or 4 * every)
-    config = config if images else replace(config, monitor="loss")
+    saves = config.checkpoint_every or 4 * every  # on the ring one takes as long as the steps between two evaluations
+    monitor = config.monitor if images else "loss"  # of points no step is the best one
+    config = replace(config, eval_every=every, checkpoint_every=saves, monitor=monitor)
     z = jnp.asarray(test.arrays["z"][: 64 if images else 1024])
     experiment, sample = build(config, train.example, judge), sampler(config, train.example)
     result = run.fit(experiment, train, test, config, name=name, watch=lambda state: sample(state, z), **options)

@@ -78,7 +78,8 @@ def curves(results: Mapping[str, "Result"]) -> "Figure":
         keys.pop("train/learning_rate")
     order = {"loss": -1, "learning_rate": 1}
     panels = sorted(dict.fromkeys(key.rpartition("/")[2] for key in keys), key=lambda panel: order.get(panel, 0))
-    columns, rows = min(max(1, len(panels)), ABREAST), -(-max(1, len(panels)) // ABREAST)
+    count = max(1, len(panels))
+    columns, rows = min(count, ABREAST), -(-count // ABREAST)
     figure, axes = new_figure(4.6 * columns, 3.6 * rows, rows, columns, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()

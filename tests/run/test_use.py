@@ -118,10 +118,8 @@ def test_the_first_rows_are_shown(images, tmp_path, capsys, monkeypatch):
         Image.fromarray(np.full((8, 8), 50 * i, np.uint8)).save(tmp_path / f"{i}.png")
     use_run(replace(images[0], predict=str(tmp_path)), image_classifier)
     shown = capsys.readouterr()
-    assert [line.split()[0].rpartition("/")[2] for line in shown.out.splitlines()] == [
-        "input",
-        *("0.png", "1.png", "2.png"),
-    ]
+    names = [line.split()[0].rpartition("/")[2] for line in shown.out.splitlines()]
+    assert names == ["input", "0.png", "1.png", "2.png"]
     assert "2 more rows and all columns" in shown.err
 
 
