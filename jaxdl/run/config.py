@@ -56,6 +56,13 @@ class RunConfig:
     accumulate: int = flag(1, "batches whose gradients are gathered for one update", group="optimiser", low=1)
     freeze: str | None = flag(None, "regular expression: parameters whose path has it stay fixed", group="optimiser")
 
+    valid_fraction: float = flag(
+        0.1,
+        "part of the training data held out for whatever chooses: --patience, --monitor, --sweep; 0: none",
+        group="data",
+        low=0,
+        below=1,
+    )
     download: bool = flag(
         False, f"first fetch what is missing of the data set into --data_dir: {', '.join(SOURCES)}", group="data",
         result=False,
