@@ -6,11 +6,12 @@ from jaxdl.run.flags import FlagError, flag
 from jaxdl.run.loop import Diverged, Result, fit
 from jaxdl.run.main import main
 from jaxdl.run.plots import save_animation, save_figure
-from jaxdl.run.report import Claim, plus_minus, save_text, say
+from jaxdl.run.report import Bound, Claim, plus_minus, save_text, say
 from jaxdl.run.signals import Interrupted
 from jaxdl.run.use import Loaded, Use, load, remember
 
 __all__ = [
+    "Bound",
     "Claim",
     "Cost",
     "Diverged",

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import operator
 import shutil
 import sys
 import textwrap
@@ -22,12 +23,37 @@ Row = dict[str, Any]
 CLOCK = ("seconds",)  # the fields of metrics.jsonl that two equal runs do not share
 
 
+class Bound(NamedTuple):
+    """A bound that a claim sets a trained figure, as numbers: its margin can be measured over seeds.
+
+    value, sign, limit: what was found, one of >=, <=, > and <, and what it is held against. A comparison of two
+    trained figures is the sign of their difference: Bound(gru - rnn, "<", 0.0, "GRU under RNN"). name: tells the
+    bounds of one claim apart. seeds, enough: the statement is one about each of `seeds` seeds, and holds if it holds
+    for `enough` of them (0: for all). value is then that of the seed which decides, the enough-th best: of all seeds
+    the worst one's, and of a run with one seed that seed's.
+    """
+
+    value: float
+    sign: str
+    limit: float
+    name: str = ""
+    seeds: int = 0
+    enough: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value keeps the bound; NaN never does."""
+        keeps = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}[self.sign]
+        return bool(keeps(self.value, self.limit))
+
+
 class Claim(NamedTuple):
     """One thing that an experiment shows, with its figure.
 
     row: the mission's row. claim: what is said. measured: what this run found. reference, source: a figure to hold
     beside it and where that is from. holds: whether the claim held; None if this run was too short to tell, and then
-    `measured` says so and `command` measures it. expected: False where it is known not to hold.
+    `measured` says so and `command` measures it. expected: False where it is known not to hold. bounds: what its
+    trained figures are held against, as numbers.
     """
 
     row: str
@@ -38,6 +64,7 @@ class Claim(NamedTuple):
     holds: bool | None = None
     expected: bool = True
     command: str = ""
+    bounds: Sequence[Bound] = ()
 
 
 def claims_table(claims: Sequence[Claim], width: int | None = None) -> str:
