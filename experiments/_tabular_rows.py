@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdl import run
-from jaxdl.data import DataError, Table, split
+from jaxdl.data import DataError, Table, hold_out, split
 from jaxdl.data.tables import column_scales
 
 
 class Rows(NamedTuple):
-    """A table's rows in two parts, and what the columns are measured in."""
+    """A table's rows in three parts, no row in two, and what the columns are measured in."""
 
     train: dict[str, np.ndarray]  # x float32 [N, D] and y float32 [N, 1] or [N, K], as the net is given them
+    valid: dict[str, np.ndarray] | None  # for whatever chooses; None: none is held out
     test: dict[str, np.ndarray]
     scales: dict[str, list[float]]  # of the training rows: mean and deviation of x and of a number to predict
 
@@ -25,14 +26,15 @@ def encode(x: np.ndarray, y: np.ndarray, names: Any, scales: dict[str, list[floa
     return {"x": scaled(x, "x").astype(np.float32), "y": target.astype(np.float32)}
 
 
-def parts(table: Table, fraction: float, seed: int, source: str) -> Rows:
-    """Holds rows out, every class in its share, and scales all by those that are left.
+def parts(table: Table, fraction: float, seed: int, source: str, valid: float) -> Rows:
+    """Holds rows out, every class in its share, and scales all by those that are left to train on.
 
     Args:
       table: the rows.
       fraction: of them that is held out for testing.
       seed: of the split.
       source: where the table is from, for messages.
+      valid: of the other rows that is held out for validation, 0: none; the test part is the same whatever it is.
 
     Raises:
       FlagError: a part has too few rows.
@@ -51,7 +53,9 @@ def parts(table: Table, fraction: float, seed: int, source: str) -> Rows:
             f"{source}; both parts need at least {needed}"
         )
     whole = {"x": table.x, "y": table.y}
-    train, test = split(whole, fraction, seed, stratify="y" if table.names else None)
+    stratify = "y" if table.names else None
+    rest, test = split(whole, fraction, seed, stratify=stratify)
+    train, validation = hold_out(rest, valid, seed, source, stratify=stratify)
     columns = {"x": train["x"]} if table.names else {"x": train["x"], "y": train["y"][:, None]}
     scales: dict[str, list[float]] = {}
     for name, values in columns.items():
@@ -59,5 +63,10 @@ def parts(table: Table, fraction: float, seed: int, source: str) -> Rows:
             raise DataError(f"{source}: {table.target!r} is {values[0, 0]:g} in every training row: nothing to learn")
         mean, deviation = column_scales(values)
         scales |= {f"{name}_mean": mean.tolist(), f"{name}_deviation": deviation.tolist()}
-    train, test = (encode(part["x"], part["y"], table.names, scales) for part in (train, test))
-    return Rows(train, test, scales)
+    if validation and not table.names and min(len(train["y"]), len(validation["y"])) < 2:  # one has no R^2
+        raise run.FlagError(
+            f"--valid_fraction={valid:g}: {len(train['y'])} training and {len(validation['y'])} validation rows of "
+            f"{source}; both parts need at least 2; 0 trains without a validation part"
+        )
+    encoded = lambda part: encode(part["x"], part["y"], table.names, scales)
+    return Rows(encoded(train), validation and encoded(validation), encoded(test), scales)

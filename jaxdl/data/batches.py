@@ -1,6 +1,7 @@
 """Arrays in memory and the order in which they are visited: batch t is a pure function of (seed, t)."""
 
 import functools
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -108,6 +109,17 @@ class Batches:
         for start in range(0, self.length, self.batch_size):
             rows = np.arange(start, start + self.batch_size, dtype=np.int32)
             yield np.minimum(rows, np.int32(self.length - 1)), (rows < self.length).astype(np.float32)
+
+    def digest(self) -> str:
+        """SHA-256 of what there is to learn from: names, dtypes, shapes and bytes of the arrays, and `length`.
+
+        `batch_size`, `order` and `take` are no part of it.
+        """
+        found = hashlib.sha256(f"length {int(self.length)}".encode())
+        for name, array in sorted(self.arrays.items()):
+            found.update(repr((name, str(array.dtype), array.shape)).encode())
+            found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # bfloat16 has no buffer of its own
+        return found.hexdigest()
 
 
 def same_length(arrays: Mapping[str, np.ndarray]) -> int:

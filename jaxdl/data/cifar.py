@@ -33,9 +33,7 @@ def read_cifar10(
     test = locate(data_dir, FOLDERS, "test_batch", "cifar10")
     batches = [path for i in range(1, 6) if (path := test.parent / f"data_batch_{i}").exists()]
     if not batches:
-        raise MissingData(
-            f"--data_dir={data_dir}: no data_batch_1 to data_batch_5 in {test.parent}; at least one is needed"
-        )
+        raise MissingData(f"{test.parent}: no data_batch_1 to data_batch_5 beside test_batch; at least one is needed")
     parts = [_batch(path) for path in batches]
     train = {name: np.concatenate([part[name] for part in parts]) for name in ("x", "y")}
     meta = test.parent / "batches.meta"

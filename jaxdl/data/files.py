@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +19,15 @@ def locate(data_dir: str | Path | None, folders: tuple[str, ...], name: str, wha
     """Returns the path of data_dir/FOLDER/name, or of that with ``.gz`` added, for the first folder that holds it.
 
     Args:
-      data_dir: the user's folder of data files.
+      data_dir: the user's folder of data files; the environment variable JAXDL_DATA_DIR if not given.
       folders: folders below data_dir to look in; "" is data_dir itself.
       name: file name without ``.gz``.
       what: the data set, for the message.
 
     Raises:
-      MissingData: data_dir is not set, is no folder, or holds no such file.
+      MissingData: no folder is given, it is none, or it holds no such file.
     """
+    data_dir = data_dir or os.environ.get("JAXDL_DATA_DIR")
     if not data_dir:
         raise MissingData(f"{what} is read from files: set --data_dir or JAXDL_DATA_DIR to the folder that holds them")
     root = Path(data_dir)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from jaxdl.data.errors import DataError, MissingData
-from jaxdl.data.images import Images
-from jaxdl.data.split import split
+from jaxdl.data.images import Images, counted
+from jaxdl.data.split import check_fraction, hold_out, split
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 LITTER = ("thumbs.db", "desktop.ini")  # what file managers leave behind; hidden files are passed over as well
@@ -20,12 +20,19 @@ TEST_FRACTION = 0.2
 LIMIT = 1 << 34  # bytes of one array of pixels
 SUGGESTED = 256  # the largest size that an error proposes
 BAR = 2000  # files from which on a progress bar is worth its line
+VALIDATION_FOLDERS = ("valid", "val")  # the first that is there
+
+Part = tuple[list[Path], np.ndarray]  # N files and their classes, int [N]
 
 
-def load_folder(path: str | Path | None, size: int | Sequence[int] | None = None, *, seed: int = 0) -> Images:
+def load_folder(
+    path: str | Path | None, size: int | Sequence[int] | None = None, *, seed: int = 0, valid: float = 0.1
+) -> Images:
     """Loads images from class folders: path/train/CLASS/*.png and path/test/CLASS/*.png, or path/CLASS/*.png alone.
 
-    Without ``train`` and ``test`` the seed chooses a fifth of the images for testing, the classes in equal shares.
+    Without ``train`` and ``test`` the seed chooses a fifth of the images for testing, the classes in equal shares. A
+    folder ``valid`` or ``val`` beside ``train`` and ``test`` is the validation part; else it is drawn from the training
+    images, the classes in equal shares as far as it has room for them.
     Classes are the names of the folders, sorted. The images have 1 channel if all files are grey (by their format, not
     by their colours), else 3. They are turned as their EXIF orientation says; what is transparent is laid on white;
     16 bits become the upper 8. Hidden files and folders are passed over.
@@ -34,7 +41,9 @@ def load_folder(path: str | Path | None, size: int | Sequence[int] | None = None
       path: the folder.
       size: pixels of a side, or (H, W), to which every image is brought, its proportions kept: scaled until it covers
         the size, then the middle is cut out. None: as they are, all of one size.
-      seed: of the split.
+      seed: of the split; for the validation part a generator of its own is made of it.
+      valid: the part of the training images that is held out as the validation part, in [0, 1), where it has no folder;
+        0: no validation part.
 
     Returns:
       Images with uint8 pixels [N, H, W, C].
@@ -42,9 +51,10 @@ def load_folder(path: str | Path | None, size: int | Sequence[int] | None = None
     Raises:
       MissingData: no folder is given or there.
       DataError: folders that are laid out otherwise, other files among the images, images that cannot be read or whose
-        sizes differ; one line that names the file or folder.
-      ValueError: a size below 1.
+        sizes differ, too few images for a validation part; one line that names the file or folder.
+      ValueError: a size below 1, valid outside [0, 1).
     """
+    check_fraction(valid)
     if not path:
         raise MissingData("images are read from a folder of class folders: set --data_dir or JAXDL_DATA_DIR to it")
     root = Path(path)
@@ -53,7 +63,7 @@ def load_folder(path: str | Path | None, size: int | Sequence[int] | None = None
     folders = [entry for entry in _entries(root) if entry.is_dir()]
     parts = [folder for folder in folders if folder.name in ("train", "test")]
     if len(parts) == 2 or (parts and any(entry.is_dir() for entry in _entries(parts[0]))):  # else a class "train"
-        return _two_parts(root, parts, folders, size)
+        return _given_parts(root, parts, folders, size, seed, valid)
     files, y, names = _classes(root)
     counts = np.bincount(y)
     if counts.min() < 2:
@@ -65,9 +75,11 @@ def load_folder(path: str | Path | None, size: int | Sequence[int] | None = None
             f"{root}: {len(y)} images of {len(names)} classes; a fifth of them, {held_out}, cannot test every class: "
             "add images, or make train/ and test/"
         )
-    train, test = split({"row": np.arange(len(y)), "y": y}, TEST_FRACTION, seed, stratify="y")
-    x = _read([files[i] for i in (*train["row"], *test["row"])], size)
-    return _images(root, x, train["y"], test["y"], names, size, f"a fifth of each class held out, seed {seed}")
+    rest, test = split({"file": np.array(files), "y": y}, TEST_FRACTION, seed, stratify="y")
+    train, validation = _hold_out(_part(rest), valid, seed, root)
+    drawn = f", then {valid:g} of the rest for validation" if valid else ""
+    source = f"a fifth of each class held out for testing{drawn}, seed {seed}"
+    return _images(root, train, validation, _part(test), names, size, source)
 
 
 def read_images(files: Iterable[str | Path], shape: Sequence[int]) -> tuple[list[str], np.ndarray]:
@@ -98,39 +110,70 @@ def read_images(files: Iterable[str | Path], shape: Sequence[int]) -> tuple[list
     return list(map(str, paths)), _read(paths, (height, width), channels)
 
 
-def _two_parts(root: Path, parts: list[Path], folders: list[Path], size: int | Sequence[int] | None) -> Images:
-    beside = ", ".join(f"{folder.name}/" for folder in folders if folder not in parts)
+def _given_parts(
+    root: Path, parts: list[Path], folders: list[Path], size: int | Sequence[int] | None, seed: int, valid: float
+) -> Images:
     if len(parts) == 1:
+        beside = ", ".join(f"{folder.name}/" for folder in folders if folder not in parts)
         lacking = "test" if parts[0].name == "train" else "train"
         found = f" (but {beside})" if beside else ""
         raise DataError(f"{root}: has {parts[0].name}/ with class folders but no such {lacking}/{found}; both or none")
-    (test_files, test_y, test_names), (train_files, train_y, names) = map(_classes, parts)
-    unknown = [name for name in test_names if name not in names]
-    if unknown:
-        raise DataError(f"{root / 'test' / unknown[0]}: a class that train/ lacks; it has {', '.join(names)}")
-    test_y = np.array([names.index(name) for name in test_names], np.int32)[test_y]
-    x = _read([*train_files, *test_files], size)
-    untested = [name for name in names if name not in test_names]
-    source = "train/ and test/ as they are"
+    test_folder, train_folder = parts
+    files, y, names = _classes(train_folder)
+    train, test = (files, y), _labelled_as(names, test_folder)
+    own = [root / name for name in VALIDATION_FOLDERS if valid and root / name in folders][:1]
+    if own:
+        held_out: Part | None = _labelled_as(names, own[0])
+        source = f"train/, {own[0].name}/ and test/ as they are"
+    else:
+        train, held_out = _hold_out(train, valid, seed, train_folder)
+        source = "train/ and test/ as they are"
+        source += f", but {valid:g} of train/ for validation, seed {seed}" if valid else ""
+    untested = [name for c, name in enumerate(names) if c not in test[1]]
     source += f"; no test images of {', '.join(untested)}" if untested else ""
+    beside = ", ".join(f"{folder.name}/" for folder in folders if folder not in [*parts, *own])
     source += f"; not read: {beside}" if beside else ""
-    return _images(root, x, train_y, test_y, names, size, source)
+    return _images(root, train, held_out, test, names, size, source)
+
+
+def _hold_out(part: Part, valid: float, seed: int, source: Path) -> tuple[Part, Part | None]:
+    files, y = part
+    train, held_out = hold_out({"file": np.array(files), "y": y}, valid, seed, str(source), stratify="y")
+    return _part(train), None if held_out is None else _part(held_out)
+
+
+def _part(arrays: dict[str, np.ndarray]) -> Part:
+    return list(arrays["file"]), arrays["y"]
+
+
+def _labelled_as(names: tuple[str, ...], folder: Path) -> Part:
+    """The images of a part beside train/, labelled with the classes of train/."""
+    files, y, own = _classes(folder)
+    unknown = [name for name in own if name not in names]
+    if unknown:
+        raise DataError(f"{folder / unknown[0]}: a class that train/ lacks; it has {', '.join(names)}")
+    return files, np.array([names.index(name) for name in own], np.int32)[y]
 
 
 def _images(
     root: Path,
-    x: np.ndarray,
-    train_y: np.ndarray,
-    test_y: np.ndarray,
+    train: Part,
+    valid: Part | None,
+    test: Part,
     names: tuple[str, ...],
     size: int | Sequence[int] | None,
     source: str,
 ) -> Images:
-    n, shape = len(train_y), "x".join(map(str, x.shape[1:]))
+    """Reads all parts, to one shape and one number of channels."""
+    parts = [train, valid or ([], np.zeros(0, np.int32)), test]
+    counts = [len(y) for _, y in parts]
+    x = _read([file for files, _ in parts for file in files], size)
+    pixels = np.split(x, np.cumsum(counts)[:-1])
+    made = [{"x": part, "y": y.astype(np.int32)} for part, (_, y) in zip(pixels, parts, strict=True)]
     brought = "" if size is None else "; scaled and cut to this size"
-    note = f"{root}: {n:,} training images, {len(test_y):,} test images, {shape}, {len(names)} classes"
-    train, test = ({"x": part, "y": labels.astype(np.int32)} for part, labels in ((x[:n], train_y), (x[n:], test_y)))
-    return Images(train, test, names, f"{note} ({source}{brought})")
+    note = f"{root}: {counted(*counts)} images, {'x'.join(map(str, x.shape[1:]))}, {len(names)} classes"
+    note += f" ({source}{brought})"
+    return Images(made[0], made[1] if valid else None, made[2], names, note, str(root), original=True)
 
 
 def _classes(root: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:

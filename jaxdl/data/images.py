@@ -10,7 +10,7 @@ import numpy as np
 from jaxdl.data.cifar import read_cifar10
 from jaxdl.data.glyphs import CHARACTERS, FONTS, render_glyphs
 from jaxdl.data.idx import read_mnist
-from jaxdl.data.split import split
+from jaxdl.data.split import VALIDATION, check_fraction, hold_out, split
 from jaxdl.data.usps import read_usps
 
 DIGITS = tuple("0123456789")
@@ -23,37 +23,50 @@ CIFAR10_TRAINING_IMAGES = 50_000
 
 
 class Images(NamedTuple):
-    """Labelled images: train and test are {"x": [N, H, W, C] uint8 or float32 in 0..1, "y": int32 [N]}."""
+    """Labelled images: each part is {"x": [N, H, W, C] uint8 or float32 in 0..1, "y": int32 [N]}.
+
+    No unit is in two parts: an image, or a font with all its images.
+    """
 
     train: dict[str, np.ndarray]
+    valid: dict[str, np.ndarray] | None  # for whatever chooses, a step or a hyperparameter; None: none is held out
     test: dict[str, np.ndarray]
     names: tuple[str, ...]  # of the classes: y indexes it
     note: str  # one line for the person who runs it: counts, sizes, where from
+    name: str  # of the set, or the path of the folder
+    original: bool  # False where the files' checksums are not those published; True also where none are compared
 
 
-def load_images(name: str, data_dir: str | Path | None = None, *, seed: int = 0) -> Images:
+Loader = Callable[[str | Path | None, int, float], Images]
+
+
+def load_images(name: str, data_dir: str | Path | None = None, *, seed: int = 0, valid: float = 0.1) -> Images:
     """Loads an image set.
 
     ``digits`` (scikit-learn) and ``glyphs`` (matplotlib's fonts) need no files; the seed chooses their test part: a
-    fifth of the digits, 5 of the fonts. The others have the test part of their authors.
+    fifth of the digits, 5 of the fonts. The others have the test part of their authors. The validation part is drawn
+    from the rest: whole fonts of the glyphs, of the others images, the classes in equal shares.
 
     Args:
       name: one of IMAGE_SETS.
       data_dir: the folder with the original files, in it or in folders ``mnist``, ``fashion-mnist``, ``usps``,
-        ``cifar10``.
-      seed: of the split.
+        ``cifar10``; the environment variable JAXDL_DATA_DIR if not given.
+      seed: of the split; for the validation part a generator of its own is made of it.
+      valid: the part of the training images, or of the training fonts, that is held out as the validation part, in
+        [0, 1); 0: none. The test part is the same whatever it is.
 
     Raises:
-      ValueError: no such set.
+      ValueError: no such set, valid outside [0, 1).
       MissingData: files are not there.
-      DataError: files are broken.
+      DataError: files are broken, or hold too few images for a validation part.
     """
     if name not in LOADERS:
         near = difflib.get_close_matches(str(name), IMAGE_SETS, 1)
         raise ValueError(
             f"no image set {name!r}{f' (did you mean {near[0]}?)' if near else ''}; there are {', '.join(IMAGE_SETS)}"
         )
-    return LOADERS[name](data_dir, seed)
+    check_fraction(valid)
+    return LOADERS[name](data_dir, seed, valid)
 
 
 def unit(x: Any) -> Any:
@@ -69,64 +82,93 @@ def unit(x: Any) -> Any:
     return x
 
 
-def _digits(data_dir: str | Path | None, seed: int) -> Images:
+def counted(train: int, valid: int, test: int) -> str:
+    """The sizes of the parts as notes have them: "1,293 training, 144 validation and 360 test"."""
+    return f"{train:,} training{f', {valid:,} validation' if valid else ''} and {test:,} test"
+
+
+def _digits(data_dir: str | Path | None, seed: int, valid: float) -> Images:
     from sklearn.datasets import load_digits
 
-    source = load_digits()
-    arrays = {"x": (source.images / 16).astype(np.float32)[..., None], "y": source.target.astype(np.int32)}
+    digits = load_digits()
+    arrays = {"x": (digits.images / 16).astype(np.float32)[..., None], "y": digits.target.astype(np.int32)}
     train, test = split(arrays, 0.2, seed, stratify="y")
-    return _described("digits", train, test, DIGITS, "scikit-learn's, split at random by the seed")
+    drawn = "test and validation rows" if valid else "test rows"
+    source = f"scikit-learn's; {drawn} drawn with seed {seed}"
+    return _described("digits", *hold_out(train, valid, seed, "digits", stratify="y"), test, DIGITS, source)
 
 
-def _glyphs(data_dir: str | Path | None, seed: int) -> Images:
+def _glyphs(data_dir: str | Path | None, seed: int, valid: float) -> Images:
     glyphs = render_glyphs()  # [F, N, H, W]
     order = np.random.default_rng(seed).permutation(len(FONTS))
-    held_out, kept = np.sort(order[:TEST_FONTS]), np.sort(order[TEST_FONTS:])
+    tested, rest = order[:TEST_FONTS], order[TEST_FONTS:]
+    validated = min(max(1, round(valid * len(rest))), len(rest) - 1) if valid else 0
+    rest = np.random.default_rng((seed, VALIDATION)).permutation(rest)
+    fonts = [np.sort(part) for part in (rest[validated:], rest[:validated], tested)]
+    assert sorted(np.concatenate(fonts)) == list(range(len(FONTS))), "a font is in two parts"
 
-    def part(fonts: np.ndarray) -> dict[str, np.ndarray]:
+    def images(fonts: np.ndarray) -> dict[str, np.ndarray]:
         labels = np.tile(np.arange(len(CHARACTERS), dtype=np.int32), len(fonts))
         return {"x": glyphs[fonts].reshape(-1, *glyphs.shape[2:], 1), "y": labels}
 
-    test_fonts = ", ".join(FONTS[i] for i in held_out)
-    source = f"{len(FONTS)} fonts of matplotlib, held out for testing: {test_fonts}"
-    return _described("glyphs", part(kept), part(held_out), tuple(CHARACTERS), source)
+    named = [", ".join(FONTS[i] for i in part) for part in fonts]
+    source = f"{len(FONTS)} fonts of matplotlib, held out for testing: {named[2]}"
+    source += f"; for validation: {named[1]}" if valid else ""
+    held_out = images(fonts[1]) if valid else None
+    return _described("glyphs", images(fonts[0]), held_out, images(fonts[2]), tuple(CHARACTERS), source)
 
 
-def _idx(name: str, classes: tuple[str, ...]) -> Callable[[str | Path | None, int], Images]:
-    def load(data_dir: str | Path | None, seed: int) -> Images:
+def _idx(name: str, classes: tuple[str, ...]) -> Loader:
+    def load(data_dir: str | Path | None, seed: int, valid: float) -> Images:
         train, test, paths, original = read_mnist(data_dir, name)
         source = f"{paths[0].parent}{'' if original else '; not the original files'}"
-        return _described(name, train, test, classes, source)
+        return _rows(name, train, test, classes, source, seed, valid)._replace(original=original)
 
     return load
 
 
-def _usps(data_dir: str | Path | None, seed: int) -> Images:
+def _usps(data_dir: str | Path | None, seed: int, valid: float) -> Images:
     train, test, paths = read_usps(data_dir)
-    return _described("usps", train, test, DIGITS, " and ".join(map(str, paths)))
+    return _rows("usps", train, test, DIGITS, " and ".join(map(str, paths)), seed, valid)
 
 
-def _cifar10(data_dir: str | Path | None, seed: int) -> Images:
+def _cifar10(data_dir: str | Path | None, seed: int, valid: float) -> Images:
     train, test, names, paths = read_cifar10(data_dir)
     source = f"{', '.join(path.name for path in paths)} in {paths[0].parent}"
-    return _described("cifar10", train, test, names, source, full=CIFAR10_TRAINING_IMAGES)
+    if (count := len(train["y"])) < CIFAR10_TRAINING_IMAGES:
+        source = f"{count:,} of the {CIFAR10_TRAINING_IMAGES:,} training images: {source}"
+    return _rows("cifar10", train, test, names, source, seed, valid)
 
 
-def _described(
+def _rows(
     name: str,
     train: dict[str, np.ndarray],
     test: dict[str, np.ndarray],
     names: tuple[str, ...],
     source: str,
-    full: int = 0,
+    seed: int,
+    valid: float,
 ) -> Images:
-    count, shape = len(train["y"]), "x".join(map(str, train["x"].shape[1:]))
-    part = f"{count:,} of {full:,}" if count < full else f"{count:,}"
-    note = f"{name}: {part} training images, {len(test['y']):,} test images, {shape}, {len(names)} classes ({source})"
-    return Images(train, test, names, note)
+    """Images that do not depend on each other: rows of train are held out."""
+    source += f"; validation rows drawn with seed {seed}" if valid else ""
+    return _described(name, *hold_out(train, valid, seed, name, stratify="y"), test, names, source)
 
 
-LOADERS: dict[str, Callable[[str | Path | None, int], Images]] = {
+def _described(
+    name: str,
+    train: dict[str, np.ndarray],
+    valid: dict[str, np.ndarray] | None,
+    test: dict[str, np.ndarray],
+    names: tuple[str, ...],
+    source: str,
+) -> Images:
+    shape = "x".join(map(str, train["x"].shape[1:]))
+    counts = counted(len(train["y"]), len(valid["y"]) if valid else 0, len(test["y"]))
+    note = f"{name}: {counts} images, {shape}, {len(names)} classes ({source})"
+    return Images(train, valid, test, names, note, name, original=True)
+
+
+LOADERS: dict[str, Loader] = {
     "digits": _digits,
     "glyphs": _glyphs,
     "mnist": _idx("mnist", DIGITS),

@@ -1,12 +1,15 @@
-"""Splits of a dict of arrays by rows: one held-out part, or K folds."""
+"""Splits of a dict of arrays by rows: a test part, a validation part of what is left, or K folds."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from jaxdl.data.batches import same_length
+from jaxdl.data.errors import DataError
 
 Arrays = dict[str, np.ndarray]
+VALIDATION = 1  # (seed, VALIDATION) seeds the draw of a validation part: other numbers than those behind the test part
 
 
 def split(
@@ -30,6 +33,51 @@ def split(
     rows = np.arange(same_length(arrays))
     train, test = train_test_split(rows, test_size=fraction, random_state=seed, stratify=_labels(arrays, stratify))
     return _take(arrays, train), _take(arrays, test)
+
+
+def hold_out(
+    arrays: Mapping[str, np.ndarray], fraction: float, seed: int, source: str, *, stratify: str | None = None
+) -> tuple[Arrays, Arrays | None]:
+    """Splits the training rows at random into (train, valid), both in the order of the rows.
+
+    Unlike `split`, it takes classes of a few rows: each keeps at least one row to train on, and where the validation
+    part is too small for all classes it holds some of them.
+
+    Args:
+      arrays: name -> [length, ...].
+      fraction: the part of the rows that goes into valid, rounded up, in [0, 1); 0: valid is None.
+      seed: another seed, another split.
+      source: where the rows are from, for the message.
+      stratify: name of the array of class labels whose shares both parts keep, to within a row.
+
+    Raises:
+      ValueError: fraction outside [0, 1), an unknown name.
+      DataError: no class has a row to spare.
+    """
+    check_fraction(fraction)
+    length, labels = same_length(arrays), _labels(arrays, stratify)
+    if fraction == 0:
+        return dict(arrays), None
+    labels = np.zeros(length) if labels is None else labels
+    random = np.random.default_rng((seed, VALIDATION))
+    order = random.permutation(length)
+    order = order[np.argsort(labels[order], kind="stable")]  # class after class, at random within each
+    spare = np.delete(order, np.unique(labels[order], return_index=True)[1])  # all but one row of each class
+    if not len(spare):
+        raise DataError(
+            f"{source}: no class has a training example to spare for validation; "
+            "--valid_fraction=0 trains without a validation part"
+        )
+    count = min(math.ceil(fraction * length), len(spare))
+    # Evenly spaced from a random start, so that every class gives its share.
+    held_out = spare[(np.arange(count) * len(spare) + random.integers(len(spare))) // count]
+    return _take(arrays, np.delete(np.arange(length), held_out)), _take(arrays, np.sort(held_out))
+
+
+def check_fraction(valid: float) -> None:
+    """ValueError unless this can be the part of the training data that is held out for validation."""
+    if not 0 <= valid < 1:
+        raise ValueError(f"valid={valid} must be at least 0 and below 1: the part of the training data held out")
 
 
 def k_folds(

@@ -10,6 +10,7 @@ import numpy as np
 from jaxdl.data.batches import Batches
 from jaxdl.data.errors import DataError
 from jaxdl.data.files import locate, read_text
+from jaxdl.data.split import check_fraction
 
 TEST_PART = 0.1  # of a text without a test part of its own, its end: nanoGPT's split of Tiny Shakespeare
 SHORTEST = 1000  # characters of a text from which anything can be learned and tested
@@ -19,8 +20,9 @@ class Text(NamedTuple):
     """A text as numbers: token i is the character vocabulary[i]."""
 
     train: np.ndarray  # int32 [N]
+    valid: np.ndarray | None  # int32 [L], for whatever chooses, a step or a hyperparameter; None: none is held out
     test: np.ndarray  # int32 [M]
-    vocabulary: str  # the V characters of both parts, sorted
+    vocabulary: str  # the V characters of all parts, sorted
     note: str  # one line for the person who runs it: counts, where from
 
     def encode(self, text: str) -> np.ndarray:
@@ -35,28 +37,31 @@ class Text(NamedTuple):
         return "".join(self.vocabulary[token] for token in np.asarray(tokens))
 
 
-def _python_docs(data_dir: str | Path | None) -> tuple[str, str, str]:
+Parts = tuple[str, str | None, str, str]  # training, validation and test part, source
+
+
+def _python_docs(data_dir: str | Path | None, valid: float) -> Parts:
     from pydoc_data.topics import topics
 
     version = ".".join(map(str, sys.version_info[:3]))
-    return *_ends("\n".join(topics[name] for name in sorted(topics))), f"pydoc_data.topics of Python {version}"
+    return *_ends("\n".join(topics[name] for name in sorted(topics)), valid), f"pydoc_data.topics of Python {version}"
 
 
-def _tinyshakespeare(data_dir: str | Path | None) -> tuple[str, str, str]:
+def _tinyshakespeare(data_dir: str | Path | None, valid: float) -> Parts:
     path = locate(data_dir, ("tinyshakespeare", ""), "input.txt", "Tiny Shakespeare")
-    return *_ends(read_text(path)), str(path)
+    return *_ends(read_text(path), valid), str(path)
 
 
-def _wikitext2(data_dir: str | Path | None) -> tuple[str, str, str]:
+def _wikitext2(data_dir: str | Path | None, valid: float) -> Parts:
     paths = [
-        locate(data_dir, ("wikitext-2",), name, "WikiText-2 (train.txt, valid.txt)")
-        for name in ("train.txt", "valid.txt")
+        locate(data_dir, ("wikitext-2",), name, "WikiText-2 (train.txt, valid.txt, test.txt)")
+        for name in ("train.txt", "valid.txt", "test.txt")
     ]
-    train, valid = map(read_text, paths)
-    return train, valid, f"{paths[0].parent}, valid.txt as test"
+    train, held_out, test = paths
+    return read_text(train), read_text(held_out) if valid else None, read_text(test), str(train.parent)
 
 
-LOADERS: dict[str, Callable[[str | Path | None], tuple[str, str, str]]] = {
+LOADERS: dict[str, Callable[[str | Path | None, float], Parts]] = {
     "python_docs": _python_docs,
     "tinyshakespeare": _tinyshakespeare,
     "wikitext2": _wikitext2,
@@ -64,33 +69,57 @@ LOADERS: dict[str, Callable[[str | Path | None], tuple[str, str, str]]] = {
 TEXTS = tuple(LOADERS)
 
 
-def load_text(name: str = "python_docs", data_dir: str | Path | None = None, *, file: str | Path | None = None) -> Text:
+def load_text(
+    name: str = "python_docs",
+    data_dir: str | Path | None = None,
+    *,
+    file: str | Path | None = None,
+    valid: float = 0.1,
+) -> Text:
     """Loads a text by name, or any UTF-8 `file`, whose last tenth is the test part.
 
     ``python_docs`` is the reference documentation that CPython brings for `help()` and needs no files; it differs a
     little from version to version. The others are ``tinyshakespeare/input.txt``, whose last tenth is the test part, and
-    ``wikitext-2/train.txt`` and ``valid.txt``, in data_dir.
+    ``wikitext-2/train.txt``, ``valid.txt`` and ``test.txt``, each a part, in data_dir.
+
+    Args:
+      name: one of TEXTS.
+      data_dir: the folder with the original files; the environment variable JAXDL_DATA_DIR if not given.
+      file: a text to read in place of a named one.
+      valid: the part of the training text, its end, that is held out as the validation part, in [0, 1); 0: none.
+        WikiText-2 has a validation part of its own, of whole articles: any other number takes all of it.
 
     Raises:
-      ValueError: no such text.
+      ValueError: no such text, valid outside [0, 1).
       MissingData: files are not there.
       DataError: a file is not UTF-8, or too short.
     """
+    check_fraction(valid)
     if file is not None:
-        train, test, source = *_ends(read_text(file)), str(file)
+        train, held_out, test, source = *_ends(read_text(file), valid), str(file)
     elif name in LOADERS:
-        train, test, source = LOADERS[name](data_dir)
+        train, held_out, test, source = LOADERS[name](data_dir, valid)
     else:
         raise ValueError(f"no text {name!r}; there are {', '.join(TEXTS)}")
-    if len(train) + len(test) < SHORTEST:
-        raise DataError(f"{source}: {len(train) + len(test)} characters are too few; at least {SHORTEST:,} are needed")
-    vocabulary = "".join(sorted(set(train) | set(test)))
-    note = f"{len(train):,} characters to train and {len(test):,} to test, {len(vocabulary)} different; {source}"
-    return Text(_encode(train, vocabulary), _encode(test, vocabulary), vocabulary, note)
+    parts = (train, held_out or "", test)
+    if (length := sum(map(len, parts))) < SHORTEST:
+        raise DataError(f"{source}: {length} characters are too few; at least {SHORTEST:,} are needed")
+    vocabulary = "".join(sorted(set().union(*parts)))
+    validated = "" if held_out is None else f", {len(held_out):,} to validate"
+    counts = f"{len(train):,} characters to train{validated} and {len(test):,} to test"
+    note = f"{counts}, {len(vocabulary)} different; {source}"
+    tokens = [_encode(part, vocabulary) for part in parts]
+    return Text(tokens[0], None if held_out is None else tokens[1], tokens[2], vocabulary, note)
 
 
-def _ends(text: str) -> tuple[str, str]:
-    cut = int((1 - TEST_PART) * len(text))
+def _ends(text: str, valid: float) -> tuple[str, str | None, str]:
+    """The end of the text to test, the end of what is left to validate."""
+    rest, test = _cut(text, TEST_PART)
+    return (*_cut(rest, valid), test) if valid else (rest, None, test)
+
+
+def _cut(text: str, last: float) -> tuple[str, str]:
+    cut = int((1 - last) * len(text))
     return text[:cut], text[cut:]
 
 
