@@ -1,8 +1,10 @@
 """Settings that hold for every test: 8 fake CPU devices, no silent broadcasting, a compilation cache."""
 
+import json
 import os
 import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -34,3 +36,30 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("JAXDL_DATA_DIR is not set: no original data files to test on")
     return Path(folder)
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of a test marked `trained`: 0, or the one that `python -m tests.margins tests` tries."""
+    return int(os.environ.get("JAXDL_MARGIN_SEED", "0"))
+
+
+@pytest.fixture
+def bound(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """bound(value, ">=", limit, name=""): asserts it, and notes it in the file that JAXDL_MARGINS names."""
+    from jaxdl.run import Bound
+
+    def check(value: float, sign: str, limit: float, name: str = "") -> None:
+        found = Bound(float(value), sign, float(limit), name)
+        if path := os.environ.get("JAXDL_MARGINS"):
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps([request.node.nodeid, *found]) + "\n")
+        assert found.holds, f"{name}: {value} {sign} {limit}"
+
+    return check
+
+
+if "JAXDL_MARGIN_WORLD" in os.environ:
+    from tests.margins.worlds import nudge
+
+    nudge(int(os.environ["JAXDL_MARGIN_WORLD"]))

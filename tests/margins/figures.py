@@ -1,0 +1,119 @@
+"""The figures of one run: an experiment's claims, the bounds of the tests, what the tutorial asserts."""
+
+import hashlib
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxdl import run
+from jaxdl.run import Bound
+from tests.test_experiments import REPRESENTATIVES
+from tests.test_shapes_of_experiments import leaves
+from tests.test_tutorial import script
+
+ROOT = Path(__file__).parents[2]
+TUTORIAL = {  # expressions in the names that the tutorial's blocks leave behind, and what an assert holds them against
+    "right": (">", 0.96),
+    "on_pixels": ("<", 0.9),
+    "on_features": (">", 0.9),
+    "scores.min()": (">", 0.94),
+    "scores.std()": ("<", 0.02),
+    'evaluated[-1]["test/accuracy"]': (">", 0.9),
+}
+
+
+def named(bounds):
+    """{name, or place: bound as a list}, all names different."""
+    out = {}
+    for i, bound in enumerate(bounds, 1):
+        name = bound.name or str(i)
+        plain = bound._replace(value=float(bound.value), limit=float(bound.limit))
+        out[f"{name} ({i})" if name in out else name] = list(plain)
+    return out
+
+
+def of_experiment(module, seed):
+    """The claims of an experiment at its small scale, and a digest of the states that its fits end in."""
+    digest, fit = hashlib.sha256(), run.fit
+    seeds = max(module.Config(**module.SMALL).seeds, 1)
+
+    def watched(*args, **options):
+        result = fit(*args, **options)
+        for one in result.runs or (result,):
+            for leaf in leaves(one.state).values():
+                digest.update(leaf.tobytes())
+        return result
+
+    quiet = {"progress": False, "tensorboard": False, "devices": 1, "seed": seed * seeds}  # no seed is used twice
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "fit", watched)
+        claims = module.main(module.Config(**{**module.SMALL, **quiet, "workdir": folder}))
+    found = {}
+    for claim in claims:
+        key = f"{claim.row} {re.sub('[0-9][0-9.,]*', '#', claim.claim)}"  # figures in its words differ from run to run
+        key += f" ({len(found) + 1})" * (key in found)
+        # with several seeds a run is a whole statement, with one it is a trial of one
+        bounds = [bound if seeds == 1 else bound._replace(seeds=0) for bound in claim.bounds]
+        holds = None if claim.holds is None else bool(claim.holds)
+        found[key] = {"expected": claim.expected, "holds": holds, "bounds": named(bounds)}
+    return {"claims": found, "digest": digest.hexdigest()}
+
+
+def of_figures(figures):
+    """The same for {test or expression: bounds}; their bits are those of the values."""
+    claims = {key: {"expected": True, "holds": None, "bounds": named(bounds)} for key, bounds in figures.items()}
+    return {"claims": claims, "digest": hashlib.sha256(repr(claims).encode()).hexdigest()}
+
+
+def of_tests(seed):
+    """What the fixture `bound` saw in the tests marked `trained`."""
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as file:
+        os.environ.update(JAXDL_MARGINS=file.name, JAXDL_MARGIN_SEED=str(seed))
+        status = pytest.main(["-m", "trained", "-q", "-p", "no:xdist", str(ROOT / "tests")])
+        if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+            raise SystemExit(f"pytest ended with status {status}")
+        lines = [json.loads(line) for line in file]
+    figures = {}
+    for test, *bound in lines:
+        figures.setdefault(test, []).append(Bound(*bound))
+    return of_figures(figures)
+
+
+def of_tutorial(seed):
+    """TUTORIAL's expressions at the end of the tutorial, whose own assertions are left out: all figures are wanted."""
+    first = 10 * seed  # the tutorial has eight seeds at most; none is used twice
+    text, count = re.subn("^SEED = 0$", f"SEED = {first}", script(), flags=re.M)
+    if not count:
+        raise SystemExit("docs/tutorial.md: no line SEED = 0")
+    text = text.replace("--seed={SEED}", f"--seed={first}")
+    text += f"\nimport json\njson.dump([float(eval(x)) for x in {list(TUTORIAL)!r}], open('figures.json', 'w'))\n"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "tutorial.py").write_text(text, encoding="utf-8")
+        world = os.environ.get("JAXDL_MARGIN_WORLD")
+        if world:  # every process of the tutorial imports this first
+            (folder / "sitecustomize.py").write_text(f"from tests.margins.worlds import nudge\n\nnudge({world})\n")
+        env = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "JAX_NUM_CPU_DEVICES": "1"}
+        env["JAX_NUMPY_RANK_PROMOTION"] = "allow"
+        env.pop("JAXDL_DATA_DIR", None)
+        subprocess.run([sys.executable, "-O", "tutorial.py"], cwd=folder, env=env, check=True)
+        values = json.loads((folder / "figures.json").read_text())
+    return of_figures({x: [Bound(v, *TUTORIAL[x])] for x, v in zip(TUTORIAL, values, strict=True)})
+
+
+def one(name, seed):
+    """What one run finds."""
+    if name == "tests":
+        return of_tests(seed)
+    if name == "tutorial":
+        return of_tutorial(seed)
+    jax.config.update("jax_disable_most_optimizations", name in REPRESENTATIVES)  # as test_claims_at_small_scale does
+    return of_experiment(importlib.import_module(f"experiments.{name}"), seed)

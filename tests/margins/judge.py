@@ -1,0 +1,101 @@
+"""The verdict on a bound, and the table of an experiment's bounds."""
+
+import math
+import statistics
+import textwrap
+from typing import NamedTuple
+
+from scipy.stats import binom
+
+from jaxdl.run import Bound
+from tests.margins.worlds import PLAIN
+
+LEAST = 3.0  # standard deviations
+CERTAIN = 0.999
+
+
+class Margin(NamedTuple):
+    """A bound's values over the seeds; distance, of the bound from their mean, in standard deviations."""
+
+    mean: float
+    sd: float
+    worst: float
+    distance: float
+    verdict: str
+
+
+def judge(seeds, worlds=(), expected=True):
+    """The Margin of a bound from its instances over seeds and in worlds of seed 0.
+
+    Limits may differ from seed to seed (another split's least squares), so it is value - limit that is averaged. If the
+    claim is not expected to hold, the values must stay on the other side.
+    """
+    first = seeds[0]
+    side = (1 if first.sign[0] == ">" else -1) * (1 if expected else -1)
+    gap = lambda bound: side * (bound.value - bound.limit)
+    good = lambda bound: bound.holds == expected and not math.isnan(bound.value)
+    gaps, values = [gap(b) for b in seeds], [b.value for b in seeds]
+    mean, sd = statistics.fmean(gaps), statistics.stdev(gaps) if len(gaps) > 1 else 0.0
+    distance = mean / sd if sd else math.copysign(math.inf, mean)
+    if first.seeds:
+        k = first.enough or first.seeds
+        likely = chance(k, first.seeds, sum(map(good, seeds)), len(seeds)) >= CERTAIN
+        verdict = "ok" if likely and (k < first.seeds or all(map(good, worlds))) else "CROSSED"
+    elif not all(map(good, [*seeds, *worlds])):
+        verdict = "CROSSED"
+    else:
+        verdict = "ok" if not sd or distance >= LEAST else "THIN"
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return Margin(statistics.fmean(values), spread, min(seeds, key=gap).value, distance, verdict)
+
+
+def chance(k, n, successes, tried):
+    """Probability that at least k of n seeds hold, at the rate observed: successes / tried."""
+    return float(binom.sf(k - 1, n, successes / tried))
+
+
+def rows(runs):
+    """The lines of the table from {(seed, world): run}: (claim, bound, Margin, worst in worlds, its distance)."""
+    out, keys = [], list(dict.fromkeys(key for run in runs.values() for key in run["claims"]))
+    for key in keys:
+        found = [run["claims"].get(key) for run in runs.values()]
+        first = next(claim for claim in found if claim)
+        names, lines = dict.fromkeys(name for claim in found if claim for name in claim["bounds"]), []
+        for name in names:
+            made = {at: run["claims"].get(key, {"bounds": {}})["bounds"].get(name) for at, run in runs.items()}
+            like = Bound(*next(values for values in made.values() if values))
+            bounds = {at: Bound(*values) if values else like._replace(value=math.nan) for at, values in made.items()}
+            seeds = [bound for (_, world), bound in bounds.items() if world == PLAIN]
+            worlds = [bound for (_, world), bound in bounds.items() if world != PLAIN]
+            margin, elsewhere = judge(seeds, worlds, first["expected"]), judge(worlds or seeds, (), first["expected"])
+            lines.append((key, f"{name} {like.sign} {like.limit:.6g}", margin, elsewhere))
+        if not first["expected"] and any(margin.verdict == "ok" for _, _, margin, _ in lines):
+            free = lambda margin: margin if margin.verdict == "ok" else margin._replace(verdict="free")
+            lines = [(key, bound, free(margin), elsewhere) for key, bound, margin, elsewhere in lines]
+        holds = [claim["holds"] if claim else "missing" for claim in found]
+        shares = any(values[4] for values in first["bounds"].values())
+        if not shares and set(holds) not in ({None}, {first["expected"]}):
+            nothing = Margin(math.nan, math.nan, math.nan, math.nan, "CROSSED")
+            lines.append((key, f"as expected in {holds.count(first['expected'])} of {len(holds)}", nothing, nothing))
+        out += lines
+    return out
+
+
+def report(name, runs):
+    """The table of one experiment as text, and whether every bound in it has a margin."""
+    seeds = sum(world == PLAIN for _, world in runs)
+    if not seeds:
+        return f"{name}: no run came to an end", False
+    found = rows(runs)
+    cells = [("claim", "bound", "mean ± sd", "worst", "distance", "worst of worlds", "verdict")]
+    for key, bound, m, w in found:
+        numbers = f"{m.mean:.5g} ± {m.sd:.2g}", f"{m.worst:.5g}", f"{m.distance:.1f} sd", f"{w.worst:.5g}"
+        claim = textwrap.shorten(key, 60, placeholder=" ...")
+        cells.append((claim, bound, *numbers[:3], f"{numbers[3]} ({w.distance:.1f} sd)", m.verdict))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    table = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in cells]
+    plain = runs.get((0, PLAIN), {}).get("digest")
+    differ = [world for (_, world), run in runs.items() if world != PLAIN and run["digest"] != plain]
+    head = f"{name}: {seeds} seeds; bits differ in {', '.join(differ) or 'no world'}"
+    safe = all(margin.verdict in ("ok", "free") for _, _, margin, _ in found)
+    return "\n".join([head, *(table if found else ["no bounds"])]), safe
