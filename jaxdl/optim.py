@@ -123,7 +123,8 @@ def optimizer(
       beta2: β₂ in [0, 1), of adam and adamw.
       rms_decay: ρ in [0, 1), of rmsprop.
       epsilon: ε > 0.
-      weight_decay: >= 0. Parameters named "bias" or "scale" (of norms) never decay, whatever their rank.
+      weight_decay: >= 0. Parameters whose name ends in "bias" or "scale" (of norms) never decay, whatever their rank:
+        a GRU's "recurrent_bias" does not either.
       clip_norm: largest global norm of the gradient, > 0: g <- g min(1, clip_norm / ||g||).
       clip_value: largest magnitude of each element of the gradient, > 0.
       freeze: a regular expression searched in each parameter's path ("Conv_0/kernel"). Those that match stay as they
@@ -194,8 +195,20 @@ def learning_rate(opt_state: optax.OptState) -> Array | None:
 
 
 def with_peak_of(new: Any, state: Any) -> Any:
-    """`state`, a pytree with states of `optimizer` in it, with the peaks of `new`, which has the same structure."""
-    peaks = iter([node.hyperparams["peak"] for node in jax.tree.leaves(new, is_leaf=_has_peak) if _has_peak(node)])
+    """`state`, a pytree with states of `optimizer` in it, with the peaks of `new`, which has the same structure.
+
+    A state without any peak, of an optimiser of one's own, is returned as it is.
+
+    Raises:
+      ValueError: the two have different numbers of peaks.
+    """
+    nodes = lambda tree: [node for node in jax.tree.leaves(tree, is_leaf=_has_peak) if _has_peak(node)]
+    peaks, count = iter([node.hyperparams["peak"] for node in nodes(new)]), len(nodes(state))
+    if count not in (0, len(nodes(new))):
+        raise ValueError(
+            f"the state has {count} learning rates, this experiment's optimisers {len(nodes(new))}; "
+            "start from a state of the same experiment"
+        )
 
     def put(node: Any) -> Any:
         return node._replace(hyperparams=node.hyperparams | {"peak": next(peaks)}) if _has_peak(node) else node
@@ -279,7 +292,7 @@ def _path(path: tuple[Any, ...]) -> str:
 
 
 def _decays(params: optax.Params) -> Any:
-    return jax.tree.map_with_path(lambda path, _: _path(path).split("/")[-1] not in ("bias", "scale"), params)
+    return jax.tree.map_with_path(lambda path, _: not _path(path).endswith(("bias", "scale")), params)
 
 
 def _labels(freeze: str) -> Callable[[optax.Params], Any]:

@@ -13,6 +13,7 @@ from flax.core import freeze as frozen_dict
 from jax import lax
 
 from jaxdl import optim
+from jaxdl.nn import RecurrentLM
 
 STEPS = 17
 SHAPES = {
@@ -281,6 +282,17 @@ def test_weight_decay_spares_biases_and_scales_of_any_rank(name, accumulate):
     assert_close(follow(tx, params, zeros)[0], expected, 1e-6)
 
 
+def test_weight_decay_spares_the_recurrent_bias_of_a_gru():
+    model = RecurrentLM(vocabulary=7, features=3, layers=1, cell="gru")
+    shapes = jax.eval_shape(lambda key: model.init(key, jnp.zeros((2, 5), jnp.int32)), jax.random.key(0))["params"]
+    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(shapes)]
+    assert any(path.endswith("/recurrent_bias") for path in paths), paths
+    params = jax.tree.map(lambda p: jnp.ones(p.shape), shapes)
+    after, _ = follow(optim.optimizer("adamw", 0.25, weight_decay=0.5), params, [optax.tree.zeros_like(params)])
+    for path, leaf in zip(paths, jax.tree.leaves(after), strict=True):
+        np.testing.assert_allclose(leaf, 1 if path.endswith("bias") else 0.875, err_msg=path)
+
+
 @pytest.mark.parametrize(("name", "accumulate"), [*((name, 1) for name in optim.OPTIMIZERS), ("adamw", 3)])
 def test_freeze_leaves_bits_and_keeps_no_state(name, accumulate):
     params, grads = to_float32(draw(0)), to_float32(draws(6))
@@ -460,6 +472,13 @@ def test_with_peak_of_leaves_other_states_alone():
     params = {"peak": jnp.ones(3)}
     state = optax.inject_hyperparams(optax.sgd)(0.1).init(params), optax.adam(0.1).init(params), params
     assert_equal(optim.with_peak_of(optim.optimizer("sgd", 0.1, peak=5).init(params), state), state)
+
+
+def test_peaks_of_another_number_of_optimisers_are_refused():
+    one = optim.optimizer("sgd", 0.1).init({"w": jnp.ones(())})
+    for new, state, told in ((one, (one, one), "has 2 learning rates, .* 1"), ((one, one), one, "has 1 .* 2")):
+        with pytest.raises(ValueError, match=f"the state {told}"):
+            optim.with_peak_of(new, state)
 
 
 @pytest.mark.parametrize(
