@@ -59,8 +59,14 @@ def total(values: Array, where: Array | None = None) -> Total:
 
     Args:
       values: [B, ...], any number or bool.
-      where: weights >= 0 whose shape is a leading part of `values`' shape ([B], [B, T]); 0 leaves an entry out, and
-        what stands there, a NaN for example, does no harm. None: all ones.
+      where: weights >= 0 whose shape is a leading part of `values`' shape ([B], [B, T]); 0 leaves an entry out. None:
+        all ones.
+
+    An entry of weight 0 may be NaN or infinite: neither the sum nor its gradient with respect to `values` sees it. The
+    gradient of what computed `values` is not protected. Weight 0 sends 0 back through log(x), and at x = 0 the chain
+    rule makes 0 * inf = NaN of it. Mask the input of such a function too:
+
+        total(jnp.log(jnp.where(where > 0, x, 1)), where)
     """
     if where is None:
         where = jnp.ones(values.shape[:1])
@@ -74,7 +80,8 @@ def mean(values: Array, where: Array | None = None) -> Array:
     """Mean for losses, whose average over devices is the mean over the global batch: sum(x w) / sum(w).
 
     The denominator is the device mean of sum(w), never the local sum: where masks fall unevenly the mean of the local
-    means is another number. With all weights 0 the mean is 0. Arguments as for `total`.
+    means is another number. With all weights 0 the mean is 0. Arguments, and what a NaN of weight 0 does to a
+    gradient, as for `total`.
     """
     if where is None:
         return jnp.mean(values)
@@ -165,6 +172,11 @@ def descend(
 
     This is the one place where gradients are averaged over devices.
 
+    A loss or gradient that is not finite changes nothing but `learner.fault`, and from then on every update returns the
+    learner as it is. Nothing is raised, because a compiled step cannot. `jaxdl.run.fit` looks at the fault with every
+    call; a loop of your own calls `jaxdl.guard.raise_fault(learner)` now and then, outside of jit, or it goes on
+    without learning anything. To train on regardless, continue with `learner.replace(fault=jnp.int32(0))`.
+
     Args:
       loss: (params, *args) -> (scalar, aux).
       tx: any optax transformation; `value`, `grad` and `value_fn` are handed to those that ask (line search).
@@ -250,17 +262,25 @@ def supervised(
       model: called as model(*inputs(batch), train=bool), with a "dropout" key when training.
       tx: the optimiser.
       example: one batch, for its shapes.
-      loss: (outputs, batch) -> [B, ...], NOT reduced; training and evaluation share it.
+      loss: (outputs, batch) -> [B, ...], one number or more per example, NOT reduced; training and evaluation share it.
       metrics: (outputs, batch) -> {name: [B, ...]}, not reduced either.
       inputs: what of the batch the model sees.
       augment: (keys [B], batch) -> batch, in training only; one key per example, so any number of devices draws the
         same.
       precision: "bfloat16": in training the network computes with parameters and inputs rounded so; its outputs are
         float32 again for the loss, and parameters, batch norm's averages and evaluation are float32 all along.
+
+    Raises:
+      ValueError: when a step or an evaluation is traced, if the loss or a metric is reduced to a scalar already.
     """
 
     def scores(outputs: Any, batch: Batch) -> Metrics:
-        return {"loss": loss(outputs, batch)} | metrics(outputs, batch)
+        found = {"loss": loss(outputs, batch)} | metrics(outputs, batch)
+        for name, values in found.items():
+            if jnp.ndim(values) == 0:
+                told = "must return [B, ...], one number per example, not a scalar: leave out .mean()"
+                raise ValueError(f"{name if name == 'loss' else f'the metric {name}'} {told}")
+        return found
 
     def init(key: Array) -> Supervised:
         key_params, key_dropout = jax.random.split(key)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdl.core import Learner, Metrics, keep
 
@@ -36,6 +37,32 @@ def guarded(step: Callable[[Any, Any], tuple[Any, Metrics]]) -> Callable[[Any, A
         return jax.tree.map(put, kept, is_leaf=lambda x: isinstance(x, Learner)), metrics | {"fault": code}
 
     return careful
+
+
+def raise_fault(state: Any) -> None:
+    """Raises an error if a learner in `state` has met a loss or gradient that is not finite; for loops without `fit`.
+
+        for t in range(steps):
+            learner, _ = update(learner, train.batch(0, t))
+            if t % 100 == 99:
+                raise_fault(learner)
+
+    The device has to end its work before the fault can be read, so do not ask after every step. The learners' axes of
+    `vmap` are looked at as well.
+
+    Args:
+      state: a Learner, or a pytree that has some. Call it outside of jit.
+
+    Raises:
+      FloatingPointError: "the gradient of Dense_0.kernel is not finite; ...", for the first learner with a fault.
+    """
+    before = 0
+    for learner in learners(state):
+        code = next((int(code) for code in np.ravel(learner.fault) if code), 0)
+        if code:
+            name = fault_name(state, before + code)
+            raise FloatingPointError(f"{name} is not finite; the parameters are those before that step")
+        before += 1 + len(jax.tree.leaves(learner.params))
 
 
 def fault_name(state: Any, code: int) -> str:

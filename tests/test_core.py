@@ -51,6 +51,14 @@ class TestTotals:
     def test_nan_in_padding_does_no_harm(self):
         assert total(jnp.array([1.0, jnp.nan, 5]), jnp.array([1.0, 0, 1])) == Total(6, 2)
 
+    def test_nan_in_padding_is_in_the_gradient_of_what_is_computed_before(self):
+        x, where = jnp.array([1.0, 0]), jnp.array([1.0, 0])
+        assert mean(jnp.log(x), where) == 0
+        np.testing.assert_array_equal(jax.grad(lambda v: mean(v, where))(jnp.array([3.0, jnp.nan])), [1, 0])
+        np.testing.assert_array_equal(jax.grad(lambda x: mean(jnp.log(x), where))(x), [1, jnp.nan])
+        masked = lambda x: mean(jnp.log(jnp.where(where > 0, x, 1)), where)  # as the docstring advises
+        np.testing.assert_array_equal(jax.grad(masked)(x), [1, 0])
+
     def test_bools_count_as_numbers(self):
         assert total(jnp.array([True, False, True])) == Total(2, 3)
 
@@ -192,6 +200,19 @@ class TestSupervised:
         assert metrics["learning_rate"] == 0.5
         assert isinstance(new, Supervised)
         assert new.step == 1
+
+    @pytest.mark.parametrize(
+        ("reduced", "told"),
+        [({"loss": lambda z, b: jnp.mean(z)}, "^loss must return"),
+         ({"metrics": lambda z, b: {"r2": jnp.mean(z)}}, "^the metric r2 must return")],
+    )  # fmt: skip
+    @pytest.mark.parametrize("run", ["step", "evaluate"])
+    def test_a_loss_that_is_reduced_already_says_so(self, reduced, told, run):
+        options = {"loss": lambda z, b: cross_entropy(z, b["y"])} | reduced
+        e = supervised(nn.Sequential([Flat()]), optimizer("sgd", 0.5), example=BATCH, **options)
+        state = jax.eval_shape(e.init, jax.random.key(0))
+        with pytest.raises(ValueError, match=rf"{told} \[B, ...\], .* not a scalar: leave out .mean\(\)"):
+            jax.eval_shape(getattr(e, run), state, BATCH | {"mask": jnp.ones(11)})
 
     def test_masked_rows_are_as_if_absent(self):
         e = self.experiment(net=nn.Sequential([Flat()]))

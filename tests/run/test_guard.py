@@ -8,7 +8,7 @@ import pytest
 
 from jaxdl.core import Experiment, Learner, State, descend
 from jaxdl.data import Batches
-from jaxdl.guard import fault_name, guarded, learners
+from jaxdl.guard import fault_name, guarded, learners, raise_fault
 from jaxdl.run import Diverged, RunConfig, fit
 from jaxdl.run.checkpoint import Checkpoints
 
@@ -124,3 +124,20 @@ def test_a_learner_stops_by_itself_without_the_guard():
     learner, _ = update(learner, jnp.float32(jnp.inf))
     learner, _ = update(learner, jnp.float32(1))
     assert (float(learner.params), int(learner.fault)) == (3.0, 1)
+
+
+def test_a_loop_without_the_guard_is_told():
+    e, broken, whole = experiment(), data(0, "z2", 0.0), data()
+    state, _ = e.step(e.init(jax.random.key(3)), whole.batch(0, 0))
+    raise_fault(state)
+    state, _ = e.step(state, broken.batch(0, 0))
+    with pytest.raises(FloatingPointError, match=r"^the gradient of b of learner 1 is not finite; the parameters are"):
+        raise_fault(state)
+
+
+def test_learners_of_several_seeds_are_all_asked():
+    learner = Learner.create({"w": jnp.ones(())}, optax.sgd(1.0))
+    several = jax.tree.map(lambda x: jnp.stack([x, x, x]), learner)
+    raise_fault(several)
+    with pytest.raises(FloatingPointError, match=r"^the gradient of w is not finite"):
+        raise_fault(several.replace(fault=jnp.int32([0, 0, 2])))
