@@ -18,11 +18,11 @@ import socket
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-from jax._src import xla_bridge
 
 from jaxdl.run.flags import FlagError
 
@@ -49,9 +49,7 @@ def initialize() -> None:
     jax.config.update("jax_enable_preemption_service", False)
     if _is_local(where):
         found["coordinator_bind_address"] = where
-        # gloo listens at the address of the host's name, and no setting of jax 0.10.2 reaches it.
-        make = functools.partial(xla_bridge._jax.make_gloo_tcp_collectives, hostname="127.0.0.1")
-        xla_bridge._jax.make_gloo_tcp_collectives = make
+        _gloo_on_loopback()
     failed: list[Exception] = []
 
     def join() -> None:
@@ -70,6 +68,22 @@ def initialize() -> None:
     if failed:
         reason = (str(failed[0]) or type(failed[0]).__name__).splitlines()[0]
         raise FlagError(f"coordinator {where or 'not found by jax'}: {reason}")
+
+
+def _gloo_on_loopback() -> None:
+    """Lets gloo listen at 127.0.0.1: by itself it takes the address of the host's name, and no setting of jax tells it.
+
+    What it replaces is private to jax. Where another version has no such function, a warning says so.
+    """
+    try:
+        from jax._src import xla_bridge
+
+        make = xla_bridge._jax.make_gloo_tcp_collectives
+    except (ImportError, AttributeError):
+        told = f"jax {jax.__version__} does not say how to bind gloo to 127.0.0.1: it listens at the host's own address"
+        warnings.warn(f"{told}, which other machines may reach", stacklevel=3)
+        return
+    xla_bridge._jax.make_gloo_tcp_collectives = functools.partial(make, hostname="127.0.0.1")
 
 
 def is_first() -> bool:

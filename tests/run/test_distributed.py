@@ -148,6 +148,18 @@ def test_several_machines(host):
     assert not distributed._is_local(f"{host}:1234")
 
 
+def test_another_jax_warns_that_gloo_can_be_reached(monkeypatch):
+    from jax._src import xla_bridge
+
+    monkeypatch.delattr(xla_bridge._jax, "make_gloo_tcp_collectives")
+    with pytest.warns(UserWarning, match="does not say how to bind gloo to 127.0.0.1"):
+        distributed._gloo_on_loopback()
+
+
+def test_nothing_private_is_imported_with_the_module():
+    assert "xla_bridge" not in vars(distributed)
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_others_that_do_not_come_are_one_line(rank):
     program = "from jaxdl.run import distributed as d; d.JOIN = 1\nwith d.failing_at_once():\n d.initialize()"
