@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,6 +39,7 @@ class Checkpoints:
         self._checkpointer: Any = None
         self._sealing: list[Future[None]] = []
         self._latest, self._failed = 0, False
+        self.seconds = 0.0  # that the last save took, from its beginning to its seal
         if folder is None or not write:
             return
         for path in _steps(folder) if is_first() else ():
@@ -83,7 +85,7 @@ class Checkpoints:
                     sealing.result()
                 response = self._checkpointer.save_async(step, state, metrics={"score": score}, overwrite=True)
             self._sealing = [s for s in self._sealing if not s.done()]
-            self._sealing.append(self._sealer.submit(self._seal, step, response))
+            self._sealing.append(self._sealer.submit(self._seal, step, response, time.perf_counter()))
             self._latest = step
 
     def _present(self) -> None:
@@ -105,8 +107,9 @@ class Checkpoints:
                 "the same command again"
             ) from error
 
-    def _seal(self, step: int, response: Any) -> None:
+    def _seal(self, step: int, response: Any, begun: float) -> None:
         response.result()
+        self.seconds = time.perf_counter() - begun
         if not is_first():
             return
         folder = self._folder / str(step)

@@ -111,7 +111,7 @@ def curves(lines: Sequence[Line]) -> "Figure":
             for line in lines:
                 for trace in line.traces:
                     look: dict[str, Any] = {"color": line.colour, "linestyle": line.style}
-                    test = trace.curve(f"test/{name}", over)
+                    test = trace.curve(f"valid/{name}", over)
                     train = trace.curve(f"train/{name}", over)
                     heights += [v for v in test[1] + train[1] if math.isfinite(v)]
                     if train[0]:
@@ -125,7 +125,7 @@ def curves(lines: Sequence[Line]) -> "Figure":
             axes[0, column].set_yscale("log")  # the lower axis shares it
     looks = [Line2D([], [], color=line.colour, linestyle=line.style, marker="o", markersize=3) for line in lines]
     figure.legend(looks, [_label(line) for line in lines], loc="outside lower center", fontsize=8)
-    figure.suptitle("dots: evaluation; faint: training", fontsize=9)
+    figure.suptitle("dots: validation; faint: training", fontsize=9)
     return figure
 
 

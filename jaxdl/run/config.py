@@ -25,7 +25,10 @@ class RunConfig:
     seed: int = flag(0, "seed of initial weights, batch order and noise", group="training", low=0, high=2**31 - 1)
     seeds: int = flag(1, "runs, with seeds seed, seed+1, ...; mean ± standard deviation", group="training", low=1)
     eval_every: int = flag(0, "steps between evaluations", group="training", low=0, shown="ten in a run")
-    monitor: str = flag("loss", "the test metric that tells the best step", group="training")
+    watch_test: bool = flag(
+        False, "evaluate the test part during training too, for its curves; nothing is chosen by it", group="training"
+    )
+    monitor: str = flag("loss", "the validation metric that tells the best step", group="training")
     monitor_mode: str = flag(
         "min", "whether the best is the least or greatest", group="training", choices=("min", "max")
     )

@@ -26,7 +26,7 @@ class StepCost(NamedTuple):
 def cost(traced: Any, compiled: Any, steps: int) -> StepCost:
     """What one of the `steps` steps of a compiled call costs.
 
-    XLA counts the body of a loop once, whatever its length. So its count of a call that scans over the steps is that of
+    XLA counts the body of a loop once, whatever its length. So its count of a call that loops over the steps is that of
     one step; to this is added, for every scan of length L inside the step, L - 1 times the count of its body. The
     length of a `while` is known to nobody.
     """
@@ -47,8 +47,8 @@ def _loops(jaxpr: Any, steps: int, mesh: Any, notes: Counter[str]) -> Counter[st
     missing = Counter[str]()
     for equation in jaxpr.eqns:
         name, inner = equation.primitive.name, list(jaxprs_in_params(equation.params))
-        if name == "scan" and equation.params["length"] == steps > 1:
-            missing.update(_loops(inner[0], 1, mesh, notes))
+        if name == "while" and steps > 1:
+            missing.update(_loops(equation.params["body_jaxpr"].jaxpr, 1, mesh, notes))
         elif name == "scan":
             notes["scan"] += 1
             body, length = equation.params["jaxpr"], equation.params["length"]

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import AXIS
 from jaxdl.data import Batches
-from jaxdl.run.parallel import check_divisible, has_convolution, place
+from jaxdl.run.parallel import check_divisible, place
 
 IN_FLIGHT = 2  # calls not waited for: with many in flight on several CPU devices the collectives deadlock
 # steps per call where a loop is not slow: a small MLP's step falls from 40 to 17 us, a large one loses nothing
@@ -40,32 +40,48 @@ class Feed:
             check_divisible(self._sources, mesh)
             self.arrays = place(jax.tree.unflatten(self._structure, [s.arrays for s in self._sources]), mesh, P())
 
+    @property
+    def example(self) -> Any:
+        """A batch, for its shapes and dtypes; None where there are no data."""
+        if self.in_memory:
+            return jax.tree.unflatten(self._structure, [s.example for s in self._sources])
+        return None if self._train is None else jax.tree.map(np.asarray, self._train[0])
+
     def take(self, arrays: Any, rows: Any) -> Any:
         """The batch that the row numbers [B] stand for; what is not `Batches` is the batch itself."""
         if not self.in_memory:
             return rows
         return jax.tree.map(lambda source, a, r: source.take(a, r), self._train, arrays, rows, is_leaf=_is_batches)
 
-    def rows(self, seed: int, t: int, count: int) -> Any:
-        """The row numbers [count, B] of batches t, t + 1, ...; or batch t itself with a leading axis of 1."""
+    def rows(self, seed: int, t: int, count: int, length: int = 0) -> Any:
+        """The row numbers [max(count, length), B] of batches t ... t + count - 1, the last one's again behind them.
+
+        Of data that are not in memory: batch t itself with a leading axis of 1.
+        """
         if self.in_memory:
-            orders = [np.stack([s.order(seed, t + i) for i in range(count)]) for s in self._sources]
-            rows = jax.tree.unflatten(self._structure, orders)
+            steps = [t + min(i, count - 1) for i in range(max(count, length))]
+            rows = jax.tree.unflatten(
+                self._structure, [np.stack([s.order(seed, step) for step in steps]) for s in self._sources]
+            )
         else:
             rows = None if self._train is None else jax.tree.map(lambda x: np.asarray(x)[None], self._train[t])
         return rows if jax.process_count() == 1 else place(rows, self._mesh, P(None, AXIS))
 
-    def scan(self, step: Callable[..., Any], state: Any, asked: int) -> int:
-        """How many steps one call makes: as many as asked for, or (0) as many as pay."""
+    def scan(self, program: Any, asked: int) -> int:
+        """How many steps one call makes at most: as many as asked for, or (0) as many as pay.
+
+        Args:
+          program: the jaxpr of a step. XLA's CPU runs a convolution inside a loop some 30 times slower.
+          asked: --scan.
+        """
         if asked or not self.in_memory:
             return asked if self.in_memory else 1
-        example = jax.tree.unflatten(self._structure, [s.example for s in self._sources])
-        slow = jax.default_backend() == "cpu" and has_convolution(step, state, example)
+        slow = jax.default_backend() == "cpu" and "conv_general_dilated" in str(program)
         return 1 if slow else SCAN
 
 
 def advance(
-    call: Callable[[Any, Any], tuple[Any, Any]],
+    call: Callable[[Any, Any, int], tuple[Any, Any]],
     state: Any,
     rows: Callable[[int, int], Any],
     t: int,
@@ -77,19 +93,19 @@ def advance(
 ) -> tuple[Any, int]:
     """Steps t+1 ... goal, or fewer if `stop` says so meanwhile -> (state, steps done).
 
-    Metrics are read when the call after next is on its way, so the devices never wait for the host. How steps are
-    grouped into calls depends on (t, goal) alone: a resumed run repeats the programs of the one that was not stopped.
+    Metrics are read when the call after next is on its way, so the devices never wait for the host. Every call runs the
+    same program, the last one before `goal` fewer of its steps.
 
     Args:
-      call: (state, rows) -> (state, metrics).
+      call: (state, rows, steps to make) -> (state, metrics).
       rows: (steps done, steps in the call) -> what the call is handed.
       stop: () -> not 0 to end early.
-      land: receives (steps done before the call, steps in it, metrics [steps in it]) of each call, in order.
+      land: receives (steps done before the call, steps in it, metrics [>= steps in it]) of each call, in order.
     """
     flying: deque[tuple[int, int, Any]] = deque()
     while t < goal and not stop():
-        count = scan if t + scan <= goal else 1
-        state, metrics = call(state, rows(t, count))
+        count = min(scan, goal - t)
+        state, metrics = call(state, rows(t, count), count)
         flying.append((t, count, metrics))
         t += count
         if len(flying) > IN_FLIGHT:

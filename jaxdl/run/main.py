@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
+from jax._src import xla_bridge
 from jax.experimental import multihost_utils
 
 from jaxdl.data import DataError, MissingData
@@ -24,10 +25,13 @@ from jaxdl.run.flags import FlagError, given, help_text, parse
 from jaxdl.run.folder import discard, open_run, read_json, with_folder, write_json
 from jaxdl.run.lock import locked
 from jaxdl.run.loop import Diverged
+from jaxdl.run.plots import curves
 from jaxdl.run.report import Claim, claims_table, say
+from jaxdl.run.runs import read_run
 from jaxdl.run.signals import Interrupted
 from jaxdl.run.sweep import configs, sweep
 from jaxdl.run.use import use_run
+from jaxdl.tuned import set_xla_flags
 
 CANNOT_WRITE = 74  # BSD's EX_IOERR
 STATUS = {FlagError: 2, DataError: 65, MissingData: 66}  # the last two are those of BSD's sysexits.h; all others: 1
@@ -50,13 +54,16 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
         try:
             config = parse(config_class, sys.argv[1:])
             config = dataclasses.replace(config, data_dir=config.data_dir or os.environ.get("JAXDL_DATA_DIR") or None)
+            if not xla_bridge.backends_are_initialized():  # afterwards nobody would heed them
+                set_xla_flags()
             if config.deterministic:
                 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
             initialize()
             _prepare()
             if config.download:
-                dataset = getattr(config, "dataset", getattr(config, "data", "nothing"))
-                download(dataset, config.data_dir, mirror=config.mirror, progress=config.progress)
+                if not hasattr(config, "dataset"):
+                    raise FlagError(f"--download: {name} reads no data set that can be fetched; leave the flag out")
+                download(config.dataset, config.data_dir, mirror=config.mirror, progress=config.progress)
             if config.predict or config.evaluate:
                 signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --predict=... | head
                 use_run(config, module)
@@ -106,10 +113,21 @@ def _run(config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command
     except KeyboardInterrupt:  # outside a fit there is nothing to save
         say(f"interrupted\n{ending}")
         sys.exit(128 + signal.SIGINT)
+    draw_curves(workdir)
     save(config, claims)
     if is_first():
         print(claims_table(claims))
     say(ending)
+
+
+def draw_curves(workdir: Path) -> None:
+    """The curves of every fit below `workdir` whose picture is missing or older than its history: NAME/curves.png."""
+    if not is_first():
+        return
+    for name, traces in read_run(workdir).fits.items():
+        picture, logs = workdir / name / "curves.png", [trace.folder / "metrics.jsonl" for trace in traces]
+        if not picture.exists() or any(p.exists() and p.stat().st_mtime > picture.stat().st_mtime for p in logs):
+            curves({name: [trace.rows for trace in traces]}).savefig(picture, dpi=120)
 
 
 def _summary(config: Any, claims: Sequence[Claim], name: str, command: str) -> None:

@@ -1,6 +1,8 @@
 """Where arrays live and how a pure step becomes one compiled call on one device or many."""
 
 import dataclasses
+import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.experimental import multihost_utils
+from jax.extend.core import jaxpr_as_fun
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -34,9 +37,31 @@ def make_mesh(devices: int = 0, *, local: bool = False) -> Mesh:
 
 
 def by_field(state: Any, replicated: Any, per_example: Any) -> Any:
-    """A prefix tree of a State: `per_example` for the fields marked so, `replicated` for all others."""
-    marked = {f.name: f.metadata.get("per_example", False) for f in dataclasses.fields(state)}
-    return type(state)(**{name: per_example if mark else replicated for name, mark in marked.items()})
+    """A prefix tree of a State: `per_example` for the fields marked so, in structs inside it too, else `replicated`."""
+
+    def marked(node: Any) -> bool:
+        return _is_struct(node) and any(f.metadata.get("per_example") for f in dataclasses.fields(node))
+
+    def inner(node: Any) -> bool:
+        found = jax.tree.leaves(node, is_leaf=lambda x: x is not node and marked(x))
+        return any(map(marked, found))
+
+    def of(node: Any) -> Any:
+        if not (marked(node) or inner(node)):
+            return replicated
+        if not _is_struct(node):  # a container with such a struct somewhere in it
+            return jax.tree.map(of, node, is_leaf=marked)
+        return dataclasses.replace(
+            node,
+            **{f.name: per_example if f.metadata.get("per_example") else of(getattr(node, f.name))
+               for f in dataclasses.fields(node)},
+        )  # fmt: skip
+
+    return of(state)
+
+
+def _is_struct(node: Any) -> bool:
+    return dataclasses.is_dataclass(node) and not isinstance(node, type)
 
 
 def shardings(state: Any, mesh: Mesh, parallel: str = "jit") -> Any:
@@ -44,22 +69,18 @@ def shardings(state: Any, mesh: Mesh, parallel: str = "jit") -> Any:
 
     Under fsdp the leaves of at least LEAST elements are split too, along their longest axis that the devices divide.
     """
-    split = NamedSharding(mesh, P(AXIS))
+    everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
     if parallel != "fsdp":
-        return by_field(state, NamedSharding(mesh, P()), split)
+        return by_field(state, everywhere, split)
 
-    def place(x: Any) -> NamedSharding:
+    def place(x: Any, where: NamedSharding) -> NamedSharding:
         axes = [i for i, n in enumerate(x.shape) if n % mesh.size == 0]
-        if x.size < LEAST or not axes:
-            return NamedSharding(mesh, P())
+        if where is split or x.size < LEAST or not axes:
+            return where
         longest = max(axes, key=lambda i: x.shape[i])
         return NamedSharding(mesh, P(*[None] * longest, AXIS))
 
-    marked = {f.name: f.metadata.get("per_example", False) for f in dataclasses.fields(state)}
-    return type(state)(
-        **{n: jax.tree.map(lambda x: split, getattr(state, n)) if mark else jax.tree.map(place, getattr(state, n))
-           for n, mark in marked.items()}
-    )  # fmt: skip
+    return jax.tree.map(place, state, jax.tree.broadcast(by_field(state, everywhere, split), state))
 
 
 def place(tree: Any, mesh: Mesh, spec: P) -> Any:
@@ -115,9 +136,9 @@ def whole(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda x: x.addressable_data(0), gathered)
 
 
-def has_convolution(step: Callable[..., Any], *args: Any) -> bool:
-    """Whether the step convolves: XLA's CPU runs a convolution inside a loop some 30 times slower."""
-    return "conv_general_dilated" in str(jax.make_jaxpr(step)(*args))
+def first_decides(mine: bool) -> bool:
+    """The first process's answer, where a clock or a disk could tell the others otherwise; all of them must ask."""
+    return mine if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.int32(mine)))
 
 
 def compile_steps(
@@ -128,61 +149,125 @@ def compile_steps(
     parallel: str = "jit",
     take: Callable[[Any, Any], Any],
     replicas: bool = False,
-) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """One compiled call for as many steps as `rows` has leading entries: (arrays, state, rows) -> (state, metrics [S]).
+) -> "Steps":
+    """One compiled call for several steps: (arrays, state, rows, count=S) -> (state, metrics [S]).
 
-    `take(arrays, rows)` is the batch of one step, `Feed.take`: `rows` are its row numbers, or the batch itself.
+    S is the length of the leading axis of `rows`; the first `count` steps are made, and later entries of the metrics
+    are 0. So one program serves every number of steps up to S. `take(arrays, rows)` is the batch of one step,
+    `Feed.take`: `rows` are its row numbers, or the batch itself.
     The state given is donated. Under jit the compiler splits the batch and adds the collectives; under pmap each device
-    runs `step` on its part, `jaxdl.core.average` is a real mean over devices, and so is that of the metrics. The
-    step is `guarded`. With `replicas` (pmap only, for tests) each device's copy of the replicated state comes back,
-    along a new first axis.
+    runs `step` on its part, `jaxdl.core.average` is a real mean over devices, and so is that of the metrics, but for
+    the fault, whose maximum is taken. The step is `guarded`. With `replicas` (pmap only, for tests) each device's copy
+    of the replicated state comes back, along a new first axis.
     """
 
-    def many(arrays: Any, state: Any, rows: Any) -> tuple[Any, Any]:
+    def many(arrays: Any, state: Any, rows: Any, count: Any) -> tuple[Any, Any]:
         def body(state: Any, row: Any) -> tuple[Any, Any]:
             return guarded(step)(state, take(arrays, row))
 
-        length = jax.tree.leaves(rows)[0].shape[0] if jax.tree.leaves(rows) else 1
-        if length > 1:
-            return lax.scan(body, state, rows)
-        state, metrics = body(state, jax.tree.map(lambda x: x[0], rows))
-        return state, jax.tree.map(lambda x: x[None], metrics)
+        first, length = jax.tree.map(lambda x: x[0], rows), _length(rows)
+        if length == 1:
+            state, metrics = body(state, first)
+            return state, jax.tree.map(lambda x: x[None], metrics)
+        traced, (_, shapes) = jax.make_jaxpr(body, return_shape=True)(state, first)
+        structure = jax.tree.structure((state, shapes))
 
-    def replica(arrays: Any, state: Any, rows: Any) -> tuple[Any, Any]:
-        state, metrics = many(arrays, state, rows)
-        return state, lax.pmean(metrics, AXIS)
+        def one(i: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            state, seen = carry
+            leaves = jax.tree.leaves((state, jax.tree.map(lambda x: x[i], rows)))
+            state, metrics = jax.tree.unflatten(structure, jaxpr_as_fun(traced)(*leaves))
+            return state, jax.tree.map(lambda all, x: all.at[i].set(x), seen, metrics)
 
-    def pmapped(arrays: Any, state: Any, rows: Any) -> tuple[Any, Any]:
-        split, join = _split(mesh.size, 0), lambda x: x.reshape((-1, *x.shape[2:]))
+        none = jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
+        return lax.fori_loop(0, count, one, (state, none))
+
+    def replica(arrays: Any, state: Any, rows: Any, count: Any) -> tuple[Any, Any]:
+        state, metrics = many(arrays, state, rows, count)
+        means = lax.pmean(metrics, AXIS)
+        return state, means | {"fault": lax.pmax(metrics["fault"], AXIS)} if "fault" in metrics else means
+
+    def pmapped(arrays: Any, state: Any, rows: Any, count: Any) -> tuple[Any, Any]:
+        join = lambda x: x.reshape((-1, *x.shape[2:]))
         call = jax.pmap(
             replica,
             AXIS,
-            in_axes=(None, by_field(state, None, 0), 1),
+            in_axes=(None, by_field(state, None, 0), 1, None),
             out_axes=(by_field(state, 0 if replicas else None, 0), None),
             devices=list(mesh.devices.flat),
         )
         rows = jax.tree.map(_split(mesh.size, 1), rows)
-        state, metrics = call(arrays, _on_per_example(split, state), rows)
+        state, metrics = call(arrays, _on_per_example(_split(mesh.size, 0), state), rows, count)
         return (state if replicas else _on_per_example(join, state)), metrics
 
-    if replicas:
-        return jax.jit(pmapped)
     where = shardings(state, mesh, parallel)
     if parallel == "pmap" and jax.process_count() > 1:
         # the same on a mesh of several processes, whose global arrays pmap does not take inside jit
         pmapped = jax.shard_map(
             replica,
             mesh=mesh,
-            in_specs=(P(), by_field(state, P(), P(AXIS)), P(None, AXIS)),
+            in_specs=(P(), by_field(state, P(), P(AXIS)), P(None, AXIS), P()),
             out_specs=(by_field(state, P(), P(AXIS)), P()),
             check_vma=False,
         )
-    return jax.jit(
-        pmapped if parallel == "pmap" else many,
-        donate_argnums=1,
-        in_shardings=(None, where, NamedSharding(mesh, P(None, AXIS))),
-        out_shardings=(where, NamedSharding(mesh, P())),
-    )
+    if replicas:
+        program: Any = jax.jit(pmapped)
+    else:
+        program = jax.jit(
+            pmapped if parallel == "pmap" else many,
+            donate_argnums=1,
+            in_shardings=(None, where, NamedSharding(mesh, P(None, AXIS)), None),
+            out_shardings=(where, NamedSharding(mesh, P())),
+        )
+    return Steps(program)
+
+
+class Steps:
+    """The compiled call of `compile_steps`; `program` is the jitted function behind it."""
+
+    def __init__(self, program: Any) -> None:
+        """Nothing is compiled before the first call."""
+        self.program = program
+        self._call = remembered(program)
+
+    def __call__(self, arrays: Any, state: Any, rows: Any, count: int | None = None) -> tuple[Any, Any]:
+        """(state, metrics [S]) after the first `count` of S steps, all of them by default."""
+        return self._call(arrays, state, rows, np.int32(_length(rows) if count is None else count))
+
+
+def _length(rows: Any) -> int:
+    leaves = jax.tree.leaves(rows)
+    return leaves[0].shape[0] if leaves else 1
+
+
+COMPILED: OrderedDict[str, Any] = OrderedDict()
+KEPT = 64  # compiled programs
+
+
+def remembered(program: Any) -> Callable[..., Any]:
+    """The jitted `program`, without compiling again what this process has compiled before from the same text.
+
+    jit knows a program by the identity of its Python function, and every fit makes new functions: a study of many small
+    fits would compile for longer than it trains. Arguments of other shapes than those of the first call are left to
+    jit.
+    """
+    found: list[Any] = []
+
+    def call(*args: Any) -> Any:
+        if not found:
+            lowered = program.lower(*args)
+            devices = [str(device) for device in jax.devices()]
+            text = f"{lowered.as_text()}{devices}{sorted(jax.config.values.items(), key=lambda item: item[0])}"
+            key = hashlib.sha256(text.encode()).hexdigest()
+            found.append(COMPILED.pop(key, None) or lowered.compile())
+            COMPILED[key] = found[0]
+            if len(COMPILED) > KEPT:
+                COMPILED.popitem(last=False)
+        try:
+            return found[0](*args)
+        except (TypeError, ValueError):  # raised before anything runs or is donated
+            return program(*args)
+
+    return call
 
 
 def _split(n: int, axis: int) -> Callable[[Any], Any]:
@@ -190,13 +275,13 @@ def _split(n: int, axis: int) -> Callable[[Any], Any]:
 
 
 def _on_per_example(function: Callable[[Any], Any], state: Any) -> Any:
-    names = [f.name for f in dataclasses.fields(state) if f.metadata.get("per_example")]
-    return state.replace(**{name: jax.tree.map(function, getattr(state, name)) for name in names})
+    where = jax.tree.broadcast(by_field(state, False, True), state)
+    return jax.tree.map(lambda x, mark: function(x) if mark else x, state, where)
 
 
-def check_divisible(sources: Sequence[Batches], mesh: Mesh, name: str = "batch_size") -> None:
-    """Raises FlagError where the devices do not divide a batch."""
+def check_divisible(sources: Sequence[Batches], mesh: Mesh) -> None:
+    """Raises FlagError where the devices do not divide a training batch."""
     for source in sources:
         if source.batch_size % mesh.size:
             fits = int(np.ceil(source.batch_size / mesh.size)) * mesh.size
-            raise FlagError(f"--{name}={source.batch_size}: {mesh.size} devices do not divide it; {fits} would do")
+            raise FlagError(f"--batch_size={source.batch_size}: {mesh.size} devices do not divide it; {fits} would do")

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from jaxdl.run.config import RunConfig
-    from jaxdl.run.loop import Result
 
 ABREAST = 4  # panels of curves in a row
 
@@ -63,44 +62,52 @@ def save_animation(config: "RunConfig", name: str, frames: Sequence["Figure"], s
     return path
 
 
-def curves(results: Mapping[str, "Result"]) -> "Figure":
-    """Every metric over the steps: training as a line, tests as lines with dots, one panel a metric.
+def curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> "Figure":
+    """Every metric over the steps: training as a line, evaluations as lines with dots, one panel a metric.
 
     Args:
-      results: fits by name; the seeds of a fit are drawn in one colour.
+      histories: the rows of every seed, by the name of the fit; the seeds of a fit are drawn in one colour.
     """
     from matplotlib.ticker import MaxNLocator
 
-    runs = [(name, run) for name, result in results.items() for run in (result.runs or (result,))]
-    keys = {key: None for _, run in runs for row in run.history for key in row if key not in ("step", "seconds")}
-    rates = {row["train/learning_rate"] for _, run in runs for row in run.history if "train/learning_rate" in row}
+    runs = [(name, rows) for name, seeds in histories.items() for rows in seeds]
+    keys = {key: None for _, rows in runs for row in rows for key in row if key not in ("step", "seconds")}
+    rates = {row["train/learning_rate"] for _, rows in runs for row in rows if "train/learning_rate" in row}
     if len(rates) == 1:
         keys.pop("train/learning_rate")
     order = {"loss": -1, "learning_rate": 1}
     panels = sorted(dict.fromkeys(key.rpartition("/")[2] for key in keys), key=lambda panel: order.get(panel, 0))
     count = max(1, len(panels))
-    columns, rows = min(count, ABREAST), -(-count // ABREAST)
-    figure, axes = new_figure(4.6 * columns, 3.6 * rows, rows, columns, squeeze=False)
+    columns, lines = min(count, ABREAST), -(-count // ABREAST)
+    figure, axes = new_figure(4.6 * columns, 3.6 * lines, lines, columns, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
-    colours = {name: f"C{i}" for i, name in enumerate(results)}
+    colours = {name: f"C{i}" for i, name in enumerate(histories)}
+    kinds = {"train": "C0", "valid": "C1", "test": "C3"}
     for axis, panel in zip(axes.flat, panels, strict=False):
+        heights: list[float] = []
         for key in (k for k in keys if k.rpartition("/")[2] == panel):
-            test = key.startswith("test/")
-            for i, (name, run) in enumerate(runs):
-                label = f"{name} {key.rpartition('/')[0]}".strip()
-                colour = colours[name] if len(results) > 1 else ("C1" if test else "C0")
-                first = i == [n for n, _ in runs].index(name)
-                style = {"marker": "o", "markersize": 3.5} if test else {"alpha": 0.55, "linewidth": 1}
-                points = run.curve(key) if test else thinned(*run.curve(key))
-                axis.plot(*points, color=colour, label=label if first else None, **style)
+            kind, labelled = key.partition("/")[0], set[str]()
+            for name, rows in runs:
+                steps, values = zip(*[(row["step"], row[key]) for row in rows if key in row] or [((), ())], strict=True)
+                if steps == ((),):
+                    continue
+                heights += values
+                label = None if name in labelled else f"{name} {key.rpartition('/')[0]}".strip()
+                labelled.add(name)
+                colour = colours[name] if len(histories) > 1 else kinds.get(kind, "C2")
+                if kind == "train":
+                    axis.plot(*thinned(steps, values), color=colour, label=label, alpha=0.55, linewidth=1)
+                else:  # the test part, read once, is one mark at the end
+                    style = {"marker": "o", "markersize": 3.5} if len(steps) > 1 else {"marker": "D", "markersize": 5}
+                    axis.plot(steps, values, color=colour, label=label, **style)
         axis.set(xlabel="step", title=panel.replace("_", " "))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        values = [v for _, run in runs for k in keys if k.rpartition("/")[2] == panel for v in run.curve(k)[1]]
-        if panel != "learning_rate" and values and min(values) > 0 and max(values) > 20 * min(values):
+        if panel != "learning_rate" and heights and min(heights) > 0 and max(heights) > 20 * min(heights):
             axis.set_yscale("log")
         axis.grid(alpha=0.25)
-        axis.legend(fontsize=8)
+        if axis.get_legend_handles_labels()[1]:
+            axis.legend(fontsize=8)
     return figure
 
 

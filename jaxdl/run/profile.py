@@ -24,15 +24,15 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 
 @contextmanager
 def profiled(
-    call: Callable[[Any, Any], Any], steps: int, folder: Path | None, first: int = 0
-) -> Iterator[Callable[[Any, Any], Any]]:
+    call: Callable[..., Any], steps: int, folder: Path | None, first: int = 0
+) -> Iterator[Callable[..., Any]]:
     """The same call, but for `steps` > 0 it measures itself and says what it found through `run.say`.
 
     After the first call, which compiles, the calls of `steps` steps are timed and those of as many more are traced into
     folder/profile. Every later compilation is reported with the argument that brought it about.
 
     Args:
-      call: `partial(jitted, arrays)`: (state, rows [S, B]) -> (state, metrics) makes S steps.
+      call: `partial(jitted, arrays)`: (state, rows [S, B], count) -> (state, metrics) makes `count` steps.
       steps: how many steps to time and to trace, rounded up to whole calls.
       folder: the folder of the fit; None: a temporary one.
       first: steps done before.
@@ -63,16 +63,15 @@ class _Profile:
         self._compiled: Any = None
         self._tracing = self._done = False
 
-    def __call__(self, state: Any, rows: Any) -> Any:
+    def __call__(self, state: Any, rows: Any, count: int) -> Any:
         args = (*self._call.args, state, rows)
-        count = jax.tree.leaves(rows)[0].shape[0] if jax.tree.leaves(rows) else 1
         before, self._last = self._last, signature(args)
         if self._measured is None and self._last == before:
             self._measured = self._last
         if self._tracing and self._last != self._measured:
             self.finish()
         if self._done or self._measured is None or self._last != self._measured:
-            result = self._run(state, rows, before)
+            result = self._run(state, rows, count, before)
         else:
             result = self._measure(state, rows, count)
         self._t += count
@@ -82,9 +81,9 @@ class _Profile:
         """Counts compilations: the size of the jitted function's cache grows without one on several devices."""
         self._compilations += event == COMPILED
 
-    def _run(self, state: Any, rows: Any, before: Any) -> Any:
+    def _run(self, state: Any, rows: Any, count: int, before: Any) -> Any:
         self._compilations = 0
-        result = self._call(state, rows)
+        result = self._call(state, rows, count)
         if self._compilations and before is not None:
             say(f"profile: step {self._t + 1} compiled again: {difference(before, self._last)}")
         return result
@@ -93,17 +92,17 @@ class _Profile:
         jax.block_until_ready(state)
         if self._timed < self._steps:
             start = time.perf_counter()
-            result = jax.block_until_ready(self._run(state, rows, self._last))
+            result = jax.block_until_ready(self._run(state, rows, count, self._last))
             self._times.append((time.perf_counter() - start) / count)
             self._timed += count
             return result
         if not self._tracing:
-            self._compiled = self._jitted.trace(*self._call.args, state, rows), count
+            self._compiled = self._jitted.trace(*self._call.args, state, rows, count), count
             options = jax.profiler.ProfileOptions()
             options.python_tracer_level = 0  # the loop's own Python would fill the file and slow the calls
             jax.profiler.start_trace(str(self._folder), profiler_options=options)
             self._tracing = True
-        result = jax.block_until_ready(self._run(state, rows, self._last))
+        result = jax.block_until_ready(self._run(state, rows, count, self._last))
         self._traced += count
         if self._traced >= self._steps:
             self.finish()

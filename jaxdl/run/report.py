@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
+from jaxdl.guard import learners
 from jaxdl.run.config import RunConfig
 from jaxdl.run.distributed import is_first
 from jaxdl.run.folder import write
@@ -103,7 +104,7 @@ def size(count: float) -> str:
 def start_line(state: Any, arrays: Any, mesh: Mesh) -> str:
     """Device, parameters and bytes, in one line."""
     devices = list(mesh.devices.flat)
-    params = [x for path, x in jax.tree_util.tree_leaves_with_path(state) if "params" in jax.tree_util.keystr(path[:2])]
+    params = [x for learner in learners(state) for x in jax.tree.leaves(learner.params)]
     total = lambda leaves: sum(x.size * x.dtype.itemsize for x in leaves)
     kind = devices[0].device_kind
     return (
@@ -131,9 +132,13 @@ class Log:
                 except ValueError:  # the last line of a killed run
                     break
 
-    def begin(self, step: int) -> None:
-        """Opens the files for steps after `step`; rows of later steps, which will be done again, are dropped."""
-        self.rows = [row for row in self.rows if row["step"] <= step]
+    def begin(self, step: int, keep_tests: bool = False) -> None:
+        """Opens the files for steps after `step`; rows of later steps, which will be done again, are dropped.
+
+        So is the row of the test part, made at the end, unless `keep_tests` says that it is one of many.
+        """
+        kinds = lambda row: {name.partition("/")[0] for name in row if "/" in name}
+        self.rows = [r for r in self.rows if r["step"] <= step and (keep_tests or kinds(r) != {"test"})]
         if self._path and is_first():
             write(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
             self._file = self._path.open("a", encoding="utf-8")
@@ -156,6 +161,11 @@ class Log:
             for name, value in scalars.items():
                 self._events.add_scalar(name, float(value), step)
         return row
+
+    def last(self, prefix: str) -> dict[str, float]:
+        """The metrics of the last row of one part, "valid/" for example."""
+        rows = ({k.removeprefix(prefix): v for k, v in row.items() if k.startswith(prefix)} for row in self.rows[::-1])
+        return next(filter(None, rows), {})
 
     def seconds(self) -> float:
         """Time in this fit, all its parts added up if it was resumed."""

@@ -41,11 +41,17 @@ class Trace(NamedTuple):
         return self.ended["seconds"] if self.ended else self.rows[-1]["seconds"] if self.rows else 0.0
 
     def metrics(self) -> dict[str, float]:
-        """The evaluation of the state that was kept; before the end, the last one."""
+        """The evaluation of the state that was kept, on the test part; before the end, the last validation."""
         if self.ended:
             return {key: math.nan if value is None else value for key, value in self.ended["metrics"].items()}
-        tests = [{k[5:]: v for k, v in row.items() if k.startswith("test/")} for row in self.rows]
-        return next((test for test in reversed(tests) if test), {})
+        return self.valid()
+
+    def valid(self) -> dict[str, float]:
+        """The validation metrics of the state that was kept, by which runs are compared; before the end, the last."""
+        if self.ended:
+            return {key: math.nan if value is None else value for key, value in self.ended["valid"].items()}
+        rows = [{k.removeprefix("valid/"): v for k, v in row.items() if k.startswith("valid/")} for row in self.rows]
+        return next((row for row in reversed(rows) if row), {})
 
     def diverged(self) -> bool:
         """Whether it ended with a loss that is no number."""

@@ -5,7 +5,7 @@
 POINT is learning_rate=0.001,optimizer=sgd. A value with a comma in it is quoted: augment="flip,crop",none. The word
 none is `not set` for a flag that is not set by default. sweep.json is written after every point: a sweep that is
 started again takes up the points that have ended, goes on with the one that has not, and does the rest. The points are
-compared by --monitor on the evaluation data, so the best one's figure flatters it a little.
+compared by --monitor on the validation part; the test part only says what became of the choice.
 """
 
 import csv
@@ -193,16 +193,18 @@ def _main_fit(run: Run) -> str | None:
 
 def _measured(point: Point, run: Run, fit: str | None, monitor: str) -> Point:
     traces = run.fits.get(fit or "", [])
-    scores = [trace.metrics() for trace in traces]
+    scores = [trace.valid() for trace in traces]
     if scores and monitor not in scores[0]:
-        raise FlagError(f"--monitor={monitor}: the evaluation gives {', '.join(scores[0]) or 'nothing'}")
-    metrics = {name: [score[name] for score in scores] for name in (scores[0] if scores else ())}
+        lacks = f"the validation part gives {', '.join(scores[0])}" if scores[0] else "there is no validation part"
+        raise FlagError(f"--monitor={monitor}: {lacks} to choose by")
+    columns = lambda found: {name: [one[name] for one in found] for name in (found[0] if found else ())}
+    metrics, test = columns(scores), columns([trace.metrics() for trace in traces])
     bad = not all(math.isfinite(value) for value in metrics.get(monitor, ()))
     point = point._replace(steps=max((trace.step() for trace in traces), default=0))
     point = point._replace(seconds=sum(trace.seconds() for traces in run.fits.values() for trace in traces))
     if bad:
         return point._replace(state="diverged", why=f"{monitor} is not a finite number")
-    return point._replace(state="ended", metrics=metrics)
+    return point._replace(state="ended", metrics=metrics, test=test)
 
 
 def _write(root: Path, record: dict[str, Any], fit: Any, found: dict[str, Point], config: RunConfig) -> list[Point]:

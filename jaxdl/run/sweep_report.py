@@ -21,7 +21,8 @@ SHOWN = 60  # points in a chart of dots
 class Point(NamedTuple):
     """One combination and what came of it.
 
-    state: waiting, ended, diverged, or refused (by the experiment; `why`). metrics: one number for each seed.
+    state: waiting, ended, diverged, or refused (by the experiment; `why`). metrics: of the validation part, one number
+    for each seed; test: the same of the test part, by which nothing is chosen.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Point(NamedTuple):
     metrics: Mapping[str, list[float]] = {}
     steps: int = 0
     seconds: float = 0.0
+    test: Mapping[str, list[float]] = {}
 
 
 def table(ranked: Sequence[Point], monitor: str) -> str:
@@ -55,6 +57,8 @@ def verdict(ranked: Sequence[Point], monitor: str) -> Claim:
         return Claim("B06", text, f"not measured: {len(scores)} of {len(ranked)} points have a {monitor}")
     middle, better = median(scores), scores[0] != median(scores)  # the first is the best, so it differs by being better
     found = f"best {monitor} {scores[0]:.4g} ({ranked[0].id}) against the median {middle:.4g} of {len(scores)} points"
+    if monitor in ranked[0].test and ranked[0].test != ranked[0].metrics:
+        found += f" on the validation part; on the test part {mean(ranked[0].test[monitor])}"
     return Claim("B06", text, f"{found}: {'better' if better else 'not better'}", holds=better)
 
 

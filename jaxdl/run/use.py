@@ -189,8 +189,8 @@ def evaluate(run: Finished, source: str) -> None:
     if run.use.test is None:
         raise FlagError("--evaluate: this experiment is not scored on other data")
     test = run.use.test(source)
-    score = evaluator(run.use.experiment, test, make_mesh(1))
-    found = [score(state) for state in run.states]
+    score = evaluator(run.use.experiment, make_mesh(1))
+    found = [score(state, test) for state in run.states]
     path = Path(run.config.workdir) / "evaluations.json"
     write_json(path, (read_json(path) or {}) | {source: found})
     print(f"{'':14}{'on ' + source:>24}{'on its own test set':>24}")

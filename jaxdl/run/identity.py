@@ -1,0 +1,146 @@
+"""What a fit was made of: flags, data, program and start, as digests that tell whether a folder holds the same one."""
+
+import hashlib
+import platform
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl.data import Batches
+from jaxdl.run.config import RunConfig
+from jaxdl.run.flags import FlagError, flags_of, shown
+from jaxdl.run.folder import read_json, write_json
+
+NAME = "fit.json"
+# of one seed the number of seeds is no part, and epochs have become steps
+APART = ("seeds", "epochs", "sweep")
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+def identity(
+    config: RunConfig, data: Mapping[str, Any], programs: Mapping[str, str], start: Any
+) -> dict[str, dict[str, Any]]:
+    """{"flags", "data", "program", "versions"} of a fit, all of it plain values.
+
+    Args:
+      config: resolved.
+      data: the parts by name; None where there is none.
+      programs: digests by name.
+      start: the state given to start from, or None.
+    """
+    flags = {f.name: getattr(config, f.name) for f in flags_of(type(config)) if f.rule.result and f.name not in APART}
+    parts = {name: digest_of_data(part) for name, part in data.items()}
+    if start is not None:
+        programs = {**programs, "start": digest_of_arrays(start.replace(key=jax.numpy.zeros(())))}
+    return {
+        "flags": flags,
+        "data": parts,
+        "program": dict(programs),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what decides how a program is written down."""
+    return {"jax": jax.__version__, "python": platform.python_version()}
+
+
+def claim_folder(folder: Path, now: dict[str, dict[str, Any]]) -> None:
+    """Writes the identity into a fit's folder, or compares it with what is there.
+
+    More steps than before are no difference where the program is the same, that is, where no schedule depends on them.
+
+    Raises:
+      FlagError: names what differs, so that no result of another fit is continued or handed back.
+    """
+    try:
+        before = read_json(folder / NAME)
+    except ValueError:
+        raise FlagError(f"{folder / NAME}: is damaged; name another folder, or --overwrite") from None
+    if before is None:
+        if any((folder / name).exists() for name in ("result.json", "checkpoints")):
+            raise FlagError(f"{folder}: holds a fit without {NAME}, of an older version; name another, or --overwrite")
+        write_json(folder / NAME, now)
+        return
+    same(folder, before, now)
+
+
+def same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises FlagError where two identities differ."""
+    found = differences(before, now)
+    if found:
+        raise FlagError(f"{folder}: holds another fit: {'; '.join(found)}; name another folder, or --overwrite it")
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two identities, in words."""
+    found = []
+    flags, old = now.get("flags", {}), before.get("flags", {})
+    for name in flags:
+        longer = name == "steps" and (old.get(name) or 0) < flags[name]
+        if name in old and old[name] != flags[name] and not longer:
+            found.append(f"--{name} was {shown(old[name])}, is {shown(flags[name])}")
+    for part, new in now.get("data", {}).items():
+        was = before.get("data", {}).get(part)
+        if was != new:
+            found.append(f"the {part} data were {_rows(was)}, are {_rows(new)}")
+    if before["versions"] == now["versions"]:  # else the text of a program differs though it computes the same
+        new, was = now.get("program", {}), before.get("program", {})
+        kinds = [kind for kind in new | was if was.get(kind) != new.get(kind)]
+        if kinds and not found:
+            found.append(f"the code of {', '.join(kinds)} has changed")
+    return found
+
+
+def _rows(part: Any) -> str:
+    return "none" if part is None else f"{part['rows']} rows with sha256 {part['sha256'][:8]}"
+
+
+def digest_of_data(data: Any) -> dict[str, Any] | None:
+    """{"rows", "sha256"} of one part: of all its arrays, or of batch 0 of what is not in memory; None of None."""
+    leaves = jax.tree.leaves(data, is_leaf=lambda x: isinstance(x, Batches))
+    if not leaves:
+        return None
+    if all(isinstance(x, Batches) for x in leaves):
+        digests = [x.digest() for x in leaves]
+        return {"rows": sum(x.length for x in leaves), "sha256": hashlib.sha256("".join(digests).encode()).hexdigest()}
+    rows = len(data) if hasattr(data, "__len__") else "unknown"
+    return {"rows": rows, "sha256": digest_of_arrays(data[0])}
+
+
+def digest_of_arrays(tree: Any) -> str:
+    """SHA-256 over the leaves of a pytree: paths, dtypes, shapes and bytes."""
+    found = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        array = np.asarray(leaf)
+        found.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def digest_of_program(closed: Any, *functions: Callable[..., Any]) -> str:
+    """SHA-256 of a closed jaxpr with its constants, and of the code of functions that run on the host."""
+    found = hashlib.sha256(ADDRESS.sub("", str(closed.jaxpr)).encode())
+    for constant in closed.consts:
+        found.update(digest_of_arrays(constant).encode())
+    for function in functions:
+        for text in _code(getattr(function, "__code__", None)):
+            found.update(text)
+    return found.hexdigest()
+
+
+def _code(code: CodeType | None) -> list[bytes]:
+    if code is None:
+        return []
+    inner = [part for constant in code.co_consts if isinstance(constant, CodeType) for part in _code(constant)]
+    # a set of texts has another order in each process
+    values = [sorted(map(repr, c)) if isinstance(c, frozenset) else c for c in code.co_consts]
+    plain = [repr(value).encode() for value in values if not isinstance(value, CodeType)]
+    return [code.co_code, repr(code.co_names).encode(), *plain, *inner]

@@ -1,0 +1,88 @@
+"""What a fit leaves, and the best evaluation so far."""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from jaxdl.run.config import RunConfig
+from jaxdl.run.report import Row
+
+
+class Result(NamedTuple):
+    """What a fit leaves: the state (the best one after early stopping) and the numbers.
+
+    metrics: of `state` on the test part, read once at the end; on the validation part where there is no test part. The
+      mean over the seeds if there were several.
+    history: the rows of metrics.jsonl: {"step", "train/loss", ...}, {"step", "valid/loss", ...} and at the end
+      {"step", "test/loss", ...}.
+    seconds: of the whole fit. steps_per_second: of training alone, without the first interval, which compiles.
+    runs: the Result of each seed if there were several; `state`, `history` and `watched` are the first one's.
+    watched: {step: watch(state)}, what `fit(watch=...)` saw at the start and at every evaluation.
+    valid: of `state` on the validation part, by which everything is chosen; {} where there is none.
+    """
+
+    state: Any
+    metrics: dict[str, float]
+    history: list[Row]
+    seconds: float
+    steps_per_second: float
+    runs: tuple[Any, ...] = ()
+    watched: Mapping[int, Any] = MappingProxyType({})
+    valid: dict[str, float] = {}  # noqa: RUF012 (never written to)
+
+    def values(self, metric: str) -> list[float]:
+        """One metric in the run of every seed."""
+        return [run.metrics[metric] for run in self.runs or (self,)]
+
+    def curve(self, key: str) -> tuple[list[int], list[float]]:
+        """(steps, values) of one column of the history, "train/loss" for example."""
+        rows = [row for row in self.history if key in row]
+        return [row["step"] for row in rows], [row[key] for row in rows]
+
+    def histories(self) -> list[list[Row]]:
+        """The history of every seed."""
+        return [run.history for run in self.runs or (self,)]
+
+
+def together(runs: Sequence[Result]) -> Result:
+    """The fits of several seeds as one."""
+    mean = lambda each: {key: fmean(one[key] for one in each) for key in each[0]}
+    first, seconds = runs[0], sum(run.seconds for run in runs)
+    rate = fmean(run.steps_per_second for run in runs)
+    metrics, valid = mean([run.metrics for run in runs]), mean([run.valid for run in runs])
+    return Result(first.state, metrics, first.history, seconds, rate, tuple(runs), first.watched, valid)
+
+
+def with_prefix(row: Row, prefix: str) -> dict[str, float]:
+    """The metrics of one part in a row of the history: of "valid/loss" the name "loss"."""
+    return {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix)}
+
+
+class Best:
+    """The best evaluation so far and how long ago it was; built from the rows of the log, so resume needs no more."""
+
+    def __init__(self, config: RunConfig, rows: list[Row]) -> None:
+        """Takes up the evaluations that the log already has."""
+        self._name, self._patience = config.monitor, config.patience
+        self._sign = 1.0 if config.monitor_mode == "max" else -1.0
+        self.score, self.step, self.metrics, self._since = -math.inf, 0, dict[str, float](), 0
+        for row in rows:
+            report = with_prefix(row, "valid/")
+            if report:
+                self.update(row["step"], report)
+
+    def update(self, step: int, metrics: dict[str, float]) -> bool:
+        """Whether these are the best so far; equal is not better, and what is not finite never is."""
+        score = self._sign * metrics.get(self._name, math.nan)
+        better = math.isfinite(score) and score > self.score
+        self._since = 0 if better else self._since + 1
+        if better:
+            self.score, self.step, self.metrics = score, step, dict(metrics)
+        return better
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience is at its end."""
+        return 0 < self._patience <= self._since
