@@ -30,22 +30,52 @@ def people(path, count=97, seed=0):
 
 def test_parts_are_disjoint_repeatable_and_scaled_by_the_training_rows():
     table = load_table("wine")
-    rows, again, other = (parts(table, 0.3, seed, "wine") for seed in (0, 0, 1))
+    rows, again, other = (parts(table, 0.3, seed, "wine", 0.1) for seed in (0, 0, 1))
     np.testing.assert_array_equal(rows.test["x"], again.test["x"])
     assert not np.array_equal(rows.test["x"], other.test["x"])
-    both = np.concatenate([rows.train["x"], rows.test["x"]])
-    assert (len(rows.train["x"]), len(rows.test["x"])) == (124, 54)
-    assert len(np.unique(both, axis=0)) == len(np.unique(table.x, axis=0))
+    assert not np.array_equal(rows.valid["x"], other.valid["x"])
+    every = np.concatenate([rows.train["x"], rows.valid["x"], rows.test["x"]])
+    assert (len(rows.train["x"]), len(rows.valid["x"]), len(rows.test["x"])) == (111, 13, 54)
+    assert len(np.unique(every, axis=0)) == len(np.unique(table.x, axis=0)) == 178
     np.testing.assert_allclose(rows.train["x"].mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(rows.train["x"].std(0), 1, rtol=1e-4)
     assert abs(rows.test["x"].mean(0)).max() > 0.05  # of the training rows alone
     np.testing.assert_allclose(rows.test["y"].mean(0), np.bincount(table.y) / len(table.y), atol=0.01)
+    np.testing.assert_allclose(rows.valid["y"].sum(0), 13 * np.bincount(table.y) / len(table.y), atol=1.1)
+
+
+@pytest.mark.parametrize("name", ["wine", "diabetes"])
+def test_the_validation_rows_are_of_the_training_rows_alone(name):
+    table = load_table(name)
+    rows, whole = (parts(table, 0.3, 0, name, valid) for valid in (0.1, 0))
+    assert whole.valid is None
+    found = {}
+    for part, of in (("train", rows), ("valid", rows), ("test", rows), ("rest", whole), ("tested", whole)):
+        mean, deviation = (np.array(of.scales[f"x_{name}"]) for name in ("mean", "deviation"))
+        x = getattr(of, {"rest": "train", "tested": "test"}.get(part, part))["x"] * deviation + mean
+        found[part] = [int(abs((table.x - row) / deviation).sum(1).argmin()) for row in x]
+    # the first rows that were tested before there were validation parts
+    tested = {"wine": [53, 64, 6, 1, 98, 157, 77, 166], "diabetes": [362, 249, 271, 435, 400, 403, 12, 399]}
+    assert found["test"][:8] == tested[name]
+    assert found["test"] == found["tested"]
+    assert sorted(found["train"] + found["valid"]) == sorted(found["rest"])
+    assert sorted(found["rest"] + found["test"]) == list(range(len(table.y)))
+
+
+def test_a_number_needs_two_rows_for_validation():
+    table = load_table("diabetes")
+    table = table._replace(x=table.x[:13], y=table.y[:13])
+    with pytest.raises(
+        run.FlagError, match=r"--valid_fraction=0.1: 9 training and 1 validation rows of t; .*; 0 trains"
+    ):
+        parts(table, 0.2, 0, "t", 0.1)
+    assert len(parts(table, 0.2, 0, "t", 0.2).valid["y"]) == 2
 
 
 def test_scores_of_a_regression_are_scikit_learns_in_the_targets_units():
     config = Config(table="diabetes", steps=3, **QUIET)
     table = load(config)
-    rows = parts(table, config.test_fraction, config.seed, "diabetes")
+    rows = parts(table, config.test_fraction, config.seed, "diabetes", config.valid_fraction)
     train, test = data(config, rows)
     scale = rows.scales["y_deviation"][0]
     result = run.fit(build(config, train.example, scale), train, test, config)
@@ -60,7 +90,7 @@ def test_baselines_are_scikit_learns():
     from sklearn.linear_model import LinearRegression
 
     table = load_table("diabetes")
-    rows = parts(table._replace(x=table.x[:61], y=table.y[:61]), 0.2, 0, "diabetes")
+    rows = parts(table._replace(x=table.x[:61], y=table.y[:61]), 0.2, 0, "diabetes", 0)
     scale = rows.scales["y_deviation"][0]
     unscaled = [part["y"][:, 0] * scale for part in (rows.train, rows.test)]
     model = LinearRegression().fit(rows.train["x"], unscaled[0])
@@ -120,7 +150,7 @@ def test_a_linear_net_finds_the_rule_of_the_file(tmp_path):
         **{"target": "wage", "drop": "kind", "hidden": "", "epochs": 300, "learning_rate": 0.05, "weight_decay": 0.0},
         **QUIET,
     )
-    rows = parts(load(config), 0.2, 0, "people")
+    rows = parts(load(config), 0.2, 0, "people", 0.1)
     train, test = data(config, rows)
     result = run.fit(build(config := config.resolve(train), train.example), train, test, config)
     state_of_30_in_ulm = encode(np.array([[30, 0, 1]]), np.zeros(1), (), rows.scales)["x"]
@@ -183,7 +213,7 @@ def test_tables_from_which_nothing_can_be_learnt(tmp_path):
 def test_a_file_to_score_on_must_have_the_target(tmp_path):
     config = Config(table=str(people(tmp_path / "p.csv")), target="wage", steps=1)
     table = load(config)
-    rows = parts(table, 0.2, 0, "p")
+    rows = parts(table, 0.2, 0, "p", 0.1)
     about = {"schema": table.schema, "scales": rows.scales, "example": data(config, rows)[0].example}
     other = tmp_path / "o.csv"
     other.write_text("age,city,kind\n30,Ulm,old\n")

@@ -1,5 +1,8 @@
 """Batches and their order, against the definition written out as a loop."""
 
+import subprocess
+import sys
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -143,3 +146,34 @@ def test_wrong_arrays_are_refused_in_one_line(arrays, message):
 def test_wrong_batch_size_is_refused():
     with pytest.raises(ValueError, match=r"batch_size=0 must be at least 1"):
         Batches({"x": np.zeros(3)}, 0)
+
+
+def test_digest_changes_with_whatever_there_is_to_learn_from():
+    x, y = np.arange(14, dtype=np.float32).reshape(7, 2), np.arange(7, dtype=np.int32)
+    flipped = x.copy()
+    flipped.view(np.uint32)[3, 1] ^= 1
+    taken = {"take": lambda arrays, rows: {"x": arrays["x"][rows]}}
+    different = [
+        Batches({"x": x, "y": y}, 2),
+        Batches({"x": flipped, "y": y}, 2),
+        Batches({"x": x, "y": y.view(np.float32)}, 2),
+        Batches({"x": x, "z": y}, 2),
+        Batches({"x": x[::-1], "y": y[::-1]}, 2),
+        Batches({"x": x.reshape(7, 2, 1), "y": y}, 2),
+        Batches({"x": x}, 2),
+        Batches({"x": x}, 2, **taken, length=5),
+        Batches({"x": x.astype(np.float16)}, 2),
+        Batches({"x": x.astype(np.float16).view(ml_dtypes.bfloat16)}, 2),
+        Batches({"x": x.astype(">f4")}, 2),
+        Batches({"x": np.zeros((7, 0), np.float32)}, 2),
+    ]
+    assert len({batches.digest() for batches in different}) == len(different)
+    same = Batches({"y": y, "x": np.asfortranarray(x)}, 5, order=lambda seed, t: np.zeros(5, np.int32), take=dict)
+    assert same.digest() == different[0].digest()
+
+
+def test_digest_is_the_same_in_another_process():
+    arrays = "{'b': np.ones(7), 'a': np.eye(7)}"
+    code = f"import numpy as np; from jaxdl.data import Batches; print(Batches({arrays}, 2).digest())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == Batches({"a": np.eye(7), "b": np.ones(7)}, 3).digest()

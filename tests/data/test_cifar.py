@@ -52,14 +52,14 @@ def pixels(data: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("folder", ["", "cifar10", "cifar-10-batches-py", "cifar10/cifar-10-batches-py"])
 def test_batches_that_are_there_are_joined(tmp_path, folder):
     write(tmp_path / folder, {2: python_2_batch(DATA[:5], LABELS[:5]), 5: python_2_batch(DATA[5:], LABELS[5:])})
-    images = load_images("cifar10", tmp_path)
+    images = load_images("cifar10", tmp_path, valid=0)
     np.testing.assert_array_equal(images.train["x"], pixels(DATA))
     np.testing.assert_array_equal(images.test["x"], pixels(DATA[:2]))
     assert images.train["y"].tolist() == LABELS
     assert (images.train["x"].dtype, images.train["y"].dtype) == (np.uint8, np.int32)
     assert images.names == NAMES
-    assert "7 of 50,000 training images, 2 test images, 32x32x3" in images.note
-    assert "data_batch_2, data_batch_5, test_batch" in images.note
+    assert "7 training and 2 test images, 32x32x3" in images.note
+    assert "(7 of the 50,000 training images: data_batch_2, data_batch_5, test_batch in" in images.note
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
@@ -325,13 +325,13 @@ def test_missing_and_misplaced(tmp_path):
 
 
 def test_original_files(data_dir):
-    images = load_images("cifar10", data_dir)
+    images = load_images("cifar10", data_dir, valid=0)
     assert images.names == NAMES
     assert images.train["x"].shape[1:] == (32, 32, 3)
     assert images.test["x"].shape == (10_000, 32, 32, 3)
     assert images.train["y"][:5].tolist() == [6, 9, 9, 4, 1]  # frog, truck, truck, deer, automobile
     assert np.bincount(images.test["y"]).tolist() == [1000] * 10
-    assert "of 50,000 training images" in images.note or len(images.train["y"]) == 50_000
+    assert "of the 50,000 training images" in images.note or len(images.train["y"]) == 50_000
     # Against the standard library's own unpickler, on the file that is known to be the original one.
     with (data_dir / "cifar10" / "cifar-10-batches-py" / "test_batch").open("rb") as file:
         reference = pickle.load(file, encoding="bytes")

@@ -44,7 +44,9 @@ def test_split_layout(tmp_path):
     save(tmp_path / "test/b2/y.png", GREY)
     save(tmp_path / "test/b0/x.png", GREY + np.uint8(1))
     save(tmp_path / "val/b0/x.png", GREY)
-    images = load_folder(tmp_path)
+    images = load_folder(tmp_path, valid=0)
+    assert images.valid is None
+    assert (images.name, images.original) == (str(tmp_path), True)
     assert images.names == ("b0", "b1", "b2")
     assert images.train["y"].tolist() == [0] * 3 + [1] * 2 + [2] * 5
     assert images.test["y"].tolist() == [0, 2, 2]
@@ -53,24 +55,88 @@ def test_split_layout(tmp_path):
     np.testing.assert_array_equal(images.test["x"][:, :, :, 0], [GREY + np.uint8(1), GREY, GREY])
     np.testing.assert_array_equal(images.train["x"][4, :, :, 0], GREY + np.uint8(11))
     assert images.note == (
-        f"{tmp_path}: 10 training images, 3 test images, 7x5x1, 3 classes "
+        f"{tmp_path}: 10 training and 3 test images, 7x5x1, 3 classes "
         "(train/ and test/ as they are; no test images of b1; not read: val/)"
     )
 
 
+def numbers(part):
+    """10 c + k of the images that `classes` saved."""
+    return (part["x"][..., 0] - GREY)[:, 0, 0].tolist()
+
+
+def test_a_validation_part_of_train(tmp_path):
+    classes(tmp_path / "train", (10, 7))
+    classes(tmp_path / "test", (2, 3))
+    whole, images, other = (load_folder(tmp_path, seed=seed, valid=part) for seed, part in ((0, 0), (0, 0.3), (1, 0.3)))
+    assert whole.valid is None
+    assert numbers(whole.train) == [*range(10), *range(10, 17)]
+    assert sorted(numbers(images.train) + numbers(images.valid)) == numbers(whole.train)
+    assert numbers(images.valid) != numbers(other.valid)
+    assert np.bincount(images.valid["y"]).tolist() in ([4, 2], [3, 3])
+    assert all(y == (number >= 10) for number, y in zip(numbers(images.valid), images.valid["y"], strict=True))
+    np.testing.assert_array_equal(images.test["x"], whole.test["x"])
+    assert images.note == (
+        f"{tmp_path}: 11 training, 6 validation and 5 test images, 7x5x1, 2 classes "
+        "(train/ and test/ as they are, but 0.3 of train/ for validation, seed 0)"
+    )
+
+
+@pytest.mark.parametrize("name", ["valid", "val"])
+def test_a_folder_of_validation_images(tmp_path, name):
+    classes(tmp_path / "train", (3, 2, 5))
+    classes(tmp_path / "test", (1, 1))
+    save(tmp_path / "val/b1/x.png", GREY + np.uint8(77))
+    for c in (0, 2):
+        save(tmp_path / name / f"b{c}/x.png", GREY + np.uint8(90 + c))
+    images = load_folder(tmp_path)
+    assert numbers(images.train) == [0, 1, 2, 10, 11, 20, 21, 22, 23, 24]
+    assert numbers(images.valid) == ([90, 92] if name == "valid" else [90, 77, 92])
+    assert images.valid["y"].tolist() == ([0, 2] if name == "valid" else [0, 1, 2])
+    assert f"10 training, {len(images.valid['y'])} validation and 2 test images" in images.note
+    assert f"(train/, {name}/ and test/ as they are; no test images of b2" in images.note
+    assert ("; not read: val/" in images.note) == (name == "valid")
+    save(tmp_path / name / "c/x.png")
+    assert complaint(tmp_path) == f"{tmp_path}/{name}/c: a class that train/ lacks; it has b0, b1, b2"
+
+
+def test_small_classes_train_and_the_smallest_say_how(tmp_path):
+    images = load_folder(classes(tmp_path / "three", (3, 3)))
+    assert [len(part["y"]) for part in (images.train, images.valid, images.test)] == [3, 1, 2]
+    assert set(images.train["y"].tolist()) == {0, 1}
+    classes(tmp_path / "one/train", (1, 1))
+    classes(tmp_path / "one/test", (1, 1))
+    assert complaint(tmp_path / "one") == (
+        f"{tmp_path}/one/train: no class has a training example to spare for validation; "
+        "--valid_fraction=0 trains without a validation part"
+    )
+    assert len(load_folder(tmp_path / "one", valid=0).train["y"]) == 2
+    with pytest.raises(ValueError, match="valid=1 must"):
+        load_folder(tmp_path / "one", valid=1)
+
+
 def test_a_split_is_made_where_there_is_none(tmp_path):
     images, again, other = (load_folder(classes(tmp_path, (20, 10)), seed=seed) for seed in (0, 0, 1))
+    whole = load_folder(tmp_path, valid=0)
+    # as before there were validation parts
+    assert numbers(images.test) == numbers(whole.test) == [11, 0, 16, 2, 17, 5]
+    assert numbers(whole.train)[:12] == [6, 17, 3, 18, 13, 4, 10, 14, 19, 13, 15, 1]
+    assert numbers(whole.train)[12:] == [18, 16, 9, 8, 12, 19, 7, 15, 14, 11, 10, 12]
     np.testing.assert_array_equal(images.train["x"], again.train["x"])
     assert not np.array_equal(images.train["x"], other.train["x"])
     assert np.bincount(images.test["y"]).tolist() == [4, 2]
-    for part in (images.train, images.test):
+    assert np.bincount(images.valid["y"]).tolist() in ([2, 1], [1, 2])
+    for part in (images.train, images.valid, images.test):
         for x, y in zip(part["x"][..., 0], part["y"], strict=True):
             assert (x - GREY).min() == (x - GREY).max()
             assert (x - GREY)[0, 0] in (range(20) if y == 0 else range(10, 20))
-    both = np.concatenate([images.train["x"], images.test["x"]])
-    assert sorted((both - GREY[None, :, :, None])[:, 0, 0, 0].tolist()) == sorted([*range(20), *range(10, 20)])
-    assert "24 training images, 6 test images" in images.note
-    assert images.note.endswith("(a fifth of each class held out, seed 0)")
+    every = numbers(images.train) + numbers(images.valid) + numbers(images.test)
+    assert sorted(every) == sorted([*range(20), *range(10, 20)])
+    assert "21 training, 3 validation and 6 test images" in images.note
+    assert images.note.endswith(
+        "(a fifth of each class held out for testing, then 0.1 of the rest for validation, seed 0)"
+    )
+    assert whole.note.endswith("(a fifth of each class held out for testing, seed 0)")
 
 
 def one(tmp_path, pixels, name="0.png", **options):
@@ -285,7 +351,7 @@ def test_wrong_train_and_test(tmp_path):
     for part in ("train", "test"):
         for k in range(5):
             save(tmp_path / "flat" / part / f"{k}.png")
-    assert "test/0.png: a file beside the class folders" in complaint(tmp_path / "flat")
+    assert "train/0.png: a file beside the class folders" in complaint(tmp_path / "flat")
 
 
 def test_sizes_say_what_would_make_them_one(tmp_path):

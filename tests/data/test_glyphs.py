@@ -79,17 +79,42 @@ def test_other_characters_and_fonts_can_be_drawn():
         render_glyphs("a b", ["DejaVuSans"])
 
 
+TESTED = (  # before there were validation parts
+    ["DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif-Italic", "cmr10", "cmss10"],
+    ["DejaVuSans-Bold", "DejaVuSansMono-BoldOblique", "DejaVuSerif-BoldItalic", "STIXGeneralBolIta", "cmtt10"],
+    ["STIXGeneral", "STIXGeneralBol", "STIXGeneralBolIta", "cmb10", "cmtt10"],
+)
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_split_by_font(glyphs, seed):
     images = load_images("glyphs", seed=seed)
-    held_out = re.search(r"held out for testing: (.*)\)$", images.note)[1].split(", ")
-    kept = [font for font in FONTS if font not in held_out]
-    assert len(held_out) == 5
-    for part, fonts in ((images.train, kept), (images.test, held_out)):
+    noted = re.search(r"held out for testing: (.*); for validation: (.*)\)$", images.note)
+    tested, validated = (fonts.split(", ") for fonts in noted.groups())
+    kept = [font for font in FONTS if font not in (*tested, *validated)]
+    assert tested == TESTED[seed]
+    assert (len(kept), len(validated)) == (15, 2)
+    assert not set(tested) & set(validated)
+    for part, fonts in ((images.train, kept), (images.valid, validated), (images.test, tested)):
         expected = np.concatenate([glyphs[FONTS.index(font)] for font in fonts])
         np.testing.assert_array_equal(part["x"][..., 0], expected)
         assert "".join(images.names[y] for y in part["y"]) == CHARACTERS * len(fonts)
 
 
+@pytest.mark.parametrize(("valid", "fonts"), [(0, 0), (0.001, 1), (0.1, 2), (0.5, 8), (0.99, 16)])
+def test_whole_fonts_are_held_out_for_validation(glyphs, valid, fonts):
+    images, without = load_images("glyphs", valid=valid), load_images("glyphs", valid=0)
+    assert without.valid is None
+    assert len(images.train["y"]) == 62 * (17 - fonts)
+    assert (len(images.valid["y"]) if fonts else images.valid) == (62 * fonts or None)
+    np.testing.assert_array_equal(images.test["x"], without.test["x"])
+    kept = [glyphs[i] for i, font in enumerate(FONTS) if font not in TESTED[0]]
+    np.testing.assert_array_equal(without.train["x"][..., 0], np.concatenate(kept))
+    counts = (f"{62 * (17 - fonts):,} training, {62 * fonts} validation", "1,054 training")
+    assert images.note.startswith(f"glyphs: {counts[not fonts]} and 310 test images, 28x28x1, 62 classes (22 fonts")
+
+
 def test_seeds_hold_out_different_fonts():
-    assert len({load_images("glyphs", seed=seed).note for seed in range(3)}) == 3
+    parts = [load_images("glyphs", seed=seed) for seed in range(3)]
+    assert len({images.test["x"].tobytes() for images in parts}) == 3
+    assert len({images.valid["x"].tobytes() for images in parts}) == 3

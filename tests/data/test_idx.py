@@ -154,14 +154,15 @@ def small_mnist(folder, ending="", **changes):
 @pytest.mark.parametrize("ending", ["", ".gz"])
 def test_the_four_files_become_images(tmp_path, name, folder, ending):
     arrays = small_mnist(tmp_path / folder, ending)
-    images = load_images(name, tmp_path)
+    images = load_images(name, tmp_path, valid=0)
     for part, (x, y) in ((images.train, arrays[:2]), (images.test, arrays[2:])):
         assert (part["x"].dtype, part["y"].dtype) == (np.uint8, np.int32)
         np.testing.assert_array_equal(part["x"][..., 0], x)
         np.testing.assert_array_equal(part["y"], y)
     assert len(images.names) == 10
-    assert "7 training images, 5 test images, 28x28x1" in images.note
+    assert "7 training and 5 test images, 28x28x1" in images.note
     assert "not the original files" in images.note
+    assert not images.original
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
@@ -169,7 +170,9 @@ def test_original_content_is_recognised_however_it_is_packed(tmp_path, monkeypat
     arrays = small_mnist(tmp_path, ending)
     sums = tuple(hashlib.md5(idx_bytes(array)).hexdigest() for array in arrays)
     monkeypatch.setitem(idx_module.ORIGINALS, "mnist", sums)
-    assert "not the original" not in load_images("mnist", tmp_path).note
+    images = load_images("mnist", tmp_path)
+    assert "not the original" not in images.note
+    assert images.original
     with pytest.raises(DataError, match="is a file of mnist, not of fashion_mnist"):
         load_images("fashion_mnist", tmp_path)
 
@@ -223,13 +226,14 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
     [("mnist", [5, 0, 4, 1, 9], "5", 0.1307), ("fashion_mnist", [9, 0, 0, 3, 0], "Ankle boot", 0.2860)],
 )
 def test_original_files(data_dir, name, first, class_name, mean):
-    images = load_images(name, data_dir)
+    images = load_images(name, data_dir, valid=0)
     assert images.train["x"].shape == (60_000, 28, 28, 1)
     assert images.test["x"].shape == (10_000, 28, 28, 1)
     assert images.train["y"][:5].tolist() == first
     assert images.names[first[0]] == class_name
     assert images.train["x"].mean() / 255 == pytest.approx(mean, abs=5e-5)
     assert "original" not in images.note
+    assert images.original
     if name == "fashion_mnist":
         assert np.bincount(images.train["y"]).tolist() == [6000] * 10
         assert np.bincount(images.test["y"]).tolist() == [1000] * 10

@@ -1,9 +1,11 @@
 """Image sets by name, the embedded digits, pixel scaling, and what importing the package costs."""
 
 import ast
+import hashlib
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import jax
@@ -24,17 +26,75 @@ def test_names():
 
 def test_digits_are_all_there_once():
     images, source = load_images("digits", seed=3), load_digits()
-    assert images.train["x"].shape == (1437, 8, 8, 1)
+    assert images.train["x"].shape == (1293, 8, 8, 1)
+    assert images.valid["x"].shape == (144, 8, 8, 1)
     assert images.test["x"].shape == (360, 8, 8, 1)
     assert (images.train["x"].dtype, images.train["y"].dtype) == (np.float32, np.int32)
-    both = [np.concatenate([images.train[k], images.test[k]]) for k in "xy"]
-    found = sorted((x.tobytes(), int(y)) for x, y in zip(*both, strict=True))
+    every = [np.concatenate([part[k] for part in (images.train, images.valid, images.test)]) for k in "xy"]
+    found = sorted((x.tobytes(), int(y)) for x, y in zip(*every, strict=True))
     expected = sorted(
         ((i / 16).astype(np.float32).tobytes(), int(y)) for i, y in zip(source.images, source.target, strict=True)
     )
     assert found == expected
-    shares = np.bincount(images.test["y"]) / np.bincount(source.target)
-    np.testing.assert_allclose(shares, 0.2, atol=0.01)
+    for part, share in ((images.test, 0.2), (images.valid, 0.08)):
+        np.testing.assert_allclose(np.bincount(part["y"]) / np.bincount(source.target), share, atol=0.01)
+    assert images.note == (
+        "digits: 1,293 training, 144 validation and 360 test images, 8x8x1, 10 classes "
+        "(scikit-learn's; test and validation rows drawn with seed 3)"
+    )
+    assert images.name == "digits"
+    assert images.original
+
+
+def sha256(part):
+    return hashlib.sha256(part["x"].tobytes() + part["y"].tobytes()).hexdigest()[:16]
+
+
+# What the sets were before there were validation parts: (training part, test part).
+PARTS = {
+    ("digits", 0): ("ca57a49f4adf21ef", "31899533f0421efe"),
+    ("digits", 3): ("4ab53375052ce644", "39dd17df8dfec093"),
+    ("mnist", 3): ("6a364e333ea1f8ab", "45a60edfded3b2bb"),
+    ("fashion_mnist", 3): ("c7d8cfe817275670", "2589de149ea70a51"),
+    ("usps", 3): ("ba8c0eefab36c78a", "d3d7fdb36ccadc59"),
+    ("cifar10", 3): ("4aae9395bd308ebf", "8353b1fbf11acba6"),
+}
+VALIDATED = {"digits": 144, "mnist": 6000, "fashion_mnist": 6000, "usps": 730, "cifar10": 1000}
+
+
+@pytest.mark.parametrize(("name", "seed"), PARTS)
+def test_the_validation_part_is_of_the_training_part_alone(request, name, seed):
+    folder = None if name == "digits" else request.getfixturevalue("data_dir")
+    whole, images = (load_images(name, folder, seed=seed, valid=valid) for valid in (0, 0.1))
+    other = load_images(name, folder, seed=seed + 1)
+    assert whole.valid is None
+    assert "validation" not in whole.note
+    if name != "cifar10" or len(whole.train["y"]) == 10_000:  # the golden part is the first batch
+        assert sha256(whole.train) == PARTS[name, seed][0]
+    assert sha256(images.test) == sha256(whole.test) == PARTS[name, seed][1]
+    rows = [Counter(x.tobytes() for x in part["x"]) for part in (whole.train, images.train, images.valid)]
+    assert rows[0] == rows[1] + rows[2]  # so that no row is in both
+    if name != "cifar10" or len(whole.train["y"]) == 10_000:
+        assert len(images.valid["y"]) == VALIDATED[name]
+    shares = [np.bincount(part["y"]) / len(part["y"]) for part in (whole.train, images.valid)]
+    np.testing.assert_allclose(*shares, atol=1.2 / len(images.valid["y"]))
+    assert sha256(other.valid) != sha256(images.valid)
+
+
+def test_valid_is_a_part():
+    assert len(load_images("digits", valid=0.5).valid["y"]) == 719
+    for valid in (1, -0.1):
+        for name in ("digits", "glyphs", "mnist"):
+            with pytest.raises(ValueError, match=f"valid={valid} must be at least 0 and below 1"):
+                load_images(name, valid=valid)
+
+
+def test_the_environment_names_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXDL_DATA_DIR", str(tmp_path))
+    with pytest.raises(MissingData, match=f"^--data_dir={tmp_path}: no mnist"):
+        load_images("mnist")
+    with pytest.raises(MissingData, match=f"^--data_dir={tmp_path}/a: no such folder"):
+        load_images("mnist", tmp_path / "a")
 
 
 def test_digits_seeds():
@@ -45,7 +105,8 @@ def test_digits_seeds():
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "usps", "cifar10"])
 @pytest.mark.parametrize("data_dir", [None, ""])
-def test_files_without_a_folder(name, data_dir):
+def test_files_without_a_folder(name, data_dir, monkeypatch):
+    monkeypatch.delenv("JAXDL_DATA_DIR", raising=False)
     with pytest.raises(MissingData, match=f"^{name} is read from files: set --data_dir or JAXDL_DATA_DIR"):
         load_images(name, data_dir)
 

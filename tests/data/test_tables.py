@@ -299,10 +299,11 @@ def test_embedded_tables(name):
     assert table.names == (() if name == "diabetes" else tuple(source.target_names))
 
 
-def test_names():
+def test_names(monkeypatch):
     assert TABLES == ("iris", "wine", "breast_cancer", "diabetes", "california_housing", "bike_sharing")
     with pytest.raises(ValueError, match=r"no table 'irsi' \(did you mean iris\?\)"):
         load_table("irsi")
+    monkeypatch.delenv("JAXDL_DATA_DIR", raising=False)
     with pytest.raises(MissingData, match="set --data_dir or JAXDL_DATA_DIR"):
         load_table("bike_sharing")
 
@@ -314,6 +315,12 @@ def test_files_are_found_in_their_folder_or_beside(tmp_path, folder):
         load_table("california_housing", tmp_path)
     write(tmp_path / folder, "a,median_house_value\n1,2\n", "housing.csv")
     assert load_table("california_housing", tmp_path).y.tolist() == [2]
+
+
+def test_the_environment_names_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXDL_DATA_DIR", str(tmp_path))
+    write(tmp_path, "a,median_house_value\n1,2\n", "housing.csv")
+    assert load_table("california_housing").y.tolist() == [2]
 
 
 def test_original_california_housing(data_dir):

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -58,7 +60,8 @@ class TestLoadText:
     def test_python_docs(self):
         text = load_text()
         assert 300_000 < len(text.train) < 1_000_000
-        assert len(text.test) == pytest.approx(len(text.train) / 9, abs=1)
+        assert len(text.test) == pytest.approx((len(text.train) + len(text.valid)) / 9, abs=1)
+        assert len(text.valid) == pytest.approx(len(text.train) / 9, abs=1)
         assert text.vocabulary == "".join(sorted(set(text.vocabulary)))
         assert "Python" in text.note
         sentence = 'The "break" statement\n'
@@ -72,10 +75,37 @@ class TestLoadText:
         path.write_text("añb𝄞" * 250 + "z" * 111, encoding="utf-8")
         text = load_text(file=path)
         assert text.vocabulary == "abzñ𝄞"
-        assert (len(text.train), len(text.test)) == (999, 112)
-        assert text.decode(np.concatenate([text.train, text.test])) == path.read_text(encoding="utf-8")
+        assert [len(part) for part in (text.train, text.valid, text.test)] == [899, 100, 112]
+        assert text.train.dtype == text.valid.dtype == text.test.dtype == np.int32
+        content = path.read_text(encoding="utf-8")
+        assert text.decode(np.concatenate([text.train, text.valid, text.test])) == content
+        counts = "899 characters to train, 100 to validate and 112 to test"
+        assert text.note == f"{counts}, 5 different; {path}"
+        whole = load_text(file=path, valid=0)
+        assert whole.valid is None
+        assert whole.note.startswith("999 characters to train and 112 to test")
+        assert (whole.decode(whole.train), whole.decode(whole.test)) == (content[:999], content[999:])
+        third = load_text(file=path, valid=1 / 3)
+        assert (third.decode(third.train), third.decode(third.valid)) == (content[:666], content[666:999])
+        with pytest.raises(ValueError, match="valid=1 must be at least 0 and below 1"):
+            load_text(file=path, valid=1)
 
-    def test_bad_input_is_one_line(self, tmp_path):
+    def test_the_parts_of_wikitext2_are_its_files(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("JAXDL_DATA_DIR", str(tmp_path))
+        contents = {"train": "ab" * 800, "valid": "v" * 77, "test": "t" * 99}
+        (tmp_path / "wikitext-2").mkdir()
+        for name, content in contents.items():
+            (tmp_path / f"wikitext-2/{name}.txt").write_text(content)
+        text, whole = load_text("wikitext2"), load_text("wikitext2", valid=0)
+        assert {name: text.decode(getattr(text, name)) for name in contents} == contents
+        assert text.vocabulary == "abtv"
+        assert (whole.valid, whole.vocabulary) == (None, "abt")
+        (tmp_path / "wikitext-2/test.txt").unlink()
+        with pytest.raises(MissingData, match=r"no wikitext-2/test\.txt"):
+            load_text("wikitext2")
+
+    def test_bad_input_is_one_line(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("JAXDL_DATA_DIR", raising=False)
         (tmp_path / "short.txt").write_text("To be")
         (tmp_path / "latin1.txt").write_bytes(b"caf\xe9 " * 500)
         with pytest.raises(DataError, match=r"short\.txt: 5 characters are too few; at least 1,000"):
@@ -93,9 +123,15 @@ class TestLoadText:
 
     def test_original_files(self, data_dir):
         shakespeare = load_text("tinyshakespeare", data_dir)
-        assert (len(shakespeare.train), len(shakespeare.test)) == (1_003_854, 111_540)  # as nanoGPT's prepare.py prints
+        rest = len(shakespeare.train) + len(shakespeare.valid)
+        assert (rest, len(shakespeare.test)) == (1_003_854, 111_540)  # as nanoGPT's prepare.py prints
+        assert len(shakespeare.valid) == 100_386
+        assert hashlib.sha256(shakespeare.test).hexdigest()[:16] == "456be81362fa5b40"
+        whole = load_text("tinyshakespeare", data_dir, valid=0)
+        np.testing.assert_array_equal(np.concatenate([shakespeare.train, shakespeare.valid]), whole.train)
         assert len(shakespeare.vocabulary) == 65
         assert shakespeare.decode(shakespeare.train[:14]) == "First Citizen:"
         wiki = load_text("wikitext2", data_dir)
         assert wiki.decode(wiki.train[:25]) == " \n = Valkyria Chronicles "
-        assert len(wiki.test) == len((data_dir / "wikitext-2" / "valid.txt").read_text(encoding="utf-8"))
+        for name, part in (("train", wiki.train), ("valid", wiki.valid), ("test", wiki.test)):
+            assert len(part) == len((data_dir / "wikitext-2" / f"{name}.txt").read_text(encoding="utf-8"))

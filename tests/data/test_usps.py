@@ -33,7 +33,7 @@ def write(folder, train: bytes, ending="", test: bytes | None = None):
 @pytest.mark.parametrize("folder", ["usps", "."])
 def test_both_writings(tmp_path, ending, newline, folder):
     write(tmp_path / folder, (newline.join(GOOD) + newline).encode(), ending)
-    images = load_images("usps", tmp_path)
+    images = load_images("usps", tmp_path, valid=0)
     assert (images.train["x"].dtype, images.train["y"].dtype) == (np.float32, np.int32)
     np.testing.assert_allclose(images.train["x"], (VALUES.reshape(7, 16, 16, 1) + 1) / 2, atol=1e-6)
     np.testing.assert_allclose(images.test["x"], images.train["x"][:3], atol=1e-6)
@@ -75,7 +75,7 @@ def test_broken_files_name_the_line(tmp_path, name, ending):
     content, message = BROKEN[name]
     write(tmp_path, content, ending)
     with pytest.raises(DataError) as e:
-        load_images("usps", tmp_path)
+        load_images("usps", tmp_path, valid=0)
     assert str(e.value).startswith(f"{tmp_path / 'zip.train'}{ending}: {message}")
     assert "\n" not in str(e.value)
 
@@ -89,23 +89,23 @@ def test_cut_off_at_20_places(tmp_path, packed):
         # The end of a line is the one place where a text file can be cut without a trace.
         if packed or content[length : length + 1] != b"\n":
             with pytest.raises(DataError):
-                load_images("usps", tmp_path)
+                load_images("usps", tmp_path, valid=0)
 
 
 def test_missing_and_misplaced(tmp_path):
     with pytest.raises(MissingData, match=r"no usps/zip.train or zip.train \(or .gz\) in it"):
-        load_images("usps", tmp_path)
+        load_images("usps", tmp_path, valid=0)
     write(tmp_path, "\n".join(GOOD).encode(), ".gz")
     (tmp_path / "zip.test.gz").unlink()
     with pytest.raises(MissingData, match=r"zip.test"):
-        load_images("usps", tmp_path)
+        load_images("usps", tmp_path, valid=0)
     (tmp_path / "zip.test").mkdir()
     with pytest.raises(DataError, match=r"zip.test: is a folder"):
-        load_images("usps", tmp_path)
+        load_images("usps", tmp_path, valid=0)
 
 
 def test_original_files(data_dir):
-    images = load_images("usps", data_dir)
+    images = load_images("usps", data_dir, valid=0)
     assert images.train["x"].shape == (7291, 16, 16, 1)
     assert images.test["x"].shape == (2007, 16, 16, 1)
     # The table of zip.info.txt.
