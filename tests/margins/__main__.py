@@ -80,7 +80,7 @@ def main(words):
 
         for name in args.names or every:
             failed = []
-            bar.set_description(name)
+            bar.set_description_str(name)
             text, safe = report(name, measure(name, run, args.jobs))
             good = good and safe and not failed
             bar.clear()

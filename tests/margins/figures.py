@@ -20,6 +20,7 @@ from tests.test_shapes_of_experiments import leaves
 from tests.test_tutorial import script
 
 ROOT = Path(__file__).parents[2]
+NUMBER = re.compile(r"[-−+]?\d[\d.,]*(e[-+]?\d+)?")
 TUTORIAL = {  # expressions in the names that the tutorial's blocks leave behind, and what an assert holds them against
     "right": (">", 0.96),
     "on_pixels": ("<", 0.9),
@@ -58,7 +59,7 @@ def of_experiment(module, seed):
         claims = module.main(module.Config(**{**module.SMALL, **quiet, "workdir": folder}))
     found = {}
     for claim in claims:
-        key = f"{claim.row} {re.sub('[0-9][0-9.,]*', '#', claim.claim)}"  # figures in its words differ from run to run
+        key = f"{claim.row} {NUMBER.sub('#', claim.claim)}"  # figures in its words differ from run to run
         key += f" ({len(found) + 1})" * (key in found)
         # with several seeds a run is a whole statement, with one it is a trial of one
         bounds = [bound if seeds == 1 else bound._replace(seeds=0) for bound in claim.bounds]

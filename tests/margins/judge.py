@@ -35,7 +35,7 @@ def judge(seeds, worlds=(), expected=True):
     gap = lambda bound: side * (bound.value - bound.limit)
     good = lambda bound: bound.holds == expected and not math.isnan(bound.value)
     gaps, values = [gap(b) for b in seeds], [b.value for b in seeds]
-    mean, sd = statistics.fmean(gaps), statistics.stdev(gaps) if len(gaps) > 1 else 0.0
+    mean, sd = statistics.fmean(gaps), spread(gaps)
     distance = mean / sd if sd else math.copysign(math.inf, mean)
     if first.seeds:
         k = first.enough or first.seeds
@@ -45,8 +45,14 @@ def judge(seeds, worlds=(), expected=True):
         verdict = "CROSSED"
     else:
         verdict = "ok" if not sd or distance >= LEAST else "THIN"
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return Margin(statistics.fmean(values), spread, min(seeds, key=gap).value, distance, verdict)
+    return Margin(statistics.fmean(values), spread(values), min(seeds, key=gap).value, distance, verdict)
+
+
+def spread(values):
+    """Sample standard deviation: exactly 0 where all are equal, NaN where one is no number."""
+    if not all(map(math.isfinite, values)):
+        return math.nan
+    return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def chance(k, n, successes, tried):
