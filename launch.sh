@@ -29,7 +29,8 @@ Examples: ./launch.sh image_classifier
   srun --ntasks=8 --gpus-per-node=4 --label ./launch.sh image_classifier       # Slurm: one process a GPU
   gcloud compute tpus tpu-vm ssh POD --worker=all --command="./launch.sh image_classifier --workdir=/shared/run"
 
-Environment: PYTHON, the interpreter (python). Exit status: the one of the experiment, of the first process that fails.
+Environment: PYTHON, the interpreter (python); JAXDL_TUNED=0, none of the settings that make a CPU fast.
+Exit status: the one of the experiment, of the first process that fails.
 TEXT
 }
 
@@ -79,13 +80,13 @@ here=$(dirname "$(readlink -f "$0")")
   fail "$name: no such experiment; python -m experiments lists them"
 python=${PYTHON:-python}
 export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
-# Huge pages for large buffers: a fifth of a CPU step goes into page faults without (the 32-64 CNN: 38 ms, then 31).
-export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
-# jaxlib 0.10's default library for CPU convolutions uses one core for much of the work: the 32-64 CNN's step takes 28 ms
-# with it and 19 ms without; its matrix products and reductions are good and stay. An XLA flag that another version does
-# not know would end the program, so ask which it is.
-if [[ -z ${XLA_FLAGS:-} && $("$python" -c 'import jaxlib; print(jaxlib.__version__)' 2>/dev/null) == 0.10.* ]]; then
-  export XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=individual_dot,reduce
+# What jaxdl/tuned.py has, which also says why; set here, so that each process need not start itself anew for it.
+if [[ ${JAXDL_TUNED:-} != 0 ]]; then
+  export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
+  # An XLA flag that another version of jaxlib does not know would end the program, so ask which it is.
+  if [[ -z ${XLA_FLAGS:-} && $("$python" -c 'import jaxlib; print(jaxlib.__version__)' 2>/dev/null) == 0.10.* ]]; then
+    export XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=individual_dot,reduce
+  fi
 fi
 # Between processes only gloo is in jaxlib for the CPU.
 export JAX_CPU_COLLECTIVES_IMPLEMENTATION=${JAX_CPU_COLLECTIVES_IMPLEMENTATION:-gloo}
