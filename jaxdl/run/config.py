@@ -5,9 +5,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
+import jax
 import optax
 
 from jaxdl import optim
+from jaxdl.data import Batches
 from jaxdl.run.flags import FlagError, check, flag
 from jaxdl.run.originals import SOURCES
 
@@ -17,13 +19,21 @@ class RunConfig:
     """How long, with what optimiser, where and on what to train. An experiment adds its own flags in a subclass.
 
     Made in code it needs no command line: `Config(steps=100)`; a value outside its range raises FlagError.
+
+    `steps` and `epochs` are one choice. Where a class has a default for one of them and the other is given, the
+    default becomes None, on the command line, in code and in `dataclasses.replace`.
     """
 
-    steps: int | None = flag(None, "optimiser steps; wins over --epochs", group="training", low=0)
-    epochs: float | None = flag(None, "passes over the training set", group="training", low=0)
+    steps: int | None = flag(None, "batches to train on; given in place of --epochs", group="training", low=0)
+    epochs: float | None = flag(
+        None, "passes over the training set, the longest if there are several; given in place of --steps",
+        group="training", low=0,
+    )  # fmt: skip
     batch_size: int = flag(128, "examples per step, over all devices", group="training", low=1)
     seed: int = flag(0, "seed of initial weights, batch order and noise", group="training", low=0, high=2**31 - 1)
-    seeds: int = flag(1, "runs, with seeds seed, seed+1, ...; mean ± standard deviation", group="training", low=1)
+    seeds: int | None = flag(
+        1, "runs, with seeds seed, seed+1, ...; mean ± standard deviation", group="training", low=1
+    )
     eval_every: int = flag(0, "steps between evaluations", group="training", low=0, shown="ten in a run")
     watch_test: bool = flag(
         False, "evaluate the test part during training too, for its curves; nothing is chosen by it", group="training"
@@ -41,22 +51,39 @@ class RunConfig:
 
     optimizer: str = flag("adam", "update rule", group="optimiser", choices=optim.OPTIMIZERS)
     learning_rate: float = flag(1e-3, "peak learning rate", group="optimiser", low=0)
-    momentum: float = flag(0.9, "momentum; Adam's beta 1", group="optimiser", low=0, below=1)
-    beta2: float = flag(0.999, "Adam's decay of squared gradients", group="optimiser", low=0, below=1)
-    rms_decay: float = flag(0.9, "RMSprop's decay of squared gradients", group="optimiser", low=0, below=1)
+    momentum: float = flag(
+        0.9, "momentum; Adam's beta 1", group="optimiser", low=0, below=1,
+        needs=("optimizer", ("momentum", "nesterov", "adam", "adamw")),
+    )  # fmt: skip
+    beta2: float = flag(
+        0.999, "decay of squared gradients", group="optimiser", low=0, below=1, needs=("optimizer", ("adam", "adamw"))
+    )
+    rms_decay: float = flag(
+        0.9, "decay of squared gradients", group="optimiser", low=0, below=1, needs=("optimizer", ("rmsprop",))
+    )
     weight_decay: float = flag(
         0.0, "L2 penalty, decoupled for adamw; never on biases and norm scales", group="optimiser", low=0
     )
     clip_norm: float | None = flag(None, "scale gradients down to this global norm", group="optimiser", above=0)
     clip_value: float | None = flag(None, "clip each gradient entry to ± this", group="optimiser", above=0)
     schedule: str = flag("constant", "learning rate over time", group="optimiser", choices=optim.SCHEDULES)
-    warmup: int = flag(0, "updates of linear warm-up before the schedule", group="optimiser", low=0)
-    decay_rate: float = flag(0.1, "factor of the schedules step and exponential", group="optimiser", above=0, high=1)
-    decay_every: int = flag(0, "updates per factor; 0: a third of the run", group="optimiser", low=0)
-    final_fraction: float = flag(
-        0.0, "where the cosine ends, as a fraction of the peak", group="optimiser", low=0, high=1
+    warmup: int = flag(
+        0, "updates of linear warm-up before the schedule; the default is never more than a tenth of the run",
+        group="optimiser", low=0,
+    )  # fmt: skip
+    decay_rate: float = flag(
+        0.1, "factor; above 1 the rate grows", group="optimiser", above=0, needs=("schedule", ("step", "exponential"))
     )
-    accumulate: int = flag(1, "batches whose gradients are gathered for one update", group="optimiser", low=1)
+    decay_every: int = flag(
+        0, "updates per factor; 0: a third of the run", group="optimiser", low=0,
+        needs=("schedule", ("step", "exponential")),
+    )  # fmt: skip
+    final_fraction: float = flag(
+        0.0, "last rate, as a fraction of the peak", group="optimiser", low=0, high=1, needs=("schedule", ("cosine",))
+    )
+    accumulate: int = flag(
+        1, "batches whose gradients are gathered for one update; --steps is a multiple of it", group="optimiser", low=1
+    )
     freeze: str | None = flag(None, "regular expression: parameters whose path has it stay fixed", group="optimiser")
 
     valid_fraction: float = flag(
@@ -71,7 +98,7 @@ class RunConfig:
         result=False,
     )  # fmt: skip
     mirror: str | None = flag(
-        None, "with --download: https address of a folder with the same files", group="data", result=False
+        None, "https address of a folder with the same files", group="data", result=False, needs=("download", (True,))
     )
     data_dir: str | None = flag(
         None, "folder of original data files", group="data", shown="$JAXDL_DATA_DIR", result=False
@@ -124,32 +151,66 @@ class RunConfig:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        """Raises FlagError for a value outside its range."""
+        """Raises FlagError for a value outside its range, or flags that contradict each other."""
         check(self)
+        if self.steps is not None and self.epochs is not None:
+            defaults = [name for name in ("epochs", "steps") if getattr(self, name) == getattr(type(self), name)]
+            if not defaults:
+                raise FlagError(f"--steps={self.steps} --epochs={self.epochs:g}: give one of the two")
+            object.__setattr__(self, defaults[0], None)
+        last = self.seed + (self.seeds or 1) - 1
+        if last >= 2**31:
+            told = f"the last seed would be {last}, and {2**31 - 1} is the greatest"
+            raise FlagError(f"--seed={self.seed} --seeds={self.seeds}: {told}")
         self._chain(1.0)
 
     def resolve(self, train: Any = None) -> Self:
-        """The same configuration with `steps` filled in from `epochs`: ceil(epochs * examples / batch_size)."""
+        """The same configuration with `steps` in place of `epochs`.
+
+        steps = ceil(epochs * examples / batch_size), rounded up to a multiple of `accumulate`.
+
+        Args:
+          train: `Batches`, or a pytree of them: an epoch is then one of the longest. Not looked at if `steps` is set.
+
+        Raises:
+          FlagError: neither steps nor epochs are set; epochs of data without a length; steps that `accumulate` does not
+            divide.
+        """
+        k = self.accumulate
         if self.steps is not None:
+            if self.steps % k:
+                told = f"--accumulate={k} needs a multiple of {k}, else the last batches make no update"
+                raise FlagError(f"--steps={self.steps}: {told}; {math.ceil(self.steps / k) * k} would do")
             return self
         if self.epochs is None:
             raise FlagError("--steps: not given, nor is --epochs; give one of the two")
-        if not hasattr(train, "length"):
+        sources = jax.tree.leaves(train, is_leaf=lambda x: isinstance(x, Batches))
+        if not sources or not all(isinstance(x, Batches) for x in sources):
             raise FlagError(f"--epochs={self.epochs:g}: this training data has no length; give --steps")
-        steps = math.ceil(self.epochs * train.length / train.batch_size)
-        return dataclasses.replace(self, steps=steps)
+        steps = max(math.ceil(self.epochs * x.length / x.batch_size) for x in sources)
+        return dataclasses.replace(self, steps=math.ceil(steps / k) * k, epochs=None)
 
     def make_optimizer(self) -> optax.GradientTransformationExtraArgs:
         """The optax chain that the optimiser flags describe; a schedule needs `steps`, so call it after `resolve`.
 
-        The learning rate is a number in its state: runs that differ in it share their compiled programs.
+        The learning rate is a number in its state: runs that differ in it share their compiled programs. A `warmup` at
+        the class's default is cut to a tenth of the updates; another one has to fit.
+
+        Raises:
+          FlagError: a warm-up longer than the run, a schedule that needs `steps`.
         """
+        updates, warmup = None if self.steps is None else max(1, self.steps // self.accumulate), self.warmup
+        if updates is not None:
+            if warmup == type(self).warmup:
+                warmup = min(warmup, updates // 10)
+            if warmup > updates:
+                raise FlagError(f"--warmup={warmup}: the run has only {updates} updates")
         try:
             rate = optim.schedule(
                 self.schedule,
                 1.0,
-                steps=None if self.steps is None else max(1, self.steps // self.accumulate),
-                warmup=self.warmup,
+                steps=updates,
+                warmup=warmup,
                 decay_rate=self.decay_rate,
                 decay_every=self.decay_every,
                 final_fraction=self.final_fraction,

@@ -40,6 +40,7 @@ class Rule(NamedTuple):
     below: float | None = None  # the same at the other end
     shown: str = ""  # the default in words, where its value says little
     result: bool = True  # False: changing it cannot change what the run computes
+    needs: tuple[str, tuple[Any, ...]] | None = None  # another flag, and its values with which this one has an effect
 
     def range(self) -> str:
         """The allowed values in words, empty where there is no bound."""
@@ -48,9 +49,22 @@ class Rule(NamedTuple):
         bounds = ((">=", self.low), (">", self.above), ("<=", self.high), ("<", self.below))
         return " and ".join(f"{sign} {bound:.12g}" for sign, bound in bounds if bound is not None)
 
+    def need(self) -> str:
+        """What gives it an effect, in words: "with --optimizer=adam|adamw", "without --text"; empty where nothing."""
+        if self.needs is None:
+            return ""
+        name, allowed = self.needs
+        if not any(allowed):
+            return f"without --{name}"
+        return f"with --{name}" + ("" if allowed == (True,) else "=" + "|".join(map(shown, allowed)))
+
 
 def flag(default: Any, help: str, **rule: Any) -> Any:
-    """A dataclass field that is also a flag; the keywords are those of `Rule`."""
+    """A dataclass field that is also a flag; the keywords are those of `Rule`.
+
+    `needs=("optimizer", ("adam", "adamw"))`: refused, unless at its default, where the other flag has another value.
+    None, 0 and "" among the values stand for a flag that is left out, (True,) for a switch that is on.
+    """
     if "choices" in rule:
         rule["choices"] = tuple(rule["choices"])
     return dataclasses.field(default=default, metadata={"rule": Rule(help, **rule)})
@@ -80,8 +94,8 @@ def flags_of(config_class: type) -> Iterator[Flag]:
 
 
 def check(config: Any) -> None:
-    """Raises FlagError for the first value that is of another type or outside its range."""
-    for name, kind, optional, _, rule in flags_of(type(config)):
+    """Raises FlagError for the first value of another type, outside its range, or without effect (`Rule.needs`)."""
+    for name, kind, optional, default, rule in flags_of(type(config)):
         value = getattr(config, name)
         if value is None and optional:
             continue
@@ -98,6 +112,19 @@ def check(config: Any) -> None:
             near = f" (did you mean {similar[0]}?)" if similar else ""
             allowed = rule.range() if rule.choices else f"a finite number {rule.range()}".rstrip()
             raise FlagError(f"--{name}={value}: must be {allowed}{near}")
+        if rule.needs and value != default:
+            other, effective = rule.needs
+            beside = getattr(config, other)
+            if beside not in effective:
+                there = f"with --{other}={shown(beside)}" if beside else f"without --{other}"
+                raise FlagError(f"--{name}={shown(value)}: has no effect {there}; leave it out")
+
+
+def nearest(word: str, names: Collection[str]) -> str:
+    """The flag that a wrong name most likely means: initials (lr: learning_rate), a beginning, or similar letters."""
+    initials = lambda name: "".join(part[:1] for part in name.split("_"))
+    likely = [name for name in names if initials(name) == word] + [name for name in names if name.startswith(word)]
+    return [*likely, *difflib.get_close_matches(word, names, n=1, cutoff=0.0)][0]
 
 
 def parse(config_class: type[C], arguments: Sequence[str]) -> C:
@@ -120,7 +147,7 @@ def parse(config_class: type[C], arguments: Sequence[str]) -> C:
     try:
         rest = values(["", *arguments])
     except absl_flags.UnrecognizedFlagError as error:
-        near = difflib.get_close_matches(error.flagname.removeprefix("no"), table, n=1, cutoff=0.0)[0]
+        near = nearest(error.flagname.removeprefix("no"), table)
         raise FlagError(f"--{error.flagname}: no such flag; the nearest is --{near} (--help lists all)") from None
     except absl_flags.IllegalFlagValueError as error:
         word = str(error).removeprefix("flag ").partition(": ")[0]
@@ -130,8 +157,6 @@ def parse(config_class: type[C], arguments: Sequence[str]) -> C:
         raise FlagError(str(error).removeprefix("ERROR:: ").replace("\n", " ")) from None
     if len(rest) > 1:
         raise FlagError(f"{rest[1]}: not a flag; flags are written --name=value (--help lists all)")
-    if "epochs" in table and values["steps"].present and values["epochs"].present:
-        raise FlagError(f"--steps={values.steps} --epochs={values.epochs}: give one of the two")
     return config_class(**{name: values[name].value for name in table})
 
 
@@ -162,7 +187,8 @@ def help_text(config_class: type, doc: str, command: str) -> str:
             f"--[no]{name}" if kind is bool else f"--{name}={rule.range() if rule.choices else kind.__name__.upper()}"
         )
         bounds = "" if rule.choices or not rule.range() else f", {rule.range()}"
-        body = f"{rule.help} (default: {shown}{bounds})"
+        need = f"{rule.need()}; " if rule.needs else ""
+        body = f"{rule.help} ({need}default: {shown}{bounds})"
         lines = textwrap.wrap(body, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
         groups.setdefault(rule.group, []).append("\n".join([f"  {head}", *lines]))
     order = sorted(groups, key=lambda group: group != "experiment")

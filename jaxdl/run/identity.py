@@ -68,6 +68,8 @@ def claim_folder(folder: Path, now: dict[str, dict[str, Any]]) -> None:
         write_json(folder / NAME, now)
         return
     same(folder, before, now)
+    if before["flags"] != now["flags"]:
+        write_json(folder / NAME, now)  # more steps
 
 
 def same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -93,7 +95,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         new, was = now.get("program", {}), before.get("program", {})
         kinds = [kind for kind in new | was if was.get(kind) != new.get(kind)]
         if kinds and not found:
-            found.append(f"the code of {', '.join(kinds)} has changed")
+            grown = (
+                f"--steps was {old['steps']}, is {flags['steps']}, or "
+                if old.get("steps") != flags.get("steps")
+                else ""
+            )
+            found.append(f"{grown}the code of {', '.join(kinds)} has changed")
     return found
 
 

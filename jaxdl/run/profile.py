@@ -23,9 +23,7 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 @contextmanager
-def profiled(
-    call: Callable[..., Any], steps: int, folder: Path | None, first: int = 0
-) -> Iterator[Callable[..., Any]]:
+def profiled(call: Callable[..., Any], steps: int, folder: Path | None, first: int = 0) -> Iterator[Callable[..., Any]]:
     """The same call, but for `steps` > 0 it measures itself and says what it found through `run.say`.
 
     After the first call, which compiles, the calls of `steps` steps are timed and those of as many more are traced into
