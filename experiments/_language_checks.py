@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdl.data import Text
 from jaxdl.losses import softmax_cross_entropy
-from jaxdl.run import Claim
+from jaxdl.run import Bound, Claim
 
 Read = Callable[[np.ndarray], np.ndarray]  # tokens [n, T] -> log p of the next token [n, T, V]
 
@@ -30,8 +30,9 @@ def normalised(read: Read, text: Text) -> Claim:
     strings = np.stack([np.full(V * V, text.test[0]), *np.indices((V, V)).reshape(2, -1)], 1).astype(np.int32)
     logs = np.take_along_axis(read(strings)[:, :2], strings[:, 1:, None], -1).astype(np.float64).sum((1, 2))
     mass, whole = float(np.exp(logs).sum()), len(text.vocabulary) == V
-    claim = f"P sums to {'1 over all' if whole else 'at most 1 over'} {V * V:,} strings of two characters"
-    return Claim("L07", claim, f"{mass:.7f}", "1", holds=mass < 1.0001 and (mass > 0.9999 or not whole))
+    claim = f"P sums to {'1 over all' if whole else 'at most 1 over'} {V * V:,} strings of two characters, to 1e-4"
+    bound = Bound(abs(mass - 1) if whole else mass - 1, "<", 1e-4)
+    return Claim("L07", claim, f"{mass:.7f}", "1", holds=bound.holds, bounds=(bound,))
 
 
 def ends(text: Text) -> Claim:
@@ -39,5 +40,5 @@ def ends(text: Text) -> Claim:
     V = len(text.vocabulary)
     losses = (softmax_cross_entropy(z, jnp.arange(V)).mean() for z in (jnp.zeros((V, V)), 1e3 * jnp.eye(V)))
     uniform, certain = (math.exp(loss) for loss in losses)
-    claim = f"perplexity of a uniform guess among {V} characters is {V}, of certainty 1"
+    claim = f"perplexity of a uniform guess among {V} characters is {V}, to 1e-4 of it, of certainty 1"
     return Claim("C14", claim, f"{uniform:.4f}, {certain:.4f}", holds=abs(uniform / V - 1) < 1e-4 and certain == 1)

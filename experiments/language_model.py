@@ -4,8 +4,8 @@ Trained with the mean cross-entropy over the characters of a window,
     L = -1/T sum_t log p(x_t | x_<t),        perplexity = exp(L)
 Recurrent cells read the text in parallel streams and keep their state from batch to batch, while the gradient stops
 between batches (truncated back-propagation). The Transformer reads random windows and sees nothing outside. All are
-tested on the whole of the text's last part: the Transformer in windows of T, recurrent cells in windows of 16 T, both
-from an empty memory. Samples are decoded from a cache or a state, one pass a character.
+validated and tested on whole parts of the text: the Transformer in windows of T, recurrent cells in windows of 16 T,
+both from an empty memory. Samples are decoded from a cache or a state, one pass a character.
 
     python -m experiments.language_model                              # a Transformer on Python's own documentation
     python -m experiments.language_model --cell=lstm --text=FILE --steps=5000 --dropout=0.2 --parameters=1000000
@@ -37,9 +37,10 @@ from jaxdl.losses import softmax_cross_entropy
 from jaxdl.methods import LanguageModel, attentive, nearest_width, ngram_losses, parameter_count, recurrent
 from jaxdl.metrics import accuracy
 from jaxdl.nn import GPT, RecurrentLM
-from jaxdl.run import Claim, flag
+from jaxdl.run import Bound, Claim, flag
 
 HEADS = 4
+TRANSFORMER = ("cell", ("transformer",))  # with which some flags have an effect
 ROWS = {"rnn": "J01", "gru": "J03", "lstm": "J04", "transformer": "J11"}
 SMALL = {"parameters": 20_000, "layers": 1, "context": 32, "steps": 300, "warmup": 0}
 
@@ -49,19 +50,23 @@ class Config(run.RunConfig):
     """Flags of this experiment."""
 
     cell: str = flag("transformer", "network", choices=tuple(ROWS))
-    dataset: str = flag("python_docs", "text; all but python_docs are files in --data_dir", choices=TEXTS)
+    dataset: str = flag("python_docs", "text; all but python_docs are files in --data_dir", choices=TEXTS,
+                        needs=("text", (None,)))  # fmt: skip
     text: str | None = flag(None, "any UTF-8 file, instead of --dataset")
     context: int = flag(64, "characters of a window, T", low=4)
     layers: int = flag(2, "recurrent layers or Transformer blocks", low=1)
-    parameters: int = flag(200_000, "weights; the width is chosen to come nearest", low=1)
+    parameters: int = flag(200_000, "weights; the width is chosen to come nearest", low=1,
+                           needs=("features", (0,)))  # fmt: skip
     features: int = flag(0, "width instead of --parameters; of a Transformer a multiple of 4", low=0)
-    position: str = flag("learned", "how a Transformer sees order", choices=("learned", "sinusoidal", "none"))
+    position: str = flag("learned", "how a Transformer sees order", choices=("learned", "sinusoidal", "none"),
+                         needs=TRANSFORMER)  # fmt: skip
     dropout: float = flag(0.0, "probability of dropping a unit", low=0, below=1)
     temperature: float = flag(0.8, "of the samples; below 1: likelier characters", low=0)
     top_k: int = flag(0, "sample among the k likeliest characters; 0: all", low=0)
     precision: str = flag("float32", "of the computation in training; weights stay float32", group="devices",
                           choices=("float32", "bfloat16"))  # fmt: skip
-    remat: bool = flag(False, "compute a Transformer's blocks anew in the backward pass: less memory", group="devices")
+    remat: bool = flag(False, "compute a Transformer's blocks anew in the backward pass: less memory", group="devices",
+                       needs=TRANSFORMER)  # fmt: skip
     batch_size: int = 32
     steps: int | None = 1500
     optimizer: str = "adamw"
@@ -76,8 +81,6 @@ class Config(run.RunConfig):
     def __post_init__(self) -> None:
         """Raises FlagError for a value outside its range."""
         super().__post_init__()
-        if self.remat and self.cell != "transformer":
-            raise run.FlagError(f"--remat: a {self.cell} has no blocks to compute anew; only transformer has")
         if self.cell == "transformer" and self.features % HEADS:
             raise run.FlagError(f"--features={self.features}: a Transformer's width must be a multiple of {HEADS}")
 
@@ -95,14 +98,19 @@ def make_model(config: Config, vocabulary: int) -> LanguageModel:
     return make(config.features or nearest_width(make, config.parameters, HEADS))
 
 
-def data(config: Config, text: Text | None = None) -> tuple[Batches, Batches]:
-    """Training windows, or streams for a recurrent cell; and the whole of the test part in windows."""
-    text = text or load_text(config.dataset, config.data_dir, file=config.text)
+def load(config: Config) -> Text:
+    """The text that the flags name."""
+    return load_text(config.dataset, config.data_dir, file=config.text, valid=config.valid_fraction)
+
+
+def data(config: Config, text: Text | None = None) -> tuple[Batches, Batches | None, Batches]:
+    """Training windows, or streams for a recurrent cell; and the whole of the validation and test part in windows."""
+    text = text or load(config)
     size, T = config.batch_size, config.context
+    train, length = (windows, T) if config.cell == "transformer" else (streams, 16 * T)
+    whole = lambda tokens: windows(tokens, length, size, stride=length)
     try:
-        if config.cell == "transformer":
-            return windows(text.train, T, size), windows(text.test, T, size, stride=T)
-        return streams(text.train, T, size), windows(text.test, 16 * T, size, stride=16 * T)
+        return train(text.train, T, size), None if text.valid is None else whole(text.valid), whole(text.test)
     except ValueError as error:
         raise run.FlagError(f"--context={T}, --batch_size={size}: {error}") from None
 
@@ -117,7 +125,7 @@ class Reader(State):
 def build(config: Config, example: dict[str, Any], vocabulary: int | None = None) -> Experiment:
     """The experiment for batches of `example`'s shapes; without `vocabulary` that of the configured text."""
     if vocabulary is None:
-        vocabulary = len(load_text(config.dataset, config.data_dir, file=config.text).vocabulary)
+        vocabulary = len(load(config).vocabulary)
     model, tx, rows = make_model(config, vocabulary), config.make_optimizer(), len(example["x"])
 
     def init(key: Array) -> Reader:
@@ -145,9 +153,9 @@ def build(config: Config, example: dict[str, Any], vocabulary: int | None = None
 
 
 def summarize(sums: dict[str, Total]) -> dict[str, float]:
-    """Loss in nats a character, accuracy, and the perplexity exp(loss)."""
+    """Loss in nats a character, accuracy, and the perplexity exp(loss), infinite where no float64 holds it."""
     loss, right = (float(sums[name].sum / sums[name].count) for name in ("loss", "accuracy"))
-    return {"loss": loss, "accuracy": right, "perplexity": math.exp(loss)}
+    return {"loss": loss, "accuracy": right, "perplexity": math.exp(loss) if loss < 709 else math.inf}
 
 
 def use(config: Config, about: dict[str, Any]) -> run.Use:
@@ -178,15 +186,15 @@ class Trained(NamedTuple):
 
 def trained(config: Config, text: Text, name: str = "") -> Trained:
     """The fit of one model."""
-    train, test = data(config, text)
+    train, valid, test = data(config, text)
     config, V = config.resolve(train), len(text.vocabulary)
-    result = run.fit(build(config, train.example, V), train, test, config, name=name)
+    result = run.fit(build(config, train.example, V), train, valid, config, test=test, name=name)
     return Trained(make_model(config, V), result, config.context)
 
 
 def main(config: Config) -> list[Claim]:
     """Trains, samples, draws and reports."""
-    text = load_text(config.dataset, config.data_dir, file=config.text)
+    text = load(config)
     run.say(text.note)
     V = len(text.vocabulary)
     if config.top_k > V:
@@ -199,11 +207,13 @@ def main(config: Config) -> list[Claim]:
     samples = [text.decode(row) for row in fit.apply(draw, np.repeat(text.test[None, :1], 3, 0))]
     run.save_text(config, "samples", f"\n{'-' * 80}\n".join(samples))
     run.say(f"a sample at temperature {config.temperature:g} (more in samples.txt):\n{samples[0]}")
-    run.save_figure(config, "perplexity", picture({config.cell: fit}, counted, text))
+    run.save_figure(config, "perplexity", picture({config.cell: fit}, text))
 
     beside = ", ".join(f"{name} {perplexity:.3f}" for name, perplexity in counted.items())
-    claim, found = "perplexity below that of counting pairs", fit.result.metrics["perplexity"] < counted["bigram"]
-    out = [Claim(ROWS[config.cell], f"{config.cell}: {claim}", fit.told(), beside, "counts on the same text", found)]
+    claim = "perplexity below that of counting pairs"
+    below = Bound(fit.result.metrics["perplexity"] - counted["bigram"], "<", 0.0, "under the bigram's")
+    source, told = "counts on the same text", fit.told()
+    out = [Claim(ROWS[config.cell], f"{config.cell}: {claim}", told, beside, source, below.holds, bounds=(below,))]
     for cell in ROWS:
         if cell != config.cell:
             command = f"python -m experiments.language_model --cell={cell}"

@@ -11,16 +11,13 @@ its number of weights comes nearest to --parameters.
 Mission rows J03, J04, J05, J11 and K08. Sources as in `language_model`.
 """
 
-import math
 from dataclasses import dataclass
 
 from experiments import language_model
 from experiments._language_pictures import picture
-from experiments.language_model import Trained, trained
+from experiments.language_model import Trained, load, trained
 from jaxdl import run
-from jaxdl.data import load_text
-from jaxdl.methods import ngram_losses
-from jaxdl.run import Claim, flag
+from jaxdl.run import Bound, Claim, flag
 
 SMALL: dict[str, object] = {}  # smaller nets on fewer steps rank otherwise
 
@@ -30,32 +27,34 @@ class Config(language_model.Config):
     """Flags of this experiment."""
 
     cell: str = flag("all", "networks; here each has its turn", choices=("all",))
+    position: str = flag("all", "how a Transformer sees order; here each has its turn", choices=("all",))
+    remat: bool = flag(False, "compute a Transformer's blocks anew in the backward pass: less memory", group="devices")
     steps: int | None = 500
     eval_every: int = 100
 
 
 def variants(config: Config) -> dict[str, language_model.Config]:
     """The fits, by name."""
-    alone = {field: getattr(config, field) for field in vars(config) if field != "cell"}
+    alone = {field: value for field, value in vars(config).items() if field not in ("cell", "position", "remat")}
     make = lambda cell, **changes: language_model.Config(**alone | {"cell": cell} | changes)
+    transformer = lambda position: make("transformer", position=position, remat=config.remat)
     return {
         "rnn": make("rnn"),
         "gru": make("gru"),
         "lstm": make("lstm"),
         "lstm_of_1_layer": make("lstm", layers=1),
-        "transformer": make("transformer"),
-        "sinusoidal_transformer": make("transformer", position="sinusoidal"),
-        "transformer_without_positions": make("transformer", position="none"),
+        "transformer": transformer("learned"),
+        "sinusoidal_transformer": transformer("sinusoidal"),
+        "transformer_without_positions": transformer("none"),
     }
 
 
 def main(config: Config) -> list[Claim]:
     """Trains, draws and reports."""
-    text = load_text(config.dataset, config.data_dir, file=config.text)
+    text = load(config)
     run.say(text.note)
-    counted = {name: math.exp(loss) for name, loss in ngram_losses(text.train, text.test, len(text.vocabulary)).items()}
     fits = {name: trained(chosen, text, name) for name, chosen in variants(config).items()}
-    run.save_figure(config, "perplexity", picture(fits, counted, text))
+    run.save_figure(config, "perplexity", picture(fits, text))
     return claims(fits)
 
 
@@ -65,8 +64,9 @@ def claims(fits: dict[str, Trained]) -> list[Claim]:
     def compare(row: str, claim: str, first: str, *others: str, expected: bool = True) -> Claim:
         perplexity = {name: fits[name].result.metrics["perplexity"] for name in (first, *others)}
         told = ", ".join(f"{name.replace('_', ' ')} {fits[name].told()}" for name in others)
-        holds = perplexity[first] < min(perplexity[name] for name in others)
-        return Claim(row, f"{claim} (perplexity)", fits[first].told(), told, "same text and steps", holds, expected)
+        under = [Bound(perplexity[first] - perplexity[name], "<", 0.0, f"{first} under {name}") for name in others]
+        holds, source = all(bound.holds for bound in under), "same text and steps"
+        return Claim(row, f"{claim} (perplexity)", fits[first].told(), told, source, holds, expected, bounds=under)
 
     cells = ("rnn", "gru", "lstm", "transformer")
     speed = {cell: fits[cell].result.steps_per_second for cell in cells}

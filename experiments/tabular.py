@@ -31,7 +31,7 @@ from jaxdl.core import Experiment, supervised, total
 from jaxdl.data import TABLES, Batches, DataError, Table, load_table, read_csv
 from jaxdl.data.tables import encode_csv
 from jaxdl.nn import MLP
-from jaxdl.run import Claim, flag
+from jaxdl.run import Bound, Claim, flag
 
 TASKS = {"auto": None, "regression": False, "classification": True}
 FEW = 20  # different whole numbers that may be classes in disguise
@@ -87,10 +87,16 @@ def load(config: Config) -> Table:
     return table
 
 
-def data(config: Config, rows: Rows | None = None) -> tuple[Batches, Batches]:
-    """Training and test batches."""
-    rows = rows or parts(load(config), config.test_fraction, config.seed, config.table)
-    return Batches(rows.train, config.batch_size), Batches(rows.test, max(config.batch_size, 256))
+def held_out(config: Config, table: Table) -> Rows:
+    """The table's parts."""
+    return parts(table, config.test_fraction, config.seed, config.table, config.valid_fraction)
+
+
+def data(config: Config, rows: Rows | None = None) -> tuple[Batches, Batches | None, Batches]:
+    """Training, validation and test batches."""
+    rows, size = rows or held_out(config, load(config)), max(config.batch_size, 256)
+    valid = Batches(rows.valid, size) if rows.valid else None
+    return Batches(rows.train, config.batch_size), valid, Batches(rows.test, size)
 
 
 def make_model(config: Config, outputs: int) -> MLP:
@@ -180,12 +186,12 @@ def main(config: Config) -> list[Claim]:
         run.say(
             f"{table.target} is taken for a number; --task=classification takes its {len(kinds)} values for classes"
         )
-    rows = parts(table, config.test_fraction, config.seed, config.table)
-    train, test = data(config, rows)
+    rows = held_out(config, table)
+    train, valid, test = data(config, rows)
     config = config.resolve(train)
     run.remember(config, train.example, schema=table.schema, scales=rows.scales)
     scale = rows.scales.get("y_deviation", [1.0])[0]
-    result = run.fit(build(config, train.example, scale), train, test, config)
+    result = run.fit(build(config, train.example, scale), train, valid, config, test=test)
     predict = predictor(make_model(config, train.example["y"].shape[-1]), rows.scales)
     draw(config, table, test.arrays["y"], run.apply(predict, result.state, test), rows.scales)
 
@@ -198,13 +204,14 @@ def main(config: Config) -> list[Claim]:
         text = (
             f"{config.table}, {sizes}: {table.target} is right more often than the most frequent of {len(table.names)} "
         )
-        found, good = run.plus_minus(result.values("accuracy")), result.metrics["accuracy"] > share
+        found, bound = run.plus_minus(result.values("accuracy")), Bound(result.metrics["accuracy"], ">", share)
         text, row = text + f"classes, {share:.4f}", "B07"
     else:
         text = f"{config.table}, {sizes}: {table.target} is told better than by its mean, R^2 above 0"
         found = f"RMSE {run.plus_minus(result.values('rmse'))}, R^2 {run.plus_minus(result.values('r2'))}"
-        good, row = result.metrics["r2"] > 0, "A02 B07"
-    return [Claim(row, text, f"{found} in {result.seconds:.0f} s", beside, "scikit-learn, same rows", bool(good))]
+        bound, row = Bound(result.metrics["r2"], ">", 0.0), "A02 B07"
+    found, source = f"{found} in {result.seconds:.0f} s", "scikit-learn, same rows"
+    return [Claim(row, text, found, beside, source, bound.holds, bounds=(bound,))]
 
 
 if __name__ == "__main__":

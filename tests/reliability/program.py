@@ -44,13 +44,13 @@ class Net(nn.Module):
         return nn.Dense(3)(nn.Dropout(0.25, deterministic=not train)(hidden))
 
 
-def data(config: Config) -> tuple[Batches, Batches]:
-    """Random inputs [rows, 5] and classes that depend on them."""
+def data(config: Config) -> tuple[Batches, Batches, None]:
+    """Random inputs [rows, 5] and classes that depend on them; 31 rows more for validation."""
     rng = np.random.default_rng(7)
     x = rng.normal(size=(config.rows + 31, 5)).astype(np.float32)
     y = (x @ rng.normal(size=(5, 3))).argmax(-1).astype(np.int32)
     part = lambda rows: Batches({"x": x[rows], "y": y[rows]}, config.batch_size)
-    return part(slice(31, None)), part(slice(31))
+    return part(slice(31, None)), part(slice(31)), None
 
 
 def build(config: Config, example) -> Experiment:
@@ -66,13 +66,13 @@ def build(config: Config, example) -> Experiment:
 
 def main(config: Config) -> list[run.Claim]:
     """Trains and claims nothing."""
-    train, test = data(config)
+    train, valid, _ = data(config)
     if config.nap:
         import time
 
         order = train.order
         train.order = lambda seed, t: (time.sleep(config.nap), order(seed, t))[1]
-    run.fit(build(config, train.example), train, test, config)
+    run.fit(build(config, train.example), train, valid, config)
     return []
 
 
