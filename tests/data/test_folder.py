@@ -96,6 +96,8 @@ def test_a_folder_of_validation_images(tmp_path, name):
     assert f"10 training, {len(images.valid['y'])} validation and 2 test images" in images.note
     assert f"(train/, {name}/ and test/ as they are; no test images of b2" in images.note
     assert ("; not read: val/" in images.note) == (name == "valid")
+    with pytest.raises(ValueError, match="valid=1 must"):
+        load_folder(tmp_path, valid=1)
     save(tmp_path / name / "c/x.png")
     assert complaint(tmp_path) == f"{tmp_path}/{name}/c: a class that train/ lacks; it has b0, b1, b2"
 
