@@ -1,6 +1,7 @@
 """Claims of the GAN experiment, from the fits that its `main` made."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import log
 from typing import Any
 
@@ -14,7 +15,7 @@ from jaxdl import metrics, run
 from jaxdl.core import supervised
 from jaxdl.data import Batches, unit
 from jaxdl.nn import MLP
-from jaxdl.run import Claim, Result, plus_minus
+from jaxdl.run import Bound, Claim, Result, plus_minus
 
 N = 500  # points whose earth mover's distance is taken
 WALKS, STEPS = 16, 16  # paths of z and images on each
@@ -50,6 +51,11 @@ def counts(result: Result) -> str:
     return " ".join(f"{n:g}" for n in result.values("modes"))
 
 
+def claim(row: str, text: str, found: str, *bounds: Bound, known: str = "", source: str = "") -> Claim:
+    """A claim that holds if all its bounds do."""
+    return Claim(row, text, found, known, source, all(bound.holds for bound in bounds), bounds=bounds)
+
+
 def of_ring(
     config: run.RunConfig, centres: np.ndarray, radius: float, fits: Mapping[str, Result], train: Batches,
     real: np.ndarray, made: np.ndarray,
@@ -67,31 +73,35 @@ def of_ring(
     pictures.ring(config, real, shown, answers)
     hits = [np.asarray(metrics.mode_hits(jnp.asarray(x), jnp.asarray(centres), radius)) for x in (answers, made)]
     # when the discriminator is surest: at the end the original may have found more modes by itself
-    worst = min((row for row in stuck.history if "test/critic_loss" in row), key=lambda row: row["test/critic_loss"])
-    sign = collapse({key.removeprefix("test/"): value for key, value in worst.items()}, modes, "original")
+    evaluated = (row for row in stuck.history if "valid/critic_loss" in row)
+    worst = min(evaluated, key=lambda row: row["valid/critic_loss"])
+    sign = collapse({key.removeprefix("valid/"): value for key, value in worst.items()}, modes, "original")
     seen = f"step {worst['step']}: {sign}" if sign else "not seen"
     found = f"wgan_gp {wgan.metrics['on_modes']:.0%} on modes; original {counts(original)} modes"
     distance = "{:.2f} to {:.2f}; two draws of data {:.2f}".format(*moved)
     same = all(np.array_equal(fits["again"].watched[t], x) for t, x in wgan.watched.items())
-    healthy = not collapse(freed.metrics, modes, "wgan_gp")
+    found_all = lambda value, name, seeds=0: Bound(value, ">=", modes, f"modes, {name}", seeds)
     return [
-        Claim("M01", f"ring, WGAN-GP: all {modes} modes, every seed", f"{counts(wgan)}", found, "same steps of G",
-              min(wgan.values("modes")) == modes),
-        Claim("M01", "the critic puts real above generated in half of all pairs, 0.4 to 0.6",
-              plus_minus(wgan.values("pairs"), 3), f"original {plus_minus(original.values('pairs'), 3)}",
-              "0.5: no difference", 0.4 <= pairs <= 0.6),
-        Claim("M01", "earth mover's distance of samples and data falls to less than a fifth", distance,
-              holds=moved[1] < moved[0] / 5),
-        Claim("M03", f"noise normal or uniform: {modes} modes with both",
+        claim("M01", f"ring, WGAN-GP: all {modes} modes, every seed", f"{counts(wgan)}",
+              found_all(min(wgan.values("modes")), "wgan_gp", len(wgan.values("modes"))),
+              known=found, source="same steps of G"),
+        claim("M01", "the critic puts real above generated in half of all pairs, 0.4 to 0.6",
+              plus_minus(wgan.values("pairs"), 3), Bound(pairs, ">=", 0.4, "least"), Bound(pairs, "<=", 0.6, "most"),
+              known=f"original {plus_minus(original.values('pairs'), 3)}", source="0.5: no difference"),
+        claim("M01", "earth mover's distance of samples and data falls to less than a fifth", distance,
+              Bound(moved[1] / moved[0], "<", 0.2, "at the end / at the start")),
+        claim("M03", f"noise normal or uniform: {modes} modes with both",
               f"{counts(wgan).split()[0]} and {counts(uniform)}",
-              holds=wgan.values("modes")[0] == uniform.metrics["modes"] == modes),
+              found_all(wgan.values("modes")[0], "normal"), found_all(uniform.metrics["modes"], "uniform")),
         Claim("M03", "the same seed gives the same samples over training, bit by bit",
               f"{len(wgan.watched)} evaluations {'alike' if same else 'differ'}", holds=same),
-        Claim("M05", "a generator started on one mode: collapse is seen in mode count and D's loss", seen,
-              f"none at the end of wgan_gp: {counts(wgan).split()[0]} of {modes}",
-              holds=bool(sign) and worst["test/critic_loss"] < HALF),
-        Claim("M05", "WGAN-GP from the same generator recovers all modes", f"{freed.metrics['modes']:g} of {modes}",
-              f"original {stuck.metrics['modes']:g}", holds=healthy and freed.metrics["modes"] == modes),
+        claim("M05", f"a generator started on one mode: at most {modes // 2} of {modes} modes and D's loss below "
+              f"{HALF:.2f}, its best on half of the modes, show the collapse", seen,
+              Bound(worst["valid/modes"], "<=", modes / 2, "modes"),
+              Bound(worst["valid/critic_loss"], "<", HALF, "D's loss"),
+              known=f"none at the end of wgan_gp: {counts(wgan).split()[0]} of {modes}"),
+        claim("M05", "WGAN-GP from the same generator recovers all modes", f"{freed.metrics['modes']:g} of {modes}",
+              found_all(freed.metrics["modes"], "recovered"), known=f"original {stuck.metrics['modes']:g}"),
         of_regression(*hits),
     ]  # fmt: skip
 
@@ -102,7 +112,8 @@ def regression(config: run.RunConfig, train: Batches, real: np.ndarray) -> np.nd
     pairs, model = Batches({"x": x[:, :1], "y": x[:, 1:]}, config.batch_size), MLP((64, 64, 1))
     loss = lambda y, batch: optax.squared_error(y, batch["y"])
     experiment = supervised(model, config.make_optimizer(), example=pairs.example, loss=loss)
-    state = run.fit(experiment, pairs, None, config, name="regression").state
+    alone = replace(config, patience=0, watch_test=False)  # of its steps nothing is chosen
+    state = run.fit(experiment, pairs, None, alone, name="regression").state
     says = run.apply(
         lambda state, batch: model.apply(state.variables, batch["x"]), state, Batches({"x": real[:, :1]}, 512)
     )
@@ -113,27 +124,34 @@ def of_regression(hits: np.ndarray, samples: np.ndarray) -> Claim:
     """M02: hits [n, N] of the regression's answers at the data's x, and of the GAN's samples, on modes."""
     near, made = float(hits.sum(1).mean()), float(samples.sum(1).mean())
     found = f"regression's answers {near:.0%} on modes, {metrics.modes_found(hits.sum(0), len(hits))} modes"
-    text = "y from x where the road forks: regression says the mean, which is on no mode; samples take every branch"
+    text = (
+        "y from x where the road forks: regression says the mean, less than half of its answers are on a mode; more "
+        "than half of the samples are, on every branch"
+    )
     every = metrics.modes_found(samples.sum(0), len(samples))
-    holds = near < 0.5 < made and every == samples.shape[1]
-    return Claim("M02", text, found, f"samples {made:.0%} on modes, {every} modes", "wgan_gp", holds)
+    bounds = (
+        Bound(near, "<", 0.5, "answers on modes"),
+        Bound(made, ">", 0.5, "samples on modes"),
+        Bound(every, ">=", samples.shape[1], "modes of samples"),
+    )
+    return claim("M02", text, found, *bounds, known=f"samples {made:.0%} on modes, {every} modes", source="wgan_gp")
 
 
 def of_images(
-    config: Any, judge: Judge, result: Result, sample: Callable[[Any, Any], Any], train: Batches, test: Batches
+    config: Any, judge: Judge, result: Result, sample: Callable[[Any, Any], Any], train: Batches, compared: Batches
 ) -> list[Claim]:
     """M04 and M06: distances in the judge's features, and what it sees on paths from z to z'."""
-    name, real = config.data, unit(test.arrays["x"])
+    name, real = config.dataset, unit(compared.arrays["x"])
     rng, n = np.random.default_rng(0), len(real)
     order, grain = rng.permutation(n), rng.uniform(size=real.shape)
     see = lambda x: run.apply(lambda _, batch: judge.features(batch["x"]), None, Batches({"x": x}, 512))
     seen = see(real)
     halves, noise = frechet_of(seen[order[::2]], seen[order[1::2]]), frechet_of(seen, see(grain))
-    path, labels = walk(config.prior == "normal", judge, result.state, sample, test.arrays["z"])
+    path, labels = walk(config.prior == "normal", judge, result.state, sample, compared.arrays["z"])
     pictures.images(config, name, result.watched, path[:8], labels[:8])
     epoch = -(-train.length // train.batch_size) / result.steps_per_second
     judged = f"a classifier ({judge.accuracy:.1%} right, {seen.shape[1]} features)"
-    _, distances = result.curve("test/frechet")
+    _, distances = result.curve("valid/frechet")
     first, last = distances[0], result.metrics["frechet"]
     flat = path.reshape(*path.shape[:2], -1)
     near = float(np.linalg.norm(np.diff(flat, axis=1), axis=-1).mean())
@@ -142,17 +160,22 @@ def of_images(
     far = float(apart.sum() / (len(ends) * (len(ends) - 1)))
     flips = float(np.count_nonzero(np.diff(labels), axis=1).mean())
     chance = 0.9 * (labels.shape[1] - 1)
-    text = f"{name}: Frechet distance of {n:,} samples in features of {judged} falls, between real halves and noise"
+    text = (
+        f"{name}: Frechet distance of {n:,} samples to as many training images, as is usual, in features of {judged} "
+        "falls, between real halves and noise"
+    )
     found = f"{first:.1f} to {last:.1f}, {epoch:.2g} s an epoch"
-    bounds = f"halves of the real images {halves:.2f} ({n // 2:,} each), uniform noise {noise:.0f}"
-    between = halves < last < noise and last < first
+    known = f"halves of the real images {halves:.2f} ({n // 2:,} each), uniform noise {noise:.0f}"
     steps = labels.shape[1]
     return [
-        Claim("M06", text, found, bounds, holds=between),
-        Claim("M04", f"{name}, paths of z of {steps} images: neighbours differ by less than a third of random pairs",
-              f"{near:.2f}", f"random pairs {far:.2f}", "|x - x'|", near < far / 3),
-        Claim("M04", f"{name}: the judge's label changes at most 4 times on a path, on average", f"{flips:.1f}",
-              f"{chance:.0f} between random images", holds=flips <= 4),
+        claim("M06", text, found, Bound(last - first, "<", 0.0, "last - first"),
+              Bound(last - halves, ">", 0.0, "last - halves"), Bound(last - noise, "<", 0.0, "last - noise"),
+              known=known),
+        claim("M04", f"{name}, paths of z of {steps} images: neighbours differ by less than a third of random pairs",
+              f"{near:.2f}", Bound(near / far, "<", 1 / 3, "neighbours / random pairs"),
+              known=f"random pairs {far:.2f}", source="|x - x'|"),
+        claim("M04", f"{name}: the judge's label changes at most 4 times on a path, on average", f"{flips:.1f}",
+              Bound(flips, "<=", 4.0, "changes"), known=f"{chance:.0f} between random images"),
     ]  # fmt: skip
 
 

@@ -151,7 +151,7 @@ def comparison(
     scaled: Callable[[Array], Array],
     look: Callable[[Array], tuple[Array, Array]],
 ) -> tuple[Callable[[Players, Batch], Any], Callable[[Any], dict[str, float]]]:
-    """(evaluate, summarize) of an experiment whose test batch has "x" and "z", one sample for each real example.
+    """(evaluate, summarize) of an experiment whose batch to evaluate has "x" and "z", one sample for each real example.
 
     modes, on_modes: how many modes are found, which share of the samples is on any; frechet: distance of the features;
     pairs: how often the critic gives the real one more than the generated one, 0.5 if it cannot tell; critic_loss.

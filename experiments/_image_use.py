@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxdl import run
 from jaxdl.core import Experiment
-from jaxdl.data import IMAGE_SETS, Batches, load_folder, load_images, read_images, resized
+from jaxdl.data import IMAGE_SETS, Batches, Images, load_folder, load_images, read_images, resized
 
 
 def use(config: Any, about: dict[str, Any], model: Any, experiment: Experiment, probabilities: Any) -> run.Use:
@@ -30,8 +30,13 @@ def use(config: Any, about: dict[str, Any], model: Any, experiment: Experiment, 
         best = {"class": [names[i] for i in p.argmax(-1)], "probability": [f"{x:.4f}" for x in p.max(-1)]}
         return best | {name: [f"{x:.4f}" for x in p[:, i]] for i, name in enumerate(names)}
 
+    def load(source: str) -> Images:
+        if source in IMAGE_SETS:
+            return load_images(source, config.data_dir, valid=0)
+        return load_folder(source, shape[:2], valid=0)
+
     def test(source: str) -> Batches:
-        other = load_images(source, config.data_dir) if source in IMAGE_SETS else load_folder(source, shape[:2])
+        other = load(source)
         if other.names != names:
             raise run.FlagError(f"--evaluate={source}: its classes are {other.names[:10]}, this run's {names[:10]}")
         try:

@@ -22,12 +22,13 @@ class Judge(NamedTuple):
 
 def judge(config: run.RunConfig, images: Images) -> Judge:
     """Trains the recipe of `images`' data set into workdir/classifier, or loads it from there."""
-    same = {name: getattr(config, name) for name in ("data_dir", "workdir", "progress", "parallel", "devices")}
-    dataset = images.note.partition(":")[0]
-    recipe = image_classifier.Config(dataset=dataset, seed=0, seeds=1, tensorboard=False, **same).with_recipe()
-    train, test = image_classifier.data(recipe, images)
+    kept = ("valid_fraction", "data_dir", "workdir", "progress", "parallel", "devices")
+    same = {name: getattr(config, name) for name in kept}
+    recipe = image_classifier.Config(dataset=images.name, seed=0, seeds=1, tensorboard=False, **same).with_recipe()
+    train, valid, test = image_classifier.data(recipe, images)
     recipe, n = recipe.resolve(train), len(images.names)
-    result = run.fit(image_classifier.build(recipe, train.example, n), train, test, recipe, name="classifier")
+    experiment = image_classifier.build(recipe, train.example, n)
+    result = run.fit(experiment, train, valid, recipe, test=test, name="classifier")
     model = image_classifier.make_model(recipe, n)
 
     def look(x: Array) -> tuple[Array, Array]:

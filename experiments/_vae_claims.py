@@ -7,7 +7,7 @@ import numpy as np
 from experiments._judge import frechet_of, judge
 from jaxdl import run
 from jaxdl.data import Batches, Images, unit
-from jaxdl.run import Claim
+from jaxdl.run import Bound, Claim
 
 
 def mixture_of_bernoullis(train: np.ndarray, test: np.ndarray, components: int, rounds: int = 30) -> float:
@@ -28,10 +28,15 @@ def beside_mixtures(title: str, found: str, bounds: np.ndarray, train: Batches, 
     x = train.arrays["x"], test.arrays["x"]
     mixtures = {n: mixture_of_bernoullis(*x, n) for n in (1, 10, 50)}
     exact = ", ".join(f"{value:.2f} with {n}" for n, value in mixtures.items())
-    good = bool(bounds[-1] <= bounds[0] and bounds[-1] < min(mixtures.values()))
+    last = float(bounds[-1])
+    kept = (
+        Bound(last - float(bounds[0]), "<=", 0.0, "L(k) - L(1)"),
+        Bound(last - min(mixtures.values()), "<", 0.0, "L(k) - best mixture"),
+    )
     claim = f"{title}: -log p(x) <= L(k) <= L(1), and below every mixture of Bernoullis"
     measured = f"-ELBO {found}; L(1) {bounds[0]:.2f}, L({len(bounds)}) {bounds[-1]:.2f}"
-    return Claim("M12", claim, measured, exact, "components of mixtures fitted by EM, exact -log p(x)", good)
+    source = "components of mixtures fitted by EM, exact -log p(x)"
+    return Claim("M12", claim, measured, exact, source, all(bound.holds for bound in kept), bounds=kept)
 
 
 def judge_samples(config: run.RunConfig, images: Images, samples: np.ndarray) -> Claim:
@@ -51,9 +56,11 @@ def judge_samples(config: run.RunConfig, images: Images, samples: np.ndarray) ->
     shares = np.bincount(seen[0][0].argmax(-1), minlength=len(images.names)) / len(samples)
     shown = [f"{p:.3f} at {d:.3g}" for p, d in zip(top, far, strict=True)]
     claim = (
-        f"{len(samples):,} images from the prior: a classifier's top probability >= 0.8, Frechet distance below noise's"
+        f"{len(samples):,} images from the prior: a classifier's top probability >= 0.8, "
+        "Frechet distance to training images below noise's"
     )
     found = f"{shown[0]}; classes {shares.min():.1%} to {shares.max():.1%}"
     beside = f"test images {shown[1]}, noise {shown[2]}"
     source = f"image_classifier, {judged.accuracy:.2%} right; noise: test pixels shuffled over images"
-    return Claim("M12", claim, found, beside, source, top[0] >= 0.8 and far[0] < far[2])
+    bounds = Bound(top[0], ">=", 0.8, "top probability"), Bound(far[0] - far[2], "<", 0.0, "distance - noise's")
+    return Claim("M12", claim, found, beside, source, all(bound.holds for bound in bounds), bounds=bounds)

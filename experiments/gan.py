@@ -8,8 +8,8 @@ images to the features of a fixed classifier (the judge). A mode, of the ring or
 if a fifth of its fair share of samples is on it; on the ring that is within 3 standard deviations of its centre.
 
     python -m experiments.gan                                      # ring, then digits; no files needed
-    python -m experiments.gan --data=mnist --data_dir=DATA         # DCGAN, base width 64
-    python -m experiments.gan --data=digits --objective=wgan_gp
+    python -m experiments.gan --dataset=mnist --data_dir=DATA      # DCGAN, base width 64
+    python -m experiments.gan --dataset=digits --objective=wgan_gp
 
 Mission rows M01, M02, M03, M04, M05, M06. Goodfellow et al. 2014 (arXiv:1406.2661); Radford et al. 2015, DCGAN
 (arXiv:1511.06434); Gulrajani et al. 2017, WGAN-GP (arXiv:1704.00028); Heusel et al. 2017 (arXiv:1706.08500).
@@ -18,6 +18,7 @@ Mission rows M01, M02, M03, M04, M05, M06. Goodfellow et al. 2014 (arXiv:1406.26
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil
 from typing import Any
 
 import jax
@@ -40,6 +41,7 @@ MODES, RADIUS, SPREAD = 8, 2.0, 0.05
 ANGLES = np.arange(MODES) * 2 * np.pi / MODES
 CENTRES = RADIUS * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1).astype(np.float32)
 PRIORS: dict[str, Any] = {"normal": jax.random.normal, "uniform": partial(jax.random.uniform, minval=-1, maxval=1)}
+HELD_OUT = 2560  # points of the ring in its validation part, and as many in its test part
 MOST = 10_000  # images that are compared
 RING = {"objective": "wgan_gp", "latent": 2, "width": 64, "steps": 2000, "seeds": 5, "learning_rate": 3e-3}
 IMAGES = {"objective": "original", "latent": 64, "width": 64, "epochs": 10.0, "seeds": 1, "learning_rate": 2e-4}
@@ -50,14 +52,17 @@ SMALL = {"steps": 1600, "seeds": 1}  # where the tests check the claims
 
 @dataclass(frozen=True, kw_only=True)
 class Config(run.RunConfig):
-    """Flags of this experiment; `auto` and 0 stand for the data's own recipe."""
+    """Flags of this experiment; `auto`, 0 and what is not set stand for the data set's own recipe."""
 
-    data: str = flag("ring", "ring: 8 Gaussians, then digits too unless --steps is given; or images", choices=RECIPES)
+    dataset: str = flag(
+        "ring", "ring: 8 Gaussians, then digits too unless --steps or --epochs is given; or images", choices=RECIPES
+    )
     objective: str = flag("auto", "what the two minimise; auto: wgan_gp on the ring", choices=("auto", *OBJECTIVES))
     prior: str = flag("normal", "distribution of z", choices=PRIORS)
     latent: int = flag(0, "length of z; 0: 2 on the ring, else 64", low=0)
     width: int = flag(0, "units of an MLP, or DCGAN's channels next to the image; 0: 64, digits 32", low=0)
-    seeds: int = flag(0, "runs, with seeds seed, seed+1, ...; 0: 5 on the ring, else 1", group="training", low=0)
+    seeds: int | None = flag(None, "runs, with seeds seed, seed+1, ...; mean ± standard deviation", group="training",
+                             low=1, shown="5 on the ring, else 1")  # fmt: skip
     learning_rate: float = flag(0.0, "peak; 0: 3e-3 on the ring, else 2e-4", group="optimiser", low=0)
     schedule: str = "cosine"
     momentum: float = 0.5
@@ -67,23 +72,35 @@ class Config(run.RunConfig):
     def with_recipe(self) -> "Config":
         """The configuration with every open choice filled in."""
         long = {"steps", "epochs"} if self.steps is not None or self.epochs is not None else set()
-        recipe = {name: value for name, value in RECIPES[self.data].items() if name not in long}
+        recipe = {name: value for name, value in RECIPES[self.dataset].items() if name not in long}
         return replace(self, **{k: v for k, v in recipe.items() if getattr(self, k) in ("auto", 0, None)})
 
 
-def data(config: Config, images: Images | None = None) -> tuple[Batches, Batches]:
-    """Training batches of critic_steps * batch_size rows; real examples x, and z for as many samples to hold beside."""
+def load(config: Config) -> Images:
+    """The images that the flags name; what is held out serves the judge."""
+    return load_images(config.dataset, config.data_dir, valid=config.valid_fraction)
+
+
+def data(config: Config, images: Images | None = None) -> tuple[Batches, Batches, Batches | None]:
+    """Training batches of critic_steps * batch_size rows; real examples x with a z for each, to compare samples with.
+
+    Of the ring, training, validation and test points are three draws. Images are compared with those trained on, as is
+    usual (Heusel et al.): there is no test part.
+    """
     config = config.with_recipe()
-    if config.data == "ring":
-        rng = np.random.default_rng(0)
-        x = CENTRES[rng.integers(MODES, size=23_040)] + SPREAD * rng.normal(size=(23_040, 2))
-        train, real = x[2560:], x[:2560]
-    else:
-        train = (images or load_images(config.data, config.data_dir)).train["x"]
-        real = train[:MOST]
-    z = jax.vmap(noise(config))(jax.random.split(jax.random.key(1), len(real)))
-    n = OBJECTIVES[config.objective].critic_steps
-    return Batches({"x": train}, n * config.batch_size), Batches({"x": real, "z": np.asarray(z)}, 512)
+
+    def compared(real: np.ndarray, seed: int) -> Batches:
+        z = jax.vmap(noise(config))(jax.random.split(jax.random.key(seed), len(real)))
+        return Batches({"x": real, "z": np.asarray(z)}, 512)
+
+    size = OBJECTIVES[config.objective].critic_steps * config.batch_size
+    if config.dataset != "ring":
+        x = (images or load(config)).train["x"]
+        return Batches({"x": x}, size), compared(x[:MOST], 1), None
+    rng, count = np.random.default_rng(0), 10 * HELD_OUT
+    x = CENTRES[rng.integers(MODES, size=count)] + SPREAD * rng.normal(size=(count, 2))
+    test, valid, train = np.split(x, [HELD_OUT, 2 * HELD_OUT])
+    return Batches({"x": train}, size), compared(valid, 2), compared(test, 1)
 
 
 def noise(config: Config) -> Callable[[Array], Array]:
@@ -143,23 +160,22 @@ def build(config: Config, example: Any, judge: Judge | None = None) -> Experimen
 
 def main(config: Config) -> list[Claim]:
     """Trains, draws and reports."""
-    if config.data != "ring":
+    if config.dataset != "ring":
         return on_images(config)
     found, whole = on_ring(config.with_recipe()), config.steps is None and config.epochs is None
-    return [*found, *(on_images(replace(config, data="digits")) if whole else claims.not_measured())]
+    digits = replace(config, dataset="digits", watch_test=False)  # only the ring has a test part
+    return [*found, *(on_images(digits) if whole else claims.not_measured())]
 
 
 def train_one(config: Config, name: str, judge: Any = None, images: Images | None = None, **options: Any) -> run.Result:
     """One fit, evaluated and watched on fixed noise some 20 times, and a line if it collapsed."""
-    train, test = data(config, images)
+    train, valid, test = data(config, images)
     config = config.resolve(train)
-    every = config.eval_every or max(1, -(-(config.steps or 1) // 320)) * 16  # whole calls of 16 steps
-    saves = config.checkpoint_every or 4 * every  # on the ring one takes as long as the steps between two evaluations
-    monitor = config.monitor if images else "loss"  # of points no step is the best one
-    config = replace(config, eval_every=every, checkpoint_every=saves, monitor=monitor)
-    z = jnp.asarray(test.arrays["z"][: 64 if images else 1024])
+    config = replace(config, eval_every=config.eval_every or max(1, ceil((config.steps or 0) / 20)))
+    z = jnp.asarray(valid.arrays["z"][: 64 if images else 1024])
     experiment, sample = build(config, train.example, judge), sampler(config, train.example)
-    result = run.fit(experiment, train, test, config, name=name, watch=lambda state: sample(state, z), **options)
+    watch = lambda state: sample(state, z)
+    result = run.fit(experiment, train, valid, config, test=test, name=name, watch=watch, **options)
     for seed in result.runs or (result,):
         claims.warn(name, seed.metrics, len(images.names) if images else MODES, config.objective)
     return result
@@ -173,29 +189,31 @@ def planted(state: Players) -> Players:
 
 
 def on_ring(config: Config) -> list[Claim]:
-    """The fits on the ring, and a regression beside them."""
+    """The fits on the ring, all of as many steps, and a regression beside them."""
+    train, _, test = data(replace(config, objective="wgan_gp"))
+    assert test is not None
+    config = config.resolve(train)
     fits = {name: train_one(replace(config, objective=name), name) for name in OBJECTIVES}
     wgan = replace(config, objective="wgan_gp", seeds=1)
     fits["uniform"] = train_one(replace(wgan, prior="uniform"), "uniform")
     fits["again"] = train_one(wgan, "again")
-    train, test = data(wgan)
     start = planted(build(wgan, train.example).init(jax.random.key(config.seed)))
     fits["planted"] = train_one(replace(wgan, objective="original"), "planted", state=start)
     fits["recovered"] = train_one(wgan, "recovered", state=start)
     sample = sampler(wgan, train.example)
-    made = run.apply(lambda state, batch: sample(state, batch["z"]), fits["wgan_gp"].state, Batches(test.arrays, 512))
+    made = run.apply(lambda state, batch: sample(state, batch["z"]), fits["wgan_gp"].state, test)
     return claims.of_ring(wgan, CENTRES, 3 * SPREAD, fits, train, test.arrays["x"], made)
 
 
 def on_images(config: Config) -> list[Claim]:
     """One fit on images, judged by a classifier of the same images."""
-    images = load_images(config.data, config.data_dir)
+    images = load(config)
     run.say(images.note)
     config = config.with_recipe()
     judge = _judge.judge(config, images)
-    result = train_one(config, config.data, judge, images)
-    train, test = data(config, images)
-    return claims.of_images(config, judge, result, sampler(config, train.example), train, test)
+    result = train_one(config, config.dataset, judge, images)
+    train, compared, _ = data(config, images)
+    return claims.of_images(config, judge, result, sampler(config, train.example), train, compared)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,5 @@
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,7 +67,7 @@ def test_penalty_of_a_dead_critic_has_a_gradient():
 def test_critic_takes_its_own_rows_and_steps():
     """5 updates of the critic to one of the generator; the cosine over the run ends for both at the last step."""
     config = gan.Config(**QUICK, steps=3, width=5, batch_size=7, objective="wgan_gp")
-    train, _ = gan.data(config)
+    train, *_ = gan.data(config)
     assert train.batch_size == 35
     experiment = gan.build(config, train.example)
     state = jax.jit(experiment.init)(jax.random.key(0))
@@ -85,7 +87,7 @@ def counts(learner):
 
 def test_seeds_by_vmap():
     config = gan.Config(**QUICK, steps=2, width=5, batch_size=7, objective="original")
-    train, _ = gan.data(config)
+    train, *_ = gan.data(config)
     experiment = gan.build(config, train.example)
     both = jax.jit(jax.vmap(experiment.init))(jax.random.split(jax.random.key(3), 2))
     both, scores = jax.jit(jax.vmap(experiment.step, (0, None)))(both, train.batch(0, 0))
@@ -103,24 +105,26 @@ def test_seeds_by_vmap():
 def test_dcgan_on_eight_devices(objective, parallel):
     """Batch norm in both players, and the penalty through convolutions; the judge is a linear one."""
     x = RNG.uniform(size=(48, 8, 8, 1)).astype(np.float32)
-    images = Images({"x": x, "y": np.zeros(48, np.int32)}, {}, ("0", "1", "2"), "")
+    part = {"x": x, "y": np.zeros(48, np.int32)}
+    images = Images(part, None, {}, ("0", "1", "2"), "", "noise", original=True)
     config = gan.Config(
-        **QUICK | {"devices": 8}, data="digits", objective=objective, optimizer="sgd", learning_rate=0.01, width=2,
+        **QUICK | {"devices": 8}, dataset="digits", objective=objective, optimizer="sgd", learning_rate=0.01, width=2,
         batch_size=16, steps=2, log_every=1, parallel=parallel,
     )  # fmt: skip
     w = RNG.normal(size=(64, 3)).astype(np.float32)
     flat = lambda x: x.reshape(len(x), -1)
     judge = Judge(lambda x: jax.nn.softmax(flat(x) @ w), lambda x: flat(x) @ w, 1.0)
-    train, test = gan.data(config, images)
+    train, compared, test = gan.data(config, images)
+    assert test is None
     experiment = gan.build(config, train.example, judge)
-    many = fit(experiment, train, test, config)
-    one = fit(experiment, train, test, gan.replace(config, devices=1, parallel="jit"))
+    many = fit(experiment, train, compared, config)
+    one = fit(experiment, train, compared, gan.replace(config, devices=1, parallel="jit"))
     for key in ("train/loss", "train/generator_loss"):
         assert one.curve(key)[1] == pytest.approx(many.curve(key)[1], rel=1e-4)
     assert one.metrics == pytest.approx(many.metrics, rel=1e-3, abs=1e-4)
     sample = gan.sampler(config.with_recipe(), train.example)
     made = run.apply(
-        lambda state, batch: judge.features(sample(state, batch["z"])), one.state, Batches(test.arrays, 16)
+        lambda state, batch: judge.features(sample(state, batch["z"])), one.state, Batches(compared.arrays, 16)
     )
     sums = [metrics.moments(jnp.asarray(f)) for f in (judge.features(x), made)]
     expected = metrics.frechet_distance(*(v for s in sums for v in metrics.mean_and_covariance(s)))
@@ -129,10 +133,10 @@ def test_dcgan_on_eight_devices(objective, parallel):
 
 def test_a_planted_collapse_is_detected():
     config = gan.Config(**QUICK, steps=0, objective="original")
-    train, test = gan.data(config)
+    train, valid, test = gan.data(config)
     experiment = gan.build(config, train.example)
     start = jax.jit(experiment.init)(jax.random.key(0))
-    found = fit(experiment, train, test, config.with_recipe(), state=gan.planted(start)).metrics
+    found = fit(experiment, train, valid, config, test=test, state=gan.planted(start)).metrics
     assert found["modes"] == 1
     assert found["on_modes"] == 1
     assert collapse(found, 8, "original").startswith("1 of 8 modes; discriminator's loss 1.5")
@@ -159,14 +163,25 @@ def test_earth_movers_distance_by_hand():
 @pytest.mark.parametrize("prior", ["normal", "uniform"])
 def test_noise_and_points(prior):
     config = gan.Config(prior=prior, latent=3)
-    train, test = gan.data(config)
-    z = test.arrays["z"]
-    assert z.shape == (2560, 3)
-    spread = 1 if prior == "normal" else 3**-0.5
-    assert np.std(z) == pytest.approx(spread, rel=0.03)
-    assert (np.abs(z) <= 1).all() == (prior == "uniform")
-    hits = metrics.mode_hits(jnp.asarray(test.arrays["x"]), jnp.asarray(gan.CENTRES), 3 * gan.SPREAD)
-    assert metrics.modes_found(hits.sum(0), 2560, share=0.8) == 8
-    # P(|x - c| <= 3 sigma) in two dimensions is 1 - exp(-9/2)
-    assert float(hits.sum()) / 2560 == pytest.approx(1 - np.exp(-4.5), abs=0.01)
+    train, valid, test = gan.data(config)
+    for part in (valid, test):
+        z = part.arrays["z"]
+        assert z.shape == (2560, 3)
+        spread = 1 if prior == "normal" else 3**-0.5
+        assert np.std(z) == pytest.approx(spread, rel=0.03)
+        assert (np.abs(z) <= 1).all() == (prior == "uniform")
+        hits = metrics.mode_hits(jnp.asarray(part.arrays["x"]), jnp.asarray(gan.CENTRES), 3 * gan.SPREAD)
+        assert metrics.modes_found(hits.sum(0), 2560, share=0.8) == 8
+        # P(|x - c| <= 3 sigma) in two dimensions is 1 - exp(-9/2)
+        assert float(hits.sum()) / 2560 == pytest.approx(1 - np.exp(-4.5), abs=0.01)
     assert train.length == 20_480
+    points = np.concatenate([part.arrays["x"] for part in (train, valid, test)])
+    assert len(np.unique(points, axis=0)) == 25_600  # no point is in two parts
+
+
+def test_epochs_on_the_ring_give_every_fit_as_many_steps(tmp_path):
+    """Counted in batches of the WGAN-GP, which takes five times as many rows a step as the original."""
+    found = gan.main(gan.Config(**QUICK, epochs=0.3, workdir=str(tmp_path)))
+    ends = {path.parent.name: json.loads(path.read_text())["step"] for path in tmp_path.glob("**/result.json")}
+    assert ends == dict.fromkeys(("original", "wgan_gp", "uniform", "again", "planted", "recovered", "regression"), 10)
+    assert {claim.row for claim in found if claim.holds is None} == {"M04", "M06"}

@@ -99,10 +99,10 @@ def test_an_order_that_remembers_is_found_out():
 
 def test_mnist_from_its_files(data_dir: Path):
     config = Config(dataset="mnist", data_dir=str(data_dir), steps=200, seeds=1, devices=1, progress=False)
-    train, test = data(config)
-    assert (train.length, test.length) == (60_000, 10_000)
+    train, valid, test = data(config)
+    assert (train.length, valid.length, test.length) == (54_000, 6_000, 10_000)
     images = load_images("mnist", data_dir)
     assert original(config, images).holds
-    assert original(config, images._replace(note=f"{images.note}; not the original files")).holds is False
-    result = run.fit(build(config, train.example, NETS["linear"]), train, test, config)
+    assert original(config, images._replace(original=False)).holds is False
+    result = run.fit(build(config, train.example, NETS["linear"]), train, valid, config, test=test)
     assert 0.80 < result.metrics["accuracy"] < 0.93

@@ -80,21 +80,24 @@ def test_the_mean_of_ratios_is_the_likelihood_without_a_gap_where_q_is_the_poste
 
 
 def test_pixels_are_drawn_once_and_not_thresholded():
-    (train, test), (again, _) = vae.data(vae.Config()), vae.data(vae.Config(seed=5, batch_size=64))
+    (train, valid, test), (again, *_) = vae.data(vae.Config()), vae.data(vae.Config(seed=5, batch_size=64))
     grey = vae.load_images("digits").train["x"]
     x = train.arrays["x"]
     np.testing.assert_array_equal(x, again.arrays["x"])
+    _, nothing, same = vae.data(vae.Config(valid_fraction=0.0))
+    assert nothing is None
+    np.testing.assert_array_equal(test.arrays["x"], same.arrays["x"])
     for level in (0.0, 0.25, 0.5, 0.75, 1.0):
         assert x[grey == level].mean() == pytest.approx(level, abs=0.03)
-    assert set(test.arrays) == {"x", "id"}
+    assert set(valid.arrays) == set(test.arrays) == {"x", "id"}
 
 
 def test_evaluation_noise_does_not_depend_on_the_batches():
     config = vae.Config(steps=1, width=13, progress=False, devices=1)
-    train, test = vae.data(config)
+    train, _, test = vae.data(config)
     experiment = vae.build(config, train.example)
-    whole = run.fit(experiment, train, test, config).metrics
-    parts = run.fit(experiment, train, vae.Batches(test.arrays, 97), config).metrics
+    whole = run.fit(experiment, train, None, config, test=test).metrics
+    parts = run.fit(experiment, train, None, config, test=vae.Batches(test.arrays, 97)).metrics
     assert whole == pytest.approx(parts, rel=1e-6)
 
 
