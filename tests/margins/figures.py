@@ -76,10 +76,14 @@ def of_figures(figures):
 
 def of_tests(seed):
     """What the fixture `bound` saw in the tests marked `trained`."""
+    # collecting all the others would take longer than these take
+    files = [str(path) for path in (ROOT / "tests").rglob("test_*.py") if "mark.trained" in path.read_text("utf-8")]
+    if not files:
+        return of_figures({})
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as file:
         os.environ.update(JAXDL_MARGINS=file.name, JAXDL_MARGIN_SEED=str(seed))
-        status = pytest.main(["-m", "trained", "-q", "-p", "no:xdist", str(ROOT / "tests")])
-        if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+        status = pytest.main(["-m", "trained", "-q", "-p", "no:xdist", *sorted(files)])
+        if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             raise SystemExit(f"pytest ended with status {status}")
         lines = [json.loads(line) for line in file]
     figures = {}

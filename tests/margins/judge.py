@@ -2,7 +2,6 @@
 
 import math
 import statistics
-import textwrap
 from typing import NamedTuple
 
 from scipy.stats import binom
@@ -78,7 +77,7 @@ def rows(runs):
         if not first["expected"] and any(margin.verdict == "ok" for _, _, margin, _ in lines):
             free = lambda margin: margin if margin.verdict == "ok" else margin._replace(verdict="free")
             lines = [(key, bound, free(margin), elsewhere) for key, bound, margin, elsewhere in lines]
-        holds = [claim["holds"] if claim else "missing" for claim in found]
+        holds = [claim and claim["holds"] for claim in found]
         shares = any(values[4] for values in first["bounds"].values())
         if not shares and set(holds) not in ({None}, {first["expected"]}):
             nothing = Margin(math.nan, math.nan, math.nan, math.nan, "CROSSED")
@@ -96,7 +95,7 @@ def report(name, runs):
     cells = [("claim", "bound", "mean ± sd", "worst", "distance", "worst of worlds", "verdict")]
     for key, bound, m, w in found:
         numbers = f"{m.mean:.5g} ± {m.sd:.2g}", f"{m.worst:.5g}", f"{m.distance:.1f} sd", f"{w.worst:.5g}"
-        claim = textwrap.shorten(key, 60, placeholder=" ...")
+        claim = key if len(key) <= 70 else f"{key[:33]} ... {key[-32:]}"
         cells.append((claim, bound, *numbers[:3], f"{numbers[3]} ({w.distance:.1f} sd)", m.verdict))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     table = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in cells]
