@@ -36,15 +36,15 @@ class Setting:
         if not hasattr(self.module, "build"):
             pytest.skip(f"{name} is a study: it has no experiment of its own")
         self.config = self.module.Config(**{**self.module.SMALL, **QUIET, "epochs": None, "steps": 8, **changes})
-        self.train, self.test = self.module.data(self.config)
+        self.train, self.valid, self.test = self.module.data(self.config)
         feed = Feed(self.train, make_mesh(1))
         rows = jax.tree.map(lambda x: x[0], feed.rows(0, 0, 1))
         self.batch = feed.take(feed.arrays, rows)
-        example = getattr(self.train, "example", self.batch)
-        self.experiment = self.module.build(self.config, example)
+        self.experiment = self.module.build(self.config, feed.example)
 
     def fit(self, **changes):
-        return fit(self.experiment, self.train, self.test, dataclasses.replace(self.config, **changes))
+        config = dataclasses.replace(self.config, **changes)
+        return fit(self.experiment, self.train, self.valid, config, test=self.test)
 
 
 def finite(tree):

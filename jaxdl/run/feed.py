@@ -1,5 +1,6 @@
 """From training data to compiled calls: which batch each step sees, and how many steps one call makes."""
 
+import functools
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +27,7 @@ class Feed:
     """Training data placed on the devices; `rows(seed, t, count)` is what the compiled calls are handed of it.
 
     `Batches` and pytrees of them stay on the devices, and a call is handed row numbers; of anything else batch t is
-    `train[t]`, and with None there is no batch.
+    `train[t]`, or `train(seed)[t]` where it is a function of the seed, and with None there is no batch.
     """
 
     def __init__(self, train: Any, mesh: Mesh) -> None:
@@ -35,6 +36,7 @@ class Feed:
         self._structure = jax.tree.structure(train, is_leaf=_is_batches)
         self.in_memory = bool(self._sources) and all(map(_is_batches, self._sources))
         self._train, self._mesh = train, mesh
+        self._of_seed = functools.lru_cache(maxsize=4)(train if callable(train) else lambda seed: train)
         self.arrays: Any = ()
         if self.in_memory:
             check_divisible(self._sources, mesh)
@@ -45,7 +47,7 @@ class Feed:
         """A batch, for its shapes and dtypes; None where there are no data."""
         if self.in_memory:
             return jax.tree.unflatten(self._structure, [s.example for s in self._sources])
-        return None if self._train is None else jax.tree.map(np.asarray, self._train[0])
+        return None if self._train is None else jax.tree.map(np.asarray, self._of_seed(0)[0])
 
     def take(self, arrays: Any, rows: Any) -> Any:
         """The batch that the row numbers [B] stand for; what is not `Batches` is the batch itself."""
@@ -64,7 +66,8 @@ class Feed:
                 self._structure, [np.stack([s.order(seed, step) for step in steps]) for s in self._sources]
             )
         else:
-            rows = None if self._train is None else jax.tree.map(lambda x: np.asarray(x)[None], self._train[t])
+            batch = None if self._train is None else self._of_seed(seed)[t]
+            rows = jax.tree.map(lambda x: np.asarray(x)[None], batch)
         return rows if jax.process_count() == 1 else place(rows, self._mesh, P(None, AXIS))
 
     def scan(self, program: Any, asked: int) -> int:

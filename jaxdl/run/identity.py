@@ -116,6 +116,7 @@ def digest_of_data(data: Any) -> dict[str, Any] | None:
     if all(isinstance(x, Batches) for x in leaves):
         digests = [x.digest() for x in leaves]
         return {"rows": sum(x.length for x in leaves), "sha256": hashlib.sha256("".join(digests).encode()).hexdigest()}
+    data = data(0) if callable(data) else data
     rows = len(data) if hasattr(data, "__len__") else "unknown"
     return {"rows": rows, "sha256": digest_of_arrays(data[0])}
 

@@ -64,7 +64,7 @@ def fit(
     Args:
       experiment: the pure functions.
       train: `Batches`, or a pytree of them (a batch is then the same pytree), or anything whose `train[t]` is batch t
-        (a `grain.MapDataset` for example), or None where the step needs no data.
+        (a `grain.MapDataset` for example), or a function from a seed to such data, or None where the step needs none.
       valid: the validation part, evaluated during training; `--patience` and `--monitor` look at it alone. `Batches`,
         or several by name, or None: then nothing is evaluated before the end, unless `train` is None too and
         `experiment.evaluate(state, None)` plays its own episodes.
@@ -251,7 +251,7 @@ class Training:
         log.begin(self.t, keep_tests=config.watch_test)
         self.best = Best(config, log.rows)
         kept = checkpoints.restore(state, self.best.step) if self.best.step and config.patience else None
-        self.best_state, self.best_saved = (kept[1], True) if kept else (self.state, not self.best.step)
+        self.best_state, self.best_saved = kept[1] if kept else self.state, True
         self.progress = Progress(config.progress, self.t, last, name, plan.title)
         self.steps, self.seconds = list[int](), list[float]()
         self.clock, self.cost = time.perf_counter(), 0.1  # since the last save, and what that took

@@ -66,7 +66,7 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
                 download(config.dataset, config.data_dir, mirror=config.mirror, progress=config.progress)
             if config.predict or config.evaluate:
                 signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --predict=... | head
-                use_run(config, module)
+                use_run(config, module, name)
                 sys.exit(0)
             if processes() > 1 and not config.workdir:
                 raise FlagError("--workdir: not given; several processes need one folder that all of them see")

@@ -165,7 +165,7 @@ def compile_steps(
         def body(state: Any, row: Any) -> tuple[Any, Any]:
             return guarded(step)(state, take(arrays, row))
 
-        first, length = jax.tree.map(lambda x: x[0], rows), _length(rows)
+        first, length = jax.tree.map(lambda x: x[0], rows), rows_in(rows)
         if length == 1:
             state, metrics = body(state, first)
             return state, jax.tree.map(lambda x: x[None], metrics)
@@ -231,10 +231,11 @@ class Steps:
 
     def __call__(self, arrays: Any, state: Any, rows: Any, count: int | None = None) -> tuple[Any, Any]:
         """(state, metrics [S]) after the first `count` of S steps, all of them by default."""
-        return self._call(arrays, state, rows, np.int32(_length(rows) if count is None else count))
+        return self._call(arrays, state, rows, np.int32(rows_in(rows) if count is None else count))
 
 
-def _length(rows: Any) -> int:
+def rows_in(rows: Any) -> int:
+    """How many steps `rows` are for."""
     leaves = jax.tree.leaves(rows)
     return leaves[0].shape[0] if leaves else 1
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxdl.run.cost import StepCost, cost, devices_of, matmul_rate
+from jaxdl.run.parallel import rows_in
 from jaxdl.run.report import say, size
 
 ARGUMENTS = ("data", "state", "rows")  # of the compiled call
@@ -61,7 +62,8 @@ class _Profile:
         self._compiled: Any = None
         self._tracing = self._done = False
 
-    def __call__(self, state: Any, rows: Any, count: int) -> Any:
+    def __call__(self, state: Any, rows: Any, count: Any = None) -> Any:
+        count = rows_in(rows) if count is None else count
         args = (*self._call.args, state, rows)
         before, self._last = self._last, signature(args)
         if self._measured is None and self._last == before:

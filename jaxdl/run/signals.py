@@ -1,5 +1,6 @@
 """SIGINT and SIGTERM end a run after its state is saved; a second one ends it at once."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -58,4 +59,5 @@ def _end_at_second(reader: int, say: Callable[[str], None]) -> None:
                 if not first:
                     os._exit(128 + number[0])
                 first = False
-                say(f"{signal.Signals(number[0]).name}: ends when this step is saved; once more ends at once")
+                with contextlib.suppress(OSError, ValueError):  # stderr may be closed; the second one must still count
+                    say(f"{signal.Signals(number[0]).name}: ends when this step is saved; once more ends at once")

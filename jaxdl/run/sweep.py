@@ -92,10 +92,8 @@ def configs(config: C, text: str) -> dict[str, tuple[dict[str, Any], C]]:
     for name in combinations[0]:
         if getattr(config, name) != default[name]:
             raise FlagError(f"--sweep: {name} is given as --{name}={shown(getattr(config, name))} too; leave one out")
-    if "epochs" in swept and ("steps" in swept or config.steps is not None):
-        raise FlagError("--sweep: epochs: steps, which are given too, win over epochs; sweep one of the two alone")
-    if "steps" in swept and config.epochs != default["epochs"]:
-        raise FlagError(f"--sweep: steps: they win over --epochs={config.epochs:g}; leave one of the two out")
+    if {"steps", "epochs"} <= swept:
+        raise FlagError("--sweep: steps and epochs say the same; sweep one of the two")
     for flags in combinations:
         point = ",".join(f"{name}={quote(shown(value), safe='+')}" for name, value in flags.items())
         if len(point) > 200:  # a file's name has at most 255 bytes

@@ -24,7 +24,7 @@ from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.config import RunConfig
 from jaxdl.run.evaluate import apply, evaluator
 from jaxdl.run.flags import FlagError, flags_of
-from jaxdl.run.folder import read_json, write, write_json
+from jaxdl.run.folder import plain, read_json, write, write_json
 from jaxdl.run.parallel import make_mesh, place
 from jaxdl.run.report import plus_minus, say
 from jaxdl.run.runs import columns as aligned
@@ -71,10 +71,24 @@ class Finished(NamedTuple):
 
 
 def remember(config: RunConfig, example: dict[str, Any], **facts: Any) -> None:
-    """Keeps in about.json what the run knows of its data: the shapes of one batch, and facts that JSON can hold."""
-    if config.workdir:
-        shapes = {name: [list(np.shape(x)), np.asarray(x).dtype.name] for name, x in example.items()}
-        write_json(Path(config.workdir) / "about.json", {"example": shapes, "facts": facts})
+    """Keeps in about.json what the run knows of its data: the shapes of one batch, and facts that JSON can hold.
+
+    Raises:
+      FlagError: the folder remembers something else; the weights in it belong to those data.
+    """
+    if not config.workdir:
+        return
+    path = Path(config.workdir) / "about.json"
+    shapes = {name: [list(np.shape(x)), np.asarray(x).dtype.name] for name, x in example.items()}
+    about = plain({"example": shapes, "facts": facts})
+    try:
+        before = read_json(path)
+    except ValueError:
+        before = {}
+    if before is not None and before != about:
+        raise FlagError(f"{path}: tells of other data than those that were read now; name another --workdir, or "
+                        "--overwrite it")  # fmt: skip
+    write_json(path, about)
 
 
 def load(workdir: str | Path, module: Any = None) -> Loaded:
@@ -114,7 +128,8 @@ def open_finished(workdir: str | Path, module: Any = None, **changes: Any) -> Fi
     known = {f.name for f in flags_of(module.Config)}
     seeds = sorted((p for p in root.glob("seed*") if re.fullmatch(r"seed\d+", p.name)), key=lambda p: int(p.name[4:]))
     ends = [read_json(folder / "result.json") or {} for folder in seeds or [root]]
-    changes |= {"workdir": str(root), "steps": max(1, ends[0].get("step", 1))}  # a schedule has to know them
+    # a schedule has to know them
+    changes |= {"workdir": str(root), "steps": max(1, ends[0].get("step", 1)), "epochs": None}
     config = module.Config(**{k: v for k, v in record["flags"].items() if k in known} | changes)
     example = {key: np.zeros(shape, dtype) for key, (shape, dtype) in about["example"].items()}
     use: Use = module.use(config, about["facts"] | {"example": example})
@@ -133,16 +148,28 @@ def open_finished(workdir: str | Path, module: Any = None, **changes: Any) -> Fi
     return Finished(config, use, states, metrics)
 
 
-def use_run(config: RunConfig, module: Any) -> None:
+def use_run(config: RunConfig, module: Any, name: str) -> None:
     """What --predict and --evaluate do: the configuration is the run's own; flags that contradict it are refused.
 
+    Args:
+      config: with the run's folder in `workdir`.
+      module: the experiment.
+      name: what its runs are called.
+
     Raises:
-      FlagError: no run is named, or it was made with other flags, or the experiment cannot do this.
+      FlagError: no run is named, or it is one of another experiment, or it was made with other flags, or the
+        experiment cannot do this.
       MissingData, DataError: of the run or of the files.
     """
     word = "predict" if config.predict else "evaluate"
     if not config.workdir:
         raise FlagError(f"--{word}: name the run to use, --workdir=RUN")
+    try:
+        record = read_json(Path(config.workdir) / "config.json")
+    except (ValueError, OSError):
+        record = None  # what is wrong with it is told below
+    if isinstance(record, dict) and record.get("experiment", name) != name:
+        raise FlagError(f"--workdir={config.workdir}: is a run of {record['experiment']}, not of {name}")
     here = {name: getattr(config, name) for name in ("data_dir", "devices", "progress")}
     run = open_finished(config.workdir, module, **here)
     for f in flags_of(type(config)):

@@ -173,3 +173,22 @@ def test_all_is_as_before_afterwards():
     assert signal.set_wakeup_fd(-1) == -1
     thread.join(10)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("signum", EITHER)
+def test_a_closed_stderr_does_not_disarm_the_second_signal(signum):
+    code = (
+        "import os, time\n"
+        "from jaxdl.run.report import say\n"
+        "from jaxdl.run.signals import caught\n"
+        "with caught(True, say):\n"
+        "    print('ready', flush=True)\n"
+        "    os.close(2)\n"
+        "    time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(2):
+        time.sleep(0.3)
+        process.send_signal(signum)
+    assert process.wait(10) == 128 + signum

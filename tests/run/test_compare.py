@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch):
                 done = ended or seed < seeds - 1
                 last = 7 if done else steps
                 rows = [{"step": t, f"train/{metric}": 2.0 / t, "seconds": t / 4} for t in range(1, last + 1)]
-                rows += [{"step": last, f"test/{metric}": 0.2 + seed / 10, "seconds": last / 4 + 0.1}] if last else []
+                rows += [{"step": last, f"valid/{metric}": 0.2 + seed / 10, "seconds": last / 4 + 0.1}] if last else []
                 (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
                 if done:
                     result = {"step": 7, "state_step": 7, "stopped_early": False, "metrics": {metric: 0.2 + seed / 10},

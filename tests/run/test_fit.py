@@ -155,6 +155,18 @@ class TestWithoutFolder:
         nested = fit(both, {"left": TRAIN, "right": Batches({"z": X}, 4)}, VALID, config)
         assert same(nested.state, fit(make(), TRAIN, VALID, config).state)
 
+    def test_data_by_seed(self):
+        class Indexed:
+            def __init__(self, seed):
+                self.seed = seed
+
+            def __getitem__(self, t):
+                return TRAIN.batch(self.seed, t)
+
+        config = dataclasses.replace(BASE, scan=1, seed=3, seeds=2)
+        streamed, whole = (fit(make(), data, VALID, config) for data in (Indexed, TRAIN))
+        assert all(same(one.state, other.state) for one, other in zip(streamed.runs, whole.runs, strict=True))
+
     def test_no_data_at_all(self):
         class Walker(State):
             place: jax.Array

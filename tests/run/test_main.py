@@ -68,6 +68,8 @@ def test_light_imports():
         (("--freeze=Conv_7", *SHORT), 2, "Conv_7"),
         (("--devices=3", *SHORT), 2, "--devices=3: this machine has 1"),
         (("--warmup=21", "--schedule=cosine", *SHORT), 2, "warmup=21"),
+        (("--accumulate=100", *SHORT), 2, "--steps=20: --accumulate=100 needs a multiple of 100"),
+        (("--decay_every=5", *SHORT), 2, "--decay_every=5: has no effect with --schedule=cosine"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line_and_nothing_is_left(cli, tmp_path, words, status, told):
@@ -120,6 +122,31 @@ def test_a_run_leaves_its_record_resumes_and_refuses_other_flags(cli, tmp_path):
     other = cli(*words, "--learning_rate=0.5")
     assert other.returncode == 2
     assert "--learning_rate was 0.002" in other.stderr
+
+
+def test_other_data_or_code_in_the_same_folder_are_refused(cli, tmp_path):
+    """A finished run and one that was stopped; what the folder says of its data stays."""
+    table = "p,q,y\n" + "".join(f"{i % 7},{i % 11},{i % 7 + 2 * (i % 11)}\n" for i in range(200))
+    (tmp_path / "a.csv").write_text(table)
+    words = ("--table=./a.csv", "--target=y", "--steps=20", "--notensorboard", "--schedule=constant", "--workdir=w")
+    tabular = lambda *more: cli(*words, *more, module="experiments.tabular")
+    first = tabular()
+    assert first.returncode == 0, first.stderr
+    assert "has ended at step 20; loaded, nothing was trained" in tabular().stderr
+    about = (tmp_path / "w/about.json").read_bytes()
+    for changed in (table + "1000,1000,100000\n", table.replace(",13\n", ",14\n")):
+        (tmp_path / "a.csv").write_text(changed)
+        for ended in (True, False):
+            again = tabular("--steps=20" if ended else "--steps=40")
+            assert again.returncode == 2
+            assert re.search("error: w/about.json: tells of other data|error: w: holds another fit", again.stderr)
+            assert (tmp_path / "w/about.json").read_bytes() == about
+    own = (ROOT / "tests/reliability/program.py").read_text()
+    for module, status in ((own, 0), (own, 0), (own.replace("nn.relu", "nn.tanh"), 2)):
+        (tmp_path / "own.py").write_text(module)
+        done = cli("--workdir=v", "--steps=8", module="own")
+        assert done.returncode == status, done.stderr
+    assert "error: v: holds another fit: the code of init, step, evaluate has changed" in done.stderr
 
 
 def test_the_list_of_experiments(cli):

@@ -18,7 +18,7 @@ from jaxdl.run import FlagError, fit
 from jaxdl.run.parallel import LEAST, make_mesh, place_state, shardings
 
 CONFIG = language_model.Config(
-    parameters=60_000, layers=1, context=8, batch_size=8, steps=11, optimizer="sgd", learning_rate=0.3, momentum=0.0,
+    parameters=60_000, layers=1, context=8, batch_size=8, steps=11, optimizer="sgd", learning_rate=0.3,
     schedule="constant", warmup=0, weight_decay=0.0, progress=False, tensorboard=False, eval_every=11,
 )  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_fsdp_resumes_from_a_checkpoint_of_other_devices(text, tmp_path):
     resumed = trained(dataclasses.replace(config, devices=2, steps=11), text)
     whole = trained(dataclasses.replace(CONFIG, devices=1, eval_every=5), text)
     assert resumed.metrics["loss"] == pytest.approx(whole.metrics["loss"], rel=1e-5)
-    assert [row["step"] for row in resumed.history if "test/loss" in row] == [5, 10, 11]
+    assert [row["step"] for row in resumed.history if "valid/loss" in row] == [5, 10, 11]
 
 
 @pytest.mark.parametrize(

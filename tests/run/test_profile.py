@@ -48,12 +48,12 @@ def prepared(step: Any, count: int, mesh: Mesh, parallel: str = "jit") -> tuple[
     state = Linear.create(jax.random.key(0), w=jnp.ones((D, N)))
     feed = Feed(train, mesh)
     call = compile_steps(step, state, mesh, parallel=parallel, take=feed.take)
-    return partial(call, feed.arrays), place_state(state, mesh), lambda t: feed.rows(0, t, count)
+    return partial(call.program, feed.arrays), place_state(state, mesh), lambda t: feed.rows(0, t, count)
 
 
 def cost_of(step: Any, count: int, mesh: Mesh, parallel: str = "jit") -> Any:
     call, state, rows = prepared(step, count, mesh, parallel)
-    traced = call.func.trace(*call.args, state, rows(0))
+    traced = call.func.trace(*call.args, state, rows(0), count)
     return cost(traced, traced.lower().compile(), count)
 
 
@@ -99,8 +99,8 @@ def test_the_count_of_an_mlp_is_that_by_hand() -> None:
     loss = lambda outputs, batch: jnp.sum((outputs - batch["y"]) ** 2, axis=1)
     experiment = supervised(MLP((N, 11)), optax.sgd(0.1), example=example, loss=loss)
     state = jax.eval_shape(experiment.init, jax.random.key(0))
-    call: Any = compile_steps(experiment.step, state, make_mesh(1), take=lambda arrays, rows: rows)
-    traced = call.trace((), state, jax.tree.map(lambda x: x[None], example))
+    call: Any = compile_steps(experiment.step, state, make_mesh(1), take=lambda arrays, rows: rows).program
+    traced = call.trace((), state, jax.tree.map(lambda x: x[None], example), 1)
     # forward and gradient of both kernels; gradient of the hidden layer, none of the input
     by_hand = 2 * B * (2 * D * N + 3 * N * 11)
     assert cost(traced, traced.lower().compile(), 1).operations == pytest.approx(by_hand, rel=0.06)
@@ -228,7 +228,7 @@ def tiny(shape: tuple[int, ...], step: Any = np.int32(0), **more: Any) -> Tiny: 
 )
 def test_what_made_a_step_compile_again_is_named(lines: list[str], tmp_path: Path, second: Tiny, line: str) -> None:
     @jax.jit
-    def call(arrays: Any, state: Any, rows: Any) -> Any:
+    def call(arrays: Any, state: Any, rows: Any, count: int) -> Any:
         return jax.tree.map(lambda x: x + 1, state), {}
 
     with profiled(partial(call, ()), 1000, tmp_path, first=10) as measured:

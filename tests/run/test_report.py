@@ -45,19 +45,19 @@ def test_the_line_at_the_start_counts_all_players():
 class TestPlots:
     def result(self, offset=0.0):
         rows = [{"step": t, "train/loss": 2.0 / t + offset, "train/learning_rate": 0.1} for t in range(1, 11)]
-        rows += [{"step": t, "test/loss": 3.0 / t, "test/accuracy": 0.1 * t, "seconds": 1.0} for t in (5, 10)]
-        return Result(None, {}, rows, 1.0, 1.0)
+        rows += [{"step": t, "valid/loss": 3.0 / t, "valid/accuracy": 0.1 * t, "seconds": 1.0} for t in (5, 10)]
+        return rows
 
     def test_curves_have_a_panel_a_metric_and_no_constant_rate(self):
-        figure = plots.curves({"": self.result()._replace(runs=(self.result(), self.result(1.0)))})
+        figure = plots.curves({"": [self.result(), self.result(1.0)]})
         assert [axis.get_title() for axis in figure.axes] == ["loss", "accuracy"]
         assert len(figure.axes[0].lines) == 4
-        assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["train", "test"]
+        assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["train", "valid"]
 
     def test_many_panels_stand_in_rows_and_what_spans_much_is_logarithmic(self):
-        rows = [{"step": t, "train/learning_rate": 0.1 / t**2, "test/frechet": 9.0 / t**2} for t in range(1, 11)]
-        rows += [{"step": t, **{f"test/{name}": float(t) for name in "abcd"}} for t in (5, 10)]
-        figure = plots.curves({"": Result(None, {}, rows, 1.0, 1.0)})
+        rows = [{"step": t, "train/learning_rate": 0.1 / t**2, "valid/frechet": 9.0 / t**2} for t in range(1, 11)]
+        rows += [{"step": t, **{f"valid/{name}": float(t) for name in "abcd"}} for t in (5, 10)]
+        figure = plots.curves({"": [rows]})
         assert [axis.get_title() for axis in figure.axes if axis.axison] == ["frechet", *"abcd", "learning rate"]
         assert (len(figure.axes), figure.axes[0].get_gridspec().get_geometry()) == (8, (2, 4))
         scales = {axis.get_title(): axis.get_yscale() for axis in figure.axes if axis.axison}

@@ -127,9 +127,9 @@ class TestConfigs:
             ("learning_rate=0.1,-1", {}, "--sweep: --learning_rate=-1.0: must be a finite number >= 0"),
             ("shape=round,squar", {}, r"must be round\|square\|none \(did you mean square\?\)"),
             ("target=1,2", {"target": 5.0}, "target is given as --target=5 too"),
-            ("steps=1,2", {"epochs": 5.0}, "they win over --epochs=5"),
-            ("epochs=1,2", {}, "win over epochs"),
-            ("steps=1;epochs=2", {}, "win over epochs"),
+            ("steps=1,2", {"epochs": 5.0}, "--steps=1 --epochs=5: give one of the two"),
+            ("epochs=1,2", {"steps": 3}, "--steps=3 --epochs=1: give one of the two"),
+            ("steps=1;epochs=2", {}, "sweep one of the two"),
             ("layers=" + 201 * "7", {}, "too long a name"),
         ],
     )
@@ -216,7 +216,7 @@ class TestRuns:
         assert record["points"][0]["metrics"]["loss"] == pytest.approx(2 * [9 * 0.5**6])
 
     def test_a_metric_that_is_not_there(self, run):
-        with pytest.raises(FlagError, match="--monitor=loss: the evaluation gives error"):
+        with pytest.raises(FlagError, match="--monitor=loss: the validation part gives error"):
             run("seed=1,2", work=lambda config: fit(named_error(config), None, None, config) and [])
         assert len(run.computed) == 1
 

@@ -30,9 +30,9 @@ def images(tmp_path_factory):
         workdir=str(folder),
     )  # fmt: skip
     config = open_run(config, "image_classifier")
-    train, test = image_classifier.data(config)
+    train, valid, test = image_classifier.data(config)
     remember(config, train.example, names=load_images("digits").names)
-    result = fit(image_classifier.build(config, train.example), train, test, config)
+    result = fit(image_classifier.build(config, train.example), train, valid, config, test=test)
     return config, result
 
 
@@ -47,9 +47,10 @@ def text(tmp_path_factory):
     )  # fmt: skip
     config = open_run(config, "language_model")
     data = load_text(file=config.text)
-    train, test = language_model.data(config, data)
+    train, valid, test = language_model.data(config, data)
     remember(config, train.example, vocabulary=data.vocabulary)
-    return config, fit(language_model.build(config, train.example, len(data.vocabulary)), train, test, config)
+    experiment = language_model.build(config, train.example, len(data.vocabulary))
+    return config, fit(experiment, train, valid, config, test=test)
 
 
 def probabilities(result, x):
@@ -87,7 +88,7 @@ def test_predictions_for_files_folders_and_patterns(images, tmp_path, capsys):
     names = [tmp_path / "a.png", tmp_path / "b.png", *(tmp_path / "more" / f"{i}.png" for i in range(5))]
     for name, image in zip(names, pixels, strict=True):
         Image.fromarray(image).save(name)
-    use_run(replace(config, predict=f"{tmp_path}/?.png,{tmp_path}/more"), image_classifier)
+    use_run(replace(config, predict=f"{tmp_path}/?.png,{tmp_path}/more"), image_classifier, "image_classifier")
     table, expected = rows(config.workdir), probabilities(result.runs[0], pixels[..., None] / 255)
     assert [row["input"] for row in table] == [str(name) for name in names]
     assert [row["class"] for row in table] == [str(i) for i in expected.argmax(-1)]
@@ -102,7 +103,7 @@ def test_predictions_for_files_folders_and_patterns(images, tmp_path, capsys):
 
 def test_a_score_on_another_set_stands_beside_its_own(images, capsys):
     config, result = images
-    use_run(replace(config, evaluate="digits"), image_classifier)
+    use_run(replace(config, evaluate="digits"), image_classifier, "image_classifier")
     with open(f"{config.workdir}/evaluations.json") as file:
         found = json.load(file)["digits"]
     assert [m["accuracy"] for m in found] == [run.metrics["accuracy"] for run in result.runs]
@@ -116,7 +117,7 @@ def test_the_first_rows_are_shown(images, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("jaxdl.run.use.SHOWN", 3)
     for i in range(5):
         Image.fromarray(np.full((8, 8), 50 * i, np.uint8)).save(tmp_path / f"{i}.png")
-    use_run(replace(images[0], predict=str(tmp_path)), image_classifier)
+    use_run(replace(images[0], predict=str(tmp_path)), image_classifier, "image_classifier")
     shown = capsys.readouterr()
     names = [line.split()[0].rpartition("/")[2] for line in shown.out.splitlines()]
     assert names == ["input", "0.png", "1.png", "2.png"]
@@ -156,7 +157,7 @@ def test_what_comes_next_in_a_text(text, tmp_path):
     config, result = text
     (tmp_path / "some.txt").write_text("abcab")
     (tmp_path / "long.txt").write_text("abcad.\n" * 30)
-    use_run(replace(config, predict=f"{tmp_path}/some.txt,{tmp_path}/long.txt"), language_model)
+    use_run(replace(config, predict=f"{tmp_path}/some.txt,{tmp_path}/long.txt"), language_model, "language_model")
     vocabulary = load_text(file=config.text).vocabulary
     model = language_model.make_model(config, len(vocabulary))
     tokens = np.array([[vocabulary.index(c) for c in "abcab"]])
@@ -177,12 +178,12 @@ def test_the_loss_of_a_text_on_its_own_test_part(text):
     whole = Path(config.text).read_text()
     part = Path(config.workdir) / "test.txt"
     part.write_text(whole[int(0.9 * len(whole)) :])
-    use_run(replace(config, evaluate=str(part)), language_model)
+    use_run(replace(config, evaluate=str(part)), language_model, "language_model")
     with open(f"{config.workdir}/evaluations.json") as file:
         assert json.load(file)[str(part)] == [pytest.approx(result.metrics)]
     other = part.with_name("other.txt")
     other.write_text("abcad.\n" * 30)
-    use_run(replace(config, evaluate=str(other)), language_model)
+    use_run(replace(config, evaluate=str(other)), language_model, "language_model")
     with open(f"{config.workdir}/evaluations.json") as file:
         assert {str(part), str(other)} <= json.load(file).keys()
     with pytest.raises(FlagError, match="no such file, and no text of python_docs"):
@@ -208,7 +209,25 @@ def test_the_loss_of_a_text_on_its_own_test_part(text):
 )
 def test_wrong_uses(images, changes, error, line):
     with pytest.raises(error, match=line):
-        use_run(replace(images[0], **changes), image_classifier)
+        use_run(replace(images[0], **changes), image_classifier, "image_classifier")
+
+
+def test_a_run_of_another_experiment(images):
+    config = language_model.Config(workdir=images[0].workdir, predict="a.txt")
+    with pytest.raises(FlagError, match=f"--workdir={config.workdir}: is a run of image_classifier, not of language_mod"):
+        use_run(config, language_model, "language_model")
+
+
+def test_what_a_folder_remembers_is_not_written_over(tmp_path):
+    config = image_classifier.Config(workdir=str(tmp_path))
+    example = {"x": np.zeros((3, 5)), "y": np.zeros(3, np.int32)}
+    remember(config, example, names=("a", "b"), scale=np.float32(0.5))
+    before = (tmp_path / "about.json").read_bytes()
+    remember(config, example, names=("a", "b"), scale=np.float32(0.5))
+    for facts in ({"names": ("a", "c"), "scale": np.float32(0.5)}, {"names": ("a", "b"), "scale": 0.75}):
+        with pytest.raises(FlagError, match=r"about\.json: tells of other data"):
+            remember(config, example, **facts)
+    assert (tmp_path / "about.json").read_bytes() == before
 
 
 def test_runs_that_cannot_be_used(tmp_path, images, text):
@@ -220,7 +239,7 @@ def test_runs_that_cannot_be_used(tmp_path, images, text):
     open_run(config, "image_classifier")
     with pytest.raises(MissingData, match=r"has no about\.json"):
         jaxdl.load(tmp_path / "i")
-    train, _ = image_classifier.data(config)
+    train = image_classifier.data(config)[0]
     remember(config, train.example, names=list("0123456789"))
     with pytest.raises(MissingData, match="no checkpoint is there yet"):
         jaxdl.load(tmp_path / "i")
