@@ -24,6 +24,7 @@ from jaxdl.core import Experiment, supervised
 from jaxdl.data import Batches, Table, load_table, split, standardize
 from jaxdl.nn import INITIALIZERS, MLP
 from jaxdl.run import Bound, Claim, flag, plots
+from jaxdl.run.flags import flags_of
 
 LOSSES = {"L2": losses.squared_error, "L1": losses.absolute_error, "Huber": losses.huber}
 REGRESSION_TABLES = ("diabetes", "california_housing", "bike_sharing")
@@ -77,8 +78,9 @@ def weights(state: Any) -> Any:
 
 def solve(config: Config, name: str, arrays: dict[str, Any], names: Sequence[str], test: Any = None) -> run.Result:
     """A fit to the minimum: all rows a batch, a rate that falls to 0 because L1's gradient does not."""
-    config = replace(config, steps=2000, log_every=20)
-    config = replace(config, optimizer="nesterov", learning_rate=0.1, schedule="cosine")
+    flags: dict[str, Any] = {f.name: f.default for f in flags_of(Config) if f.rule.group == "optimiser"}
+    flags |= {"optimizer": "nesterov", "learning_rate": 0.1, "schedule": "cosine"}
+    config = replace(config, steps=2000, epochs=None, log_every=20, **flags)
     train = Batches(arrays, len(arrays["x"]))
     return run.fit(build(config, train.example, names), train, None, config, test=test, name=name)
 

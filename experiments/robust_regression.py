@@ -59,6 +59,7 @@ def build(config: Config, example: dict[str, Any], names: Sequence[str] = tuple(
 
 def main(config: Config) -> list[Claim]:
     """Trains, draws and reports."""
+    config = config.resolve(data(config)[0])
     return [constants(config), lines(config)]
 
 

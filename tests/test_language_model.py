@@ -1,20 +1,24 @@
 """What is special to the language model; the rest is in test_experiments.py."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.language_model import Config, build, data, make_model
+from experiments import language_model_comparison
+from experiments.language_model import Config, build, data, make_model, summarize
+from experiments.language_model_comparison import variants
+from jaxdl.core import Total
 from jaxdl.data import Text, streams
 from jaxdl.run import FlagError, fit
 
 V = 7
 OTHERS = [("lstm", "jit"), ("transformer", "pmap")]
 TOKENS = np.random.default_rng(0).integers(V, size=1501).astype(np.int32)
-TEXT = Text(TOKENS[:1201], TOKENS[1201:], "abcdefg", "")
+TEXT = Text(TOKENS[:1201], TOKENS[1201:1301], TOKENS[1301:], "abcdefg", "")
 CONFIG = Config(
     cell="lstm", context=5, batch_size=8, features=12, layers=1, steps=8, optimizer="sgd", schedule="constant",
     warmup=0, learning_rate=0.5, clip_norm=None, weight_decay=0.0, progress=False, devices=1,
@@ -22,8 +26,8 @@ CONFIG = Config(
 
 
 def make(config):
-    train, test = data(config, TEXT)
-    return build(config, train.example, V), train, test
+    train, valid, test = data(config, TEXT)
+    return build(config, train.example, V), train, valid, test
 
 
 def torch_losses(torch, state, train, steps):
@@ -58,7 +62,7 @@ def torch_losses(torch, state, train, steps):
 
 def test_truncated_back_propagation_against_torch():
     torch = pytest.importorskip("torch")
-    experiment, train, _ = make(CONFIG)
+    experiment, train, *_ = make(CONFIG)
     state = jax.jit(experiment.init)(jax.random.key(0))
     steps = 2 * train.length // 8 + 3  # through the text twice and on, so that the memory is emptied twice
     expected = torch_losses(torch, state, train, steps)
@@ -71,7 +75,7 @@ def test_truncated_back_propagation_against_torch():
 
 def test_memory_makes_batches_one_text():
     """Without learning, the losses of batches in a row are those of the whole text at once."""
-    experiment, _, _ = make(dataclasses.replace(CONFIG, learning_rate=0.0))
+    experiment, *_ = make(dataclasses.replace(CONFIG, learning_rate=0.0))
     state = jax.jit(experiment.init)(jax.random.key(0))
     whole = streams(TEXT.train, 15, 8).batch(0, 0)
     short = streams(TEXT.train[: 8 * 15 * 10 + 1], 5, 8)
@@ -79,7 +83,7 @@ def test_memory_makes_batches_one_text():
     for t in range(3):
         state, metrics = step(state, short.batch(0, t))
         parts.append(metrics["loss"])
-    one, _, _ = make(dataclasses.replace(CONFIG, learning_rate=0.0, context=15))
+    one, *_ = make(dataclasses.replace(CONFIG, learning_rate=0.0, context=15))
     _, metrics = jax.jit(one.step)(jax.jit(one.init)(jax.random.key(0)), whole)
     assert np.mean(parts) == pytest.approx(float(metrics["loss"]), rel=1e-5)
 
@@ -87,17 +91,19 @@ def test_memory_makes_batches_one_text():
 @pytest.mark.parametrize("cell", ["gru", "transformer"])
 def test_evaluation_counts_every_character_once(cell):
     config = dataclasses.replace(CONFIG, cell=cell, steps=2)
-    experiment, train, test = make(config)
-    result = fit(experiment, train, test, config)
+    experiment, train, valid, test = make(config)
+    result = fit(experiment, train, valid, config, test=test)
     length = 5 if cell == "transformer" else 80
-    model, losses = make_model(config, V), []
-    for start in range(0, len(TEXT.test) - 1, length):
-        window = TEXT.test[start : start + length + 1]
-        logs = model.log_probabilities(result.state.learner.params, window[None, :-1])[0]
-        losses += (-np.asarray(logs)[np.arange(len(window) - 1), window[1:]]).tolist()
-    assert len(losses) == len(TEXT.test) - 1
-    assert result.metrics["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
-    assert result.metrics["perplexity"] == pytest.approx(np.exp(np.mean(losses)), rel=1e-5)
+    model = make_model(config, V)
+    for tokens, found in ((TEXT.valid, result.valid), (TEXT.test, result.metrics)):
+        losses = []
+        for start in range(0, len(tokens) - 1, length):
+            window = tokens[start : start + length + 1]
+            logs = model.log_probabilities(result.state.learner.params, window[None, :-1])[0]
+            losses += (-np.asarray(logs)[np.arange(len(window) - 1), window[1:]]).tolist()
+        assert len(losses) == len(tokens) - 1
+        assert found["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+        assert found["perplexity"] == pytest.approx(np.exp(np.mean(losses)), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -106,17 +112,17 @@ def test_evaluation_counts_every_character_once(cell):
 )
 def test_one_and_eight_devices_and_resume(cell, parallel, tmp_path):
     config = dataclasses.replace(CONFIG, cell=cell, log_every=1, eval_every=4)
-    experiment, train, test = make(config)
-    one = fit(experiment, train, test, config)
+    experiment, train, valid, test = make(config)
+    one = fit(experiment, train, valid, config, test=test)
     many = dataclasses.replace(config, parallel=parallel, devices=8, workdir=str(tmp_path))
-    fit(experiment, train, test, dataclasses.replace(many, steps=4))
-    many = fit(experiment, train, test, many)
+    fit(experiment, train, valid, dataclasses.replace(many, steps=4), test=test)
+    many = fit(experiment, train, valid, many, test=test)
     assert many.curve("train/loss")[1] == pytest.approx(one.curve("train/loss")[1], rel=1e-4)
     assert many.metrics == pytest.approx(one.metrics, rel=1e-3)
 
 
 def test_seeds_side_by_side():
-    experiment, train, _ = make(CONFIG)
+    experiment, train, *_ = make(CONFIG)
     step = jax.jit(experiment.step)
     states = jax.jit(jax.vmap(experiment.init))(jax.vmap(jax.random.key)(jnp.arange(3)))
     together, alone = jax.jit(jax.vmap(experiment.step, (0, None))), jax.tree.map(lambda x: x[2], states)
@@ -132,3 +138,29 @@ def test_bad_flags_are_one_line():
         Config(features=30)
     with pytest.raises(FlagError, match="--context=50, --batch_size=32: 1,201 tokens are too few for 32 windows of 50"):
         data(Config(cell="lstm", context=50), TEXT)
+    for flags, message in (
+        ({"cell": "gru", "position": "none"}, "--position=none: has no effect with --cell=gru"),
+        ({"cell": "lstm", "remat": True}, "--remat=true: has no effect with --cell=lstm"),
+        ({"features": 8, "parameters": 5000}, "--parameters=5000: has no effect with --features=8"),
+        ({"text": "t.txt", "dataset": "wikitext2"}, "--dataset=wikitext2: has no effect with --text=t.txt"),
+    ):
+        with pytest.raises(FlagError, match=message):
+            Config(**flags)
+
+
+def test_the_comparison_varies_cells_and_positions():
+    chosen = variants(language_model_comparison.Config(remat=True, steps=50, dataset="tinyshakespeare"))
+    assert {config.cell for config in chosen.values()} == {"rnn", "gru", "lstm", "transformer"}
+    transformers = [config for config in chosen.values() if config.cell == "transformer"]
+    assert [config.position for config in transformers] == ["learned", "sinusoidal", "none"]
+    assert [config.remat for config in chosen.values()] == [False] * 4 + [True] * 3
+    assert {(config.steps, config.dataset) for config in chosen.values()} == {(50, "tinyshakespeare")}
+
+
+def test_a_text_without_a_validation_part():
+    assert data(CONFIG, TEXT._replace(valid=None))[1] is None
+
+
+def test_perplexity_beyond_the_greatest_number_is_infinite():
+    sums = {"loss": Total(np.float32(9321), 1), "accuracy": Total(0, 1)}
+    assert summarize(sums)["perplexity"] == math.inf

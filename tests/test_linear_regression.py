@@ -32,7 +32,7 @@ def test_losses_of_the_notes_script():
             return self.linear(x)
 
     config = Config(steps=1000, progress=False)
-    train, _ = data(config)
+    train, *_ = data(config)
     experiment = build(config, train.example)
     (slope,), (intercept,) = np.asarray(weights(experiment.init(jax.random.key(config.seed))))
     assert abs(slope) <= 1
@@ -72,7 +72,7 @@ def test_step_by_hand():
 
 def test_steps_of_numpy_and_of_the_framework():
     config = Config()
-    train, _ = data(config)
+    train, *_ = data(config)
     experiment = build(config, train.example)
     state = jax.jit(experiment.init)(jax.random.key(3))
     start = np.asarray(weights(state), np.float64)[:, 0]
