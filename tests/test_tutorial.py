@@ -29,7 +29,7 @@ def script():
             commands = re.findall(r"^\$ python (.*)$", code, re.M)
             assert len(commands) == len(code.splitlines()), f"commands begin with $ python: {code}"
             lines += [f"_subprocess.run([_sys.executable, *{command.split()!r}], check=True)" for command in commands]
-    return "\n".join(lines)
+    return "\n".join(lines).replace("'--seed=0'", "f'--seed={SEED}'")
 
 
 @pytest.fixture(scope="module")

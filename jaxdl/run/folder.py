@@ -107,13 +107,18 @@ def open_run(config: C, name: str) -> C:
         elif before is not None:
             _compare(before, record, type(config), workdir)
     try:
-        once = {"overwrite"} if config.steps is None else {"overwrite", "epochs"}  # steps win; both are refused
-        words = given(dataclasses.replace(config, overwrite=False), keep=set(record["flags"]) - once)
+        words = given(dataclasses.replace(config, overwrite=False), keep=set(record["flags"]) - {"overwrite"})
         write(workdir / "flags.txt", "\n".join(words) + "\n")
         write_json(workdir / "config.json", record)
     except OSError as error:
         raise FlagError(f"--workdir={workdir}: cannot be written ({error.strerror})") from None
     return config
+
+
+def records(workdir: Path) -> dict[str, str]:
+    """{path: text} of what `open_run` writes, as far as it is there."""
+    paths = [workdir / name for name in ("config.json", "flags.txt")]
+    return {str(path): path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()}
 
 
 def discard(workdir: Path) -> None:

@@ -22,7 +22,7 @@ from jaxdl.run.config import RunConfig
 from jaxdl.run.distributed import failing_at_once, initialize, is_first, processes
 from jaxdl.run.download import download
 from jaxdl.run.flags import FlagError, given, help_text, parse
-from jaxdl.run.folder import discard, open_run, read_json, with_folder, write_json
+from jaxdl.run.folder import discard, open_run, read_json, records, with_folder, write, write_json
 from jaxdl.run.lock import locked
 from jaxdl.run.loop import Diverged
 from jaxdl.run.plots import curves
@@ -50,6 +50,7 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
     if any(word in ("--help", "-h", "--helpfull", "--helpshort", "-help") for word in sys.argv[1:]):
         print(help_text(config_class, module.__doc__ or "", command))
         sys.exit(0)
+    before: dict[str, str] = {}
     with failing_at_once(), contextlib.ExitStack() as held:
         try:
             config = parse(config_class, sys.argv[1:])
@@ -75,15 +76,16 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
                 held.enter_context(locked(Path(str(config.workdir))))
                 if config.sweep:
                     configs(dataclasses.replace(config, sweep=None), config.sweep)  # all points are checked beforehand
+                before = records(Path(str(config.workdir)))
                 config = open_run(config, name)
             if processes() > 1:
                 multihost_utils.sync_global_devices("run folder")
         except (FlagError, MissingData, DataError) as error:
             _fail(error)
-        _run(config, body, name, command)
+        _run(config, body, name, command, before)
 
 
-def _run(config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command: str) -> None:
+def _run(config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command: str, before: dict[str, str]) -> None:
     workdir = Path(str(config.workdir))
     say(f"run folder: {workdir}")
     repeat = dataclasses.replace(config, workdir=None, overwrite=False)
@@ -100,6 +102,8 @@ def _run(config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command
     except (FlagError, MissingData, DataError) as error:
         if is_first():
             discard(workdir)
+            for path, text in before.items():  # the run that was there is what it was
+                write(Path(path), text)
         _fail(error)
     except Diverged as error:
         _fail(error)

@@ -9,7 +9,6 @@ compared by --monitor on the validation part; the test part only says what becam
 """
 
 import csv
-import difflib
 import itertools
 import math
 import re
@@ -25,7 +24,7 @@ from absl import flags as absl_flags
 
 from jaxdl.data import DataError, MissingData
 from jaxdl.run.config import RunConfig
-from jaxdl.run.flags import WORDS, Flag, FlagError, flags_of, given, shown
+from jaxdl.run.flags import WORDS, Flag, FlagError, flags_of, given, nearest, shown
 from jaxdl.run.folder import discard, open_run, read_json, write_json
 from jaxdl.run.loop import Diverged
 from jaxdl.run.plots import save_figure
@@ -59,7 +58,7 @@ def points(config_class: type[RunConfig], text: str) -> list[dict[str, Any]]:
             raise FlagError(f"--sweep={text}: {clause.strip() or 'it'} has no value or an empty one; "
                             'write "flag=value,value;flag=value,..."')  # fmt: skip
         if name not in table:
-            near = difflib.get_close_matches(name, table, n=1, cutoff=0.0)[0]
+            near = nearest(name, table)
             raise FlagError(f"--sweep: {name}: no such flag; the nearest is {near} (--help lists all)")
         if name in FIXED:
             raise FlagError(f"--sweep: {name} may not be swept: it is the same for all points")
@@ -90,7 +89,7 @@ def configs(config: C, text: str) -> dict[str, tuple[dict[str, Any], C]]:
     combinations = points(type(config), text)
     swept = set(combinations[0])
     for name in combinations[0]:
-        if getattr(config, name) != default[name]:
+        if getattr(config, name) not in (default[name], None):
             raise FlagError(f"--sweep: {name} is given as --{name}={shown(getattr(config, name))} too; leave one out")
     if {"steps", "epochs"} <= swept:
         raise FlagError("--sweep: steps and epochs say the same; sweep one of the two")

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from jaxdl.run import Claim, plots, plus_minus
-from jaxdl.run.loop import Result
 from jaxdl.run.parallel import make_mesh
 from jaxdl.run.report import claims_table, size, start_line
 from tests.shapes import CASES

@@ -128,7 +128,7 @@ class TestConfigs:
             ("shape=round,squar", {}, r"must be round\|square\|none \(did you mean square\?\)"),
             ("target=1,2", {"target": 5.0}, "target is given as --target=5 too"),
             ("steps=1,2", {"epochs": 5.0}, "--steps=1 --epochs=5: give one of the two"),
-            ("epochs=1,2", {"steps": 3}, "--steps=3 --epochs=1: give one of the two"),
+            ("epochs=1,2", {"steps": 5}, "--steps=5 --epochs=1: give one of the two"),
             ("steps=1;epochs=2", {}, "sweep one of the two"),
             ("layers=" + 201 * "7", {}, "too long a name"),
         ],
