@@ -97,7 +97,6 @@ def of_tutorial(seed):
     text, count = re.subn("^SEED = 0$", f"SEED = {first}", script(), flags=re.M)
     if not count:
         raise SystemExit("docs/tutorial.md: no line SEED = 0")
-    text = text.replace("--seed={SEED}", f"--seed={first}")
     text += f"\nimport json\njson.dump([float(eval(x)) for x in {list(TUTORIAL)!r}], open('figures.json', 'w'))\n"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
