@@ -3,12 +3,13 @@
 from jaxdl.run.config import RunConfig
 from jaxdl.run.evaluate import Cost, apply, measure
 from jaxdl.run.flags import FlagError, flag
-from jaxdl.run.loop import Diverged, fit
+from jaxdl.run.loop import fit
 from jaxdl.run.main import main
 from jaxdl.run.plots import save_animation, save_figure
 from jaxdl.run.report import Bound, Claim, plus_minus, save_text, say
 from jaxdl.run.result import Result
 from jaxdl.run.signals import Interrupted
+from jaxdl.run.training import Diverged
 from jaxdl.run.use import Loaded, Use, load, remember
 
 __all__ = [

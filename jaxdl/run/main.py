@@ -24,12 +24,12 @@ from jaxdl.run.download import download
 from jaxdl.run.flags import FlagError, given, help_text, parse
 from jaxdl.run.folder import discard, open_run, read_json, records, with_folder, write, write_json
 from jaxdl.run.lock import locked
-from jaxdl.run.loop import Diverged
 from jaxdl.run.plots import curves
 from jaxdl.run.report import Claim, claims_table, say
 from jaxdl.run.runs import read_run
 from jaxdl.run.signals import Interrupted
 from jaxdl.run.sweep import configs, sweep
+from jaxdl.run.training import Diverged
 from jaxdl.run.use import use_run
 from jaxdl.tuned import set_xla_flags
 

@@ -26,11 +26,11 @@ from jaxdl.data import DataError, MissingData
 from jaxdl.run.config import RunConfig
 from jaxdl.run.flags import WORDS, Flag, FlagError, flags_of, given, nearest, shown
 from jaxdl.run.folder import discard, open_run, read_json, write_json
-from jaxdl.run.loop import Diverged
 from jaxdl.run.plots import save_figure
 from jaxdl.run.report import Claim, say
 from jaxdl.run.runs import PLACE, Run, read_run
 from jaxdl.run.sweep_report import Point, picture, table, verdict
+from jaxdl.run.training import Diverged
 
 C = TypeVar("C", bound=RunConfig)
 FIXED = PLACE | {"sweep", "monitor", "monitor_mode"}  # the points are compared by one metric

@@ -18,9 +18,10 @@ from flax import linen as nn
 from jaxdl.core import Experiment, Learner, State, Total, descend, mean, supervised, total
 from jaxdl.data import Batches
 from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, apply, fit, measure
-from jaxdl.run.loop import Training, cadence
 from jaxdl.run.parallel import compile_steps, make_mesh
+from jaxdl.run.plan import cadence
 from jaxdl.run.report import CLOCK
+from jaxdl.run.training import Training
 from tests.test_shapes_of_experiments import leaves
 
 rng = np.random.default_rng(0)
