@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 SETTING = ["--dataset=tinyshakespeare", "--context=64", "--batch_size=12", "--warmup=100", "--final_fraction=0.1"]
-SETTING += ["--weight_decay=0.1", "--beta2=0.99", "--clip_norm=1", "--progress=false"]
+SETTING += ["--weight_decay=0.1", "--beta2=0.99", "--clip_norm=1", "--progress=false", "--valid_fraction=0"]
 GPT = ["--cell=transformer", "--layers=4", "--features=128", "--learning_rate=1e-3"]
 LSTM = ["--cell=lstm", "--layers=2", "--parameters=804096", "--learning_rate=4e-3"]
 
@@ -79,8 +79,8 @@ def train_torch(data_dir, steps):
     from jaxdl.run.flags import parse
 
     config = parse(LanguageConfig, [*SETTING, *GPT, f"--data_dir={data_dir}", f"--steps={steps}"])
-    text = load_text("tinyshakespeare", data_dir)
-    train, test = data(config, text)
+    text = load_text("tinyshakespeare", data_dir, valid=0)
+    train, _, test = data(config, text)
     state = build(config, train.example, len(text.vocabulary)).init(jax.random.key(0))
     model = torch_model(jax.device_get(state.learner.params)["params"])
     decays = [p for p in model.parameters() if p.ndim >= 2]

@@ -110,7 +110,6 @@ def saves(train, count):
     blocked, sealed = [], []
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch("jaxdl.run.loop.save_figure"),
         mock.patch.object(Checkpoints, "save", timed(blocked, Checkpoints.save)),
         mock.patch("jaxdl.run.checkpoint.seal", timed(sealed, seal)),
     ):

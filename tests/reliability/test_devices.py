@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from dataclasses import fields
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +24,11 @@ WAYS = next(f.metadata["rule"].choices for f in fields(RunConfig) if f.name == "
 ACROSS = "fsdp" if "fsdp" in WAYS else "jit"  # where the state itself is split, there is most to go wrong
 
 
-@pytest.fixture
-def no_pictures(monkeypatch):
-    monkeypatch.setattr("jaxdl.run.loop.save_figure", lambda *args: None)
-
-
 @pytest.mark.parametrize("way", [ACROSS, *(pytest.param(w, marks=pytest.mark.full) for w in WAYS if w != ACROSS)])
-def test_saved_on_some_devices_restored_on_others(way, tmp_path, promise, no_pictures):
+def test_saved_on_some_devices_restored_on_others(way, tmp_path, promise):
     """The state that a fit restores when it goes on, for every pair of numbers of devices."""
     base = program.Config(steps=3, parallel=way, width=16, checkpoint_every=3, eval_every=3)
-    train, _ = program.data(base)
+    train = program.data(base)[0]
     experiment = program.build(base, train.example)
     saved = {}
     for a in DEVICES:
@@ -41,16 +37,11 @@ def test_saved_on_some_devices_restored_on_others(way, tmp_path, promise, no_pic
     passed = 0
     for a, b in itertools.product(DEVICES, DEVICES):
         config = dataclasses.replace(base, devices=b, workdir=str(tmp_path / str(a)))
-        loaded = fit(experiment._replace(step=refuses(experiment)), train, None, config).state
+        with mock.patch("jaxdl.run.loop.Training", side_effect=AssertionError("it is trained again")):
+            loaded = fit(experiment, train, None, config).state
         places = {len(x.sharding.device_set) for x in jax.tree.leaves(loaded)}
         passed += digests(loaded) == saved[a] and places == {b}
     promise("R6", passed, len(DEVICES) ** 2, f"pairs of device counts under {way}, seed 0")
-
-
-def refuses(experiment):
-    """A step of the right shapes that no restored state survives, so that nothing can have been trained again."""
-    return lambda state, batch: (jax.tree.map(lambda x: x * 0 if x.dtype == np.float32 else x, state),
-                                 experiment.step(state, batch)[1])  # fmt: skip
 
 
 def images(config):

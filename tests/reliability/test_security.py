@@ -162,6 +162,6 @@ def test_good_archives_are_read(tmp_path):
         for name, content in files.items():
             (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
             (tmp_path / name).write_bytes(gzip.compress(content))
-    assert load_images("mnist", tmp_path).train["x"].shape == (7, 28, 28, 1)
+    assert load_images("mnist", tmp_path, valid=0).train["x"].shape == (7, 28, 28, 1)
     assert read_csv(tmp_path / "table.csv", target="price").x.shape == (40, 3)
     assert load_text(file=tmp_path / "text.txt").vocabulary
