@@ -179,6 +179,7 @@ def test_noise_and_points(prior):
     assert len(np.unique(points, axis=0)) == 25_600  # no point is in two parts
 
 
+@pytest.mark.full
 def test_epochs_on_the_ring_give_every_fit_as_many_steps(tmp_path):
     """Counted in batches of the WGAN-GP, which takes five times as many rows a step as the original."""
     found = gan.main(gan.Config(**QUICK, epochs=0.3, workdir=str(tmp_path)))
