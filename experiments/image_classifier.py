@@ -74,7 +74,7 @@ REFERENCES = {  # (data set, model) -> accuracy and where it is published
     ("cifar10", "resnet56"): (0.9303, "He 2015 table 6: 50,000 images, 164 epochs"),
 }
 TARGETS = {("digits", "cnn"): 0.985, ("mnist", "lenet"): 0.99, ("mnist", "cnn"): 0.99}
-SMALL = {"dataset": "digits", "seeds": 1}  # where the tests check the claims
+SMALL = {"dataset": "digits", "seeds": 3}  # where the tests check the claims; one seed is 2.4 deviations off its bound
 
 
 @dataclass(frozen=True, kw_only=True)
