@@ -16,8 +16,9 @@ import experiments
 import tests.conftest  # the settings of the tests, for this process and those it starts; must come before jax
 from jaxdl.run import Bound
 from tests.margins.figures import ROOT, one
-from tests.margins.judge import report
+from tests.margins.judge import counts, report
 from tests.margins.worlds import PLAIN, WORLDS, environment
+from tests.reliability.conftest import record
 
 SEEDS = 10
 
@@ -81,7 +82,9 @@ def main(words):
         for name in args.names or every:
             failed = []
             bar.set_description_str(name)
-            text, safe = report(name, measure(name, run, args.jobs))
+            runs = measure(name, run, args.jobs)
+            text, safe = report(name, runs)
+            record("R15", "full", f"python -m tests.margins {name}", *counts(runs), "bounds")
             good = good and safe and not failed
             bar.clear()
             print(text + f"\n{len(failed)} runs failed" * bool(failed) + "\n", flush=True)

@@ -86,6 +86,12 @@ def rows(runs):
     return out
 
 
+def counts(runs):
+    """(bounds with a margin, bounds)."""
+    found = [margin.verdict in ("ok", "free") for _, _, margin, _ in rows(runs)]
+    return sum(found), len(found)
+
+
 def report(name, runs):
     """The table of one experiment as text, and whether every bound in it has a margin."""
     seeds = sum(world == PLAIN for _, world in runs)
