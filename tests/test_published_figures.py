@@ -10,7 +10,7 @@ CASES = [
     ("softmax_regression", {"dataset": "mnist"}, {"H04 B27", "H05", "S03"}),
     ("linear_regression", {"table": "california_housing"}, {"A02"}),
     ("vae", {"dataset": "mnist"}, {"M12"}),
-    ("gan", {"data": "mnist", "batch_size": 64, "learning_rate": 5e-4, "epochs": 6.0}, {"M04", "M06"}),
+    ("gan", {"dataset": "mnist", "batch_size": 64, "learning_rate": 5e-4, "epochs": 6.0}, {"M04", "M06"}),
     ("language_model", {"dataset": "tinyshakespeare"}, {"J11", "K12", "L07", "C14"}),
 ]
 

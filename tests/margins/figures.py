@@ -43,7 +43,7 @@ def named(bounds):
 def of_experiment(module, seed):
     """The claims of an experiment at its small scale, and a digest of the states that its fits end in."""
     digest, fit = hashlib.sha256(), run.fit
-    seeds = max(module.Config(**module.SMALL).seeds, 1)
+    seeds = module.Config(**module.SMALL).seeds or 1
 
     def watched(*args, **options):
         result = fit(*args, **options)
