@@ -195,7 +195,8 @@ WRONG_FILES = {
 
 
 @pytest.mark.parametrize("name", WRONG_FILES)
-def test_wrong_files(tmp_path, name):
+def test_wrong_files(tmp_path, name, monkeypatch):
+    monkeypatch.delenv("JAXDL_DATA_DIR", raising=False)
     flags, error, message = WRONG_FILES[name]
     with pytest.raises(error, match=message) as e:
         data(Config(**{"table": str(people(tmp_path / "p.csv")), **flags}))

@@ -207,7 +207,8 @@ def test_the_loss_of_a_text_on_its_own_test_part(text):
         ({"evaluate": "usps", "model": "cnn"}, FlagError, "--model=cnn: this run was made with --model=softmax"),
     ],
 )
-def test_wrong_uses(images, changes, error, line):
+def test_wrong_uses(images, changes, error, line, monkeypatch):
+    monkeypatch.delenv("JAXDL_DATA_DIR", raising=False)
     with pytest.raises(error, match=line):
         use_run(replace(images[0], **changes), image_classifier, "image_classifier")
 
