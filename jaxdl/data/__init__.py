@@ -8,7 +8,7 @@ from jaxdl.data.folder import load_folder, read_images
 from jaxdl.data.glyphs import render_glyphs
 from jaxdl.data.idx import read_idx
 from jaxdl.data.images import IMAGE_SETS, Images, load_images, unit
-from jaxdl.data.split import hold_out, k_folds, split
+from jaxdl.data.splits import hold_out, k_folds, split
 from jaxdl.data.tables import TABLES, Table, column_scales, encode_csv, load_table, read_csv, standardize
 from jaxdl.data.text import TEXTS, Text, load_text, streams, windows
 

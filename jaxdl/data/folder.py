@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdl.data.errors import DataError, MissingData
 from jaxdl.data.images import Images, counted
-from jaxdl.data.split import check_fraction, hold_out, split
+from jaxdl.data.splits import check_fraction, hold_out, split
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 LITTER = ("thumbs.db", "desktop.ini")  # what file managers leave behind; hidden files are passed over as well

@@ -10,7 +10,7 @@ import numpy as np
 from jaxdl.data.cifar import read_cifar10
 from jaxdl.data.glyphs import CHARACTERS, FONTS, render_glyphs
 from jaxdl.data.idx import read_mnist
-from jaxdl.data.split import VALIDATION, check_fraction, hold_out, split
+from jaxdl.data.splits import VALIDATION, check_fraction, hold_out, split
 from jaxdl.data.usps import read_usps
 
 DIGITS = tuple("0123456789")

@@ -10,7 +10,7 @@ import numpy as np
 from jaxdl.data.batches import Batches
 from jaxdl.data.errors import DataError
 from jaxdl.data.files import locate, read_text
-from jaxdl.data.split import check_fraction
+from jaxdl.data.splits import check_fraction
 
 TEST_PART = 0.1  # of a text without a test part of its own, its end: nanoGPT's split of Tiny Shakespeare
 SHORTEST = 1000  # characters of a text from which anything can be learned and tested

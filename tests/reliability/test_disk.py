@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxdl.run.checkpoint import Checkpoints, Unwritten
-from jaxdl.run.main import _without_late_writers
+from jaxdl.run.command import _without_late_writers
 from jaxdl.run.seal import SEAL
 from tests.reliability.conftest import outcome, restored
 
