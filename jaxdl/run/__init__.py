@@ -1,10 +1,10 @@
 """The only room with effects: flags, devices, the training loop, checkpoints, logs, pictures and the report."""
 
+from jaxdl.run.command import main
 from jaxdl.run.config import RunConfig
 from jaxdl.run.evaluate import Cost, apply, measure
 from jaxdl.run.flags import FlagError, flag
 from jaxdl.run.loop import fit
-from jaxdl.run.command import main
 from jaxdl.run.plots import save_animation, save_figure
 from jaxdl.run.report import Bound, Claim, plus_minus, save_text, say
 from jaxdl.run.result import Result
