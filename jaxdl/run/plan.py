@@ -114,15 +114,15 @@ def check_monitor(config: RunConfig, names: list[str], evaluated: bool, test: Pa
 
 
 def cadence(steps: int, train: Any, valid: Parts) -> int:
-    """Steps between evaluations: a tenth of the run, or more where those would take over EVALUATING of its time.
+    """Steps between evaluations: a tenth of the run, or a larger part where ten would take over EVALUATING of its time.
 
     An example is taken to cost a third of a training step's; no clock is asked, so the same command looks at the same
     steps on every machine.
     """
+    least = 1
     size = lambda batch: sum(np.size(x) for x in jax.tree.leaves(batch))
-    every = math.ceil(steps / 10)
     if isinstance(train, Batches) and valid is not None:
         sets = [valid] if isinstance(valid, Batches) else list(valid.values())
         looked = sum(math.ceil(s.length / s.batch_size) * size(s.example) for s in sets)
-        every = max(every, math.ceil(looked / 3 / EVALUATING / size(train.example)))
-    return max(1, min(every, steps))
+        least = math.ceil(looked / 3 / EVALUATING / size(train.example))
+    return max(1, math.ceil(steps / max(1, min(10, steps // least))))

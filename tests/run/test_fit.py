@@ -484,7 +484,8 @@ class TestParts:
         large = Batches({"x": np.zeros((5000, 5)), "y": np.zeros(5000, np.int32)}, 8)
         assert cadence(1000, TRAIN, VALID) == 100
         # 625 batches cost as much as 208 steps, a 25th of 5,208
-        assert cadence(50_000, TRAIN, large) == 5209
+        assert cadence(60_000, TRAIN, large) == 6000
+        assert cadence(50_000, TRAIN, large) == 5556  # nine times
         assert cadence(1000, TRAIN, large) == 1000
 
 
