@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxdl.data import Batches
 from jaxdl.run.config import RunConfig
+from jaxdl.run.distributed import is_first
 from jaxdl.run.flags import FlagError, flags_of, shown
 from jaxdl.run.folder import read_json, write_json
 
@@ -54,10 +55,13 @@ def claim_folder(folder: Path, now: dict[str, dict[str, Any]]) -> None:
     """Writes the identity into a fit's folder, or compares it with what is there.
 
     More steps than before are no difference where the program is the same, that is, where no schedule depends on them.
+    Of several processes the first one does this; the others would meet a folder that is just being made.
 
     Raises:
       FlagError: names what differs, so that no result of another fit is continued or handed back.
     """
+    if not is_first():
+        return
     try:
         before = read_json(folder / NAME)
     except ValueError:
