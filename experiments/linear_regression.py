@@ -38,6 +38,7 @@ class Config(run.RunConfig):
     """Flags of this experiment; the defaults are the notes' settings, but for the number of steps."""
 
     table: str = flag("diabetes", "real table; the others are files in --data_dir", choices=REGRESSION_TABLES)
+    valid_fraction: float = flag(0.0, "nothing is chosen here, so nothing is held out", group="data", low=0, high=0)
     steps: int | None = 3000
     batch_size: int = 100
     optimizer: str = "sgd"

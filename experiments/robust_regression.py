@@ -21,7 +21,7 @@ from experiments.linear_regression import LOSSES, draw, line, weights
 from jaxdl import run
 from jaxdl.core import Experiment
 from jaxdl.data import Batches
-from jaxdl.run import Bound, Claim
+from jaxdl.run import Bound, Claim, flag
 
 SMALL: dict[str, Any] = {}  # where the tests check the claims: the defaults take a second
 
@@ -30,6 +30,7 @@ SMALL: dict[str, Any] = {}  # where the tests check the claims: the defaults tak
 class Config(run.RunConfig):
     """Flags of this experiment."""
 
+    valid_fraction: float = flag(0.0, "nothing is chosen here, so nothing is held out", group="data", low=0, high=0)
     steps: int | None = 2000
     batch_size: int = 100
     optimizer: str = "nesterov"
