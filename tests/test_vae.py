@@ -50,6 +50,9 @@ def test_bounds_lie_between_elbo_and_the_exact_likelihood(seed, bound):
     model, experiment, state, x = setting(latents=1, seed=seed)
     state, _ = jax.jit(lambda state: jax.lax.scan(lambda s, _: experiment.step(s, {"x": x}), state, length=300))(state)
     params = state.learner.params
+    # a trained q is so near to the posterior that no gap is left to see: its means are moved
+    params["encoder"]["Dense_1"]["bias"] = params["encoder"]["Dense_1"]["bias"] + jnp.array([0.7, 0.0])
+    state = state.replace(learner=state.learner.replace(params=params))
     z = np.linspace(-9, 9, 4001)
     logits = np.asarray(model.decode(params, jnp.asarray(z, jnp.float32)[:, None]), np.float64).reshape(len(z), 1, -1)
     log_p = (x.reshape(1, 11, -1) * logits - np.logaddexp(0, logits)).sum(-1)
@@ -65,8 +68,9 @@ def test_bounds_lie_between_elbo_and_the_exact_likelihood(seed, bound):
     kl = float(vae.losses.gaussian_kl(m, log_variance).sum(-1).mean())
     elbo, five = reconstruction.mean() + kl, -(np.logaddexp.reduce(log_w.reshape(800, 5, 11), 1) - np.log(5)).mean()
     bound(abs(-log_w.mean() - elbo), "<", 0.02, "two estimates of the ELBO")
-    bound(five - exact, ">", 0, "five draws over the exact one")
-    bound(five - elbo, "<", -0.01, "five draws under the ELBO")
+    left = (five - exact) / (elbo - exact)
+    bound(left, ">", 0.1, "gap left by five draws, of the ELBO's, at least")
+    bound(left, "<", 0.5, "gap left by five draws, of the ELBO's, at most")
     assert bounds.shape == (draws,)
     bound(abs(bounds[-1] - exact), "<", 0.05, "all draws and the exact one")
 
