@@ -104,10 +104,14 @@ class Batches:
         """Returns batch t of this seed: name -> [B, ...]."""
         return self.take(self.arrays, self.order(seed, t))
 
-    def in_order(self) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-        """Yields (rows int32 [B], valid float32 [B]): every row once, the end filled up with the last row, valid 0."""
-        for start in range(0, self.length, self.batch_size):
-            rows = np.arange(start, start + self.batch_size, dtype=np.int32)
+    def in_order(self, size: int = 0) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+        """Yields (rows int32 [B], valid float32 [B]): every row once, the end filled up with the last row, valid 0.
+
+        B is `size`, or the batch size if that is 0.
+        """
+        size = size or self.batch_size
+        for start in range(0, self.length, size):
+            rows = np.arange(start, start + size, dtype=np.int32)
             yield np.minimum(rows, np.int32(self.length - 1)), (rows < self.length).astype(np.float32)
 
     def digest(self) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
-from jax._src import xla_bridge
 from jax.experimental import multihost_utils
 
 from jaxdl.data import DataError, MissingData
@@ -55,8 +54,7 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
         try:
             config = parse(config_class, sys.argv[1:])
             config = dataclasses.replace(config, data_dir=config.data_dir or os.environ.get("JAXDL_DATA_DIR") or None)
-            if not xla_bridge.backends_are_initialized():  # afterwards nobody would heed them
-                set_xla_flags()
+            set_xla_flags()
             if config.deterministic:
                 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
             initialize()

@@ -27,10 +27,8 @@ def _over(data: Batches, devices: int, call: Callable[[Any], Any]) -> list[Any]:
     """
     size = -(-data.batch_size // devices) * devices
     out, flying = [], deque[Any]()
-    for start in range(0, data.length, size):
-        rows = np.arange(start, start + size, dtype=np.int32)
-        batch = dict(data.take(data.arrays, np.minimum(rows, data.length - 1)))
-        valid = (rows < data.length).astype(np.float32)
+    for rows, valid in data.in_order(size):
+        batch = dict(data.take(data.arrays, rows))
         mask = batch.get("mask", valid)
         batch["mask"] = mask * valid.reshape((-1,) + (1,) * (mask.ndim - 1))
         flying.append(call(batch))

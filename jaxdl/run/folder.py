@@ -55,6 +55,11 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int)) else str(value)
 
 
+def numbers(metrics: dict[str, float | None]) -> dict[str, float]:
+    """Metrics as they were before JSON made null of what is not finite."""
+    return {key: math.nan if value is None else value for key, value in metrics.items()}
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file, None if it is not there."""
     try:

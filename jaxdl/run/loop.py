@@ -1,6 +1,5 @@
 """fit: trains an experiment, or takes up what its folder holds."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from jaxdl.core import Experiment
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.config import RunConfig
 from jaxdl.run.evaluate import Parts
-from jaxdl.run.folder import read_json
+from jaxdl.run.folder import numbers, read_json
 from jaxdl.run.identity import claim_folder, same, versions
 from jaxdl.run.plan import Plan, prepare
 from jaxdl.run.report import Log, say
@@ -93,8 +92,8 @@ def load_ended(
     same(folder, ended["tested"] | {"versions": ended["versions"]}, plan.tested() | {"versions": versions()})
     _, state = checkpoints.restore(state, ended["state_step"]) or (0, state)
     seen = Watch(plan.watch, folder / "watched", state, ended["step"]).seen
-    numbers = lambda part: {key: math.nan if value is None else value for key, value in ended[part].items()}
     if config.progress:
         say(f"{folder}: has ended at step {ended['step']}; loaded, nothing was trained")
     times = ended["seconds"], ended["steps_per_second"]
-    return Result(plan.whole(state), numbers("metrics"), log.rows, *times, watched=seen, valid=numbers("valid"))
+    metrics, valid = numbers(ended["metrics"]), numbers(ended["valid"])
+    return Result(plan.whole(state), metrics, log.rows, *times, watched=seen, valid=valid)

@@ -1,5 +1,6 @@
 """What one fit compiles, places and checks before its first step, for the runs of all its seeds."""
 
+import functools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -69,6 +70,7 @@ def prepare(
         digests["evaluate"] = digest_of_program(program, experiment.summarize)
     made_of = identity(config, {"train": train, "valid": valid}, digests, state)
 
+    @functools.cache
     def tested() -> dict[str, Any]:
         if test is None:
             return {}

@@ -114,6 +114,16 @@ def start_line(state: Any, arrays: Any, mesh: Mesh) -> str:
     )
 
 
+def with_prefix(row: Row, prefix: str) -> dict[str, float]:
+    """The metrics of one part in a row of the history: of "valid/loss" the name "loss"."""
+    return {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix)}
+
+
+def last_of(rows: Sequence[Row], prefix: str) -> dict[str, float]:
+    """The metrics of the last row that has some of this part; {} if none has."""
+    return next(filter(None, (with_prefix(row, prefix) for row in reversed(rows))), {})
+
+
 class Log:
     """The history of one fit: in memory, and, where there is a folder, in metrics.jsonl and TensorBoard's events."""
 
@@ -161,11 +171,6 @@ class Log:
             for name, value in scalars.items():
                 self._events.add_scalar(name, float(value), step)
         return row
-
-    def last(self, prefix: str) -> dict[str, float]:
-        """The metrics of the last row of one part, "valid/" for example."""
-        rows = ({k.removeprefix(prefix): v for k, v in row.items() if k.startswith(prefix)} for row in self.rows[::-1])
-        return next(filter(None, rows), {})
 
     def seconds(self) -> float:
         """Time in this fit, all its parts added up if it was resumed."""

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxdl.run.config import RunConfig
-from jaxdl.run.report import Row
+from jaxdl.run.report import Row, with_prefix
 
 
 class Result(NamedTuple):
@@ -53,11 +53,6 @@ def together(runs: Sequence[Result]) -> Result:
     rate = fmean(run.steps_per_second for run in runs)
     metrics, valid = mean([run.metrics for run in runs]), mean([run.valid for run in runs])
     return Result(first.state, metrics, first.history, seconds, rate, tuple(runs), first.watched, valid)
-
-
-def with_prefix(row: Row, prefix: str) -> dict[str, float]:
-    """The metrics of one part in a row of the history: of "valid/loss" the name "loss"."""
-    return {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix)}
 
 
 class Best:

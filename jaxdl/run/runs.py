@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from jaxdl.data import DataError
 from jaxdl.run.config import RunConfig
 from jaxdl.run.flags import FlagError, flags_of, shown
-from jaxdl.run.folder import read_json
-from jaxdl.run.report import Row, plus_minus
+from jaxdl.run.folder import numbers, read_json
+from jaxdl.run.report import Row, last_of, plus_minus
 
 # flags that say where and how a run is kept, not what it is; those of devices change its seconds
 PLACE = frozenset(f.name for f in flags_of(RunConfig) if not f.rule.result and f.rule.group != "devices")
@@ -43,15 +43,14 @@ class Trace(NamedTuple):
     def metrics(self) -> dict[str, float]:
         """The evaluation of the state that was kept, on the test part; before the end, the last validation."""
         if self.ended:
-            return {key: math.nan if value is None else value for key, value in self.ended["metrics"].items()}
+            return numbers(self.ended["metrics"])
         return self.valid()
 
     def valid(self) -> dict[str, float]:
         """The validation metrics of the state that was kept, by which runs are compared; before the end, the last."""
         if self.ended:
-            return {key: math.nan if value is None else value for key, value in self.ended["valid"].items()}
-        rows = [{k.removeprefix("valid/"): v for k, v in row.items() if k.startswith("valid/")} for row in self.rows]
-        return next((row for row in reversed(rows) if row), {})
+            return numbers(self.ended["valid"])
+        return last_of(self.rows, "valid/")
 
     def diverged(self) -> bool:
         """Whether it ended with a loss that is no number."""

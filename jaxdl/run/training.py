@@ -19,7 +19,7 @@ from jaxdl.run.identity import versions
 from jaxdl.run.parallel import agreed, first_decides
 from jaxdl.run.plan import Plan
 from jaxdl.run.profile import profiled
-from jaxdl.run.report import Log, Progress
+from jaxdl.run.report import Log, Progress, last_of
 from jaxdl.run.result import Best, Result
 from jaxdl.run.signals import Interrupted, caught
 from jaxdl.run.watch import Watch
@@ -136,7 +136,7 @@ class Training:
     def finish(self) -> Result:
         """The state that is kept, its evaluation on the test part, and result.json."""
         config, best, kept = self.config, self.best, self.t
-        valid = self.log.last("valid/")
+        valid = last_of(self.log.rows, "valid/")
         if best.step and config.patience:
             self.state, kept, valid = self.best_state, best.step, best.metrics
             self.progress.say(f"best step {kept}" + (f", stopped at {self.t}" if self.t < self.last else ""))

@@ -106,8 +106,12 @@ def load(workdir: str | Path, module: Any = None) -> Loaded:
     return Loaded(run.use.model, run.use.variables(run.states[0]), run.config)
 
 
-def open_finished(workdir: str | Path, module: Any = None, **changes: Any) -> Finished:
-    """Reads a run's configuration, makes `changes` in it, and its best or last state; else as `load`."""
+def open_finished(workdir: str | Path, module: Any = None, expected: str = "", **changes: Any) -> Finished:
+    """Reads a run's configuration, makes `changes` in it, and its best or last state; else as `load`.
+
+    Raises:
+      FlagError: it is a run of another experiment than the `expected` one.
+    """
     root = Path(workdir)
     try:
         record, about = read_json(root / "config.json"), read_json(root / "about.json")
@@ -116,6 +120,8 @@ def open_finished(workdir: str | Path, module: Any = None, **changes: Any) -> Fi
     if record is None:
         raise MissingData(f"{root}: no run is there (no config.json); name the folder that a run printed first")
     name = record["experiment"]
+    if expected and name != expected:
+        raise FlagError(f"--workdir={root}: is a run of {name}, not of {expected}")
     if module is None:
         try:
             module = importlib.import_module(f"experiments.{name}")
@@ -164,14 +170,8 @@ def use_run(config: RunConfig, module: Any, name: str) -> None:
     word = "predict" if config.predict else "evaluate"
     if not config.workdir:
         raise FlagError(f"--{word}: name the run to use, --workdir=RUN")
-    try:
-        record = read_json(Path(config.workdir) / "config.json")
-    except (ValueError, OSError):
-        record = None  # what is wrong with it is told below
-    if isinstance(record, dict) and record.get("experiment", name) != name:
-        raise FlagError(f"--workdir={config.workdir}: is a run of {record['experiment']}, not of {name}")
-    here = {name: getattr(config, name) for name in ("data_dir", "devices", "progress")}
-    run = open_finished(config.workdir, module, **here)
+    here = {flag: getattr(config, flag) for flag in ("data_dir", "devices", "progress")}
+    run = open_finished(config.workdir, module, name, **here)
     for f in flags_of(type(config)):
         value, was = getattr(config, f.name), getattr(run.config, f.name)
         if f.rule.result and value not in (f.default, was):
