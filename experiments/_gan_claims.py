@@ -15,7 +15,7 @@ from jaxdl import metrics, run
 from jaxdl.core import supervised
 from jaxdl.data import Batches, unit
 from jaxdl.nn import MLP
-from jaxdl.run import Bound, Claim, Result, plus_minus
+from jaxdl.run import Bound, Claim, Result
 
 N = 500  # points whose earth mover's distance is taken
 WALKS, STEPS = 16, 16  # paths of z and images on each
@@ -101,8 +101,8 @@ def of_ring(
               found_all(wgan.values("modes")[0], "normal"), found_all(uniform.metrics["modes"], "uniform")),
         Claim("M03", "the same seed gives the same samples over training, bit by bit",
               f"{len(original.watched)} evaluations {'alike' if same else 'differ'}", holds=same),
-        claim("M05", f"a generator started on one mode: at most {modes // 2} of {modes} modes when D is surest, and at the "
-              "end D's loss within 0.25 of the best possible on so many modes, show the collapse",
+        claim("M05", f"a generator started on one mode: at most {modes // 2} of {modes} modes when D is surest, and "
+              "at the end D's loss within 0.25 of the best possible on so many modes, show the collapse",
               f"{fewest:g} modes; at the end {left:g} and D's loss {loss:.2f}, at best {best:.2f}",
               Bound(fewest, "<=", modes / 2, "modes"), Bound(abs(loss - best), "<", 0.25, "D's loss"),
               known=f"on all modes {least_loss(1):.2f}; none at the end of wgan_gp: {counts(wgan).split()[0]} modes"),
