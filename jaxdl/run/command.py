@@ -47,6 +47,7 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
     command = f"python -m {module.__spec__.name}" if module.__spec__ else f"python {sys.argv[0]}"
     name = module.__spec__.name.rpartition(".")[2] if module.__spec__ else Path(sys.argv[0]).stem
     if any(word in ("--help", "-h", "--helpfull", "--helpshort", "-help") for word in sys.argv[1:]):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head
         print(help_text(config_class, module.__doc__ or "", command))
         sys.exit(0)
     before: dict[str, str] = {}

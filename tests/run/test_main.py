@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -21,9 +22,10 @@ def cli(tmp_path):
     environment.pop("JAXDL_DATA_DIR", None)
     del environment["JAX_NUMPY_RANK_PROMOTION"]
 
-    def run(*words, module="experiments.image_classifier"):
+    def run(*words, module="experiments.image_classifier", stdout=subprocess.PIPE):
         command = [sys.executable, "-m", module, *words]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+        pipes = {"stdout": stdout, "stderr": subprocess.PIPE}
+        return subprocess.run(command, **pipes, text=True, cwd=tmp_path, env=environment, check=False)
 
     return run
 
@@ -49,6 +51,14 @@ def test_help_teaches(cli, tmp_path):
     assert "--model=auto|softmax|mlp|lenet|cnn|resnet18|resnet20|resnet32|resnet56" in done.stdout
     assert "python -m experiments.image_classifier --dataset=mnist" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pager_may_leave_help_early(cli):
+    read, write = os.pipe()
+    os.close(read)
+    done = cli("--help", stdout=write)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
 def test_light_imports():
