@@ -38,7 +38,7 @@ def test_output_and_gradient_against_torch(norm, activation):
     expected = forward(p, stats, peer.tensors(X), getattr(torch, activation), norm, True)
     expected.square().mean().backward()
     np.testing.assert_allclose(y, expected.detach(), atol=1e-5)
-    close = lambda g, t: np.testing.assert_allclose(g, t.grad, atol=1e-5 * max(1, t.grad.abs().max()))
+    close = lambda g, t: np.testing.assert_allclose(g, t.grad, atol=5e-5 * max(1, t.grad.abs().max()))
     jax.tree.map(close, grads, p)
     if norm:
         means, expected_means = (
