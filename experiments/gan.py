@@ -197,11 +197,11 @@ def on_ring(config: Config) -> list[Claim]:
     assert test is not None
     config = config.resolve(train)
     fits = {name: train_one(replace(config, objective=name), name) for name in OBJECTIVES}
-    wgan = replace(config, objective="wgan_gp", seeds=1)
+    wgan, original = (replace(config, objective=name, seeds=1) for name in ("wgan_gp", "original"))
     fits["uniform"] = train_one(replace(wgan, prior="uniform"), "uniform")
-    fits["again"] = train_one(replace(config, objective="original", seeds=1), "again")
+    fits["again"] = train_one(original, "again")
     start = planted(build(wgan, train.example).init(jax.random.key(config.seed)))
-    fits["planted"] = train_one(replace(wgan, objective="original"), "planted", state=start)
+    fits["planted"] = train_one(original, "planted", state=start)
     fits["recovered"] = train_one(wgan, "recovered", state=start)
     sample = sampler(wgan, train.example)
     made = run.apply(lambda state, batch: sample(state, batch["z"]), fits["wgan_gp"].state, test)
