@@ -1,5 +1,6 @@
 import dataclasses
 import gc
+import itertools
 import json
 import math
 import os
@@ -7,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,8 @@ from flax import linen as nn
 
 from jaxdl.core import Experiment, Learner, State, Total, descend, mean, supervised, total
 from jaxdl.data import Batches
-from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, apply, fit, measure
+from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, apply, checkpoint, fit, measure, training
+from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.parallel import compile_steps, make_mesh
 from jaxdl.run.plan import cadence
 from jaxdl.run.report import CLOCK
@@ -606,10 +609,16 @@ class TestCost:
             jax.monitoring.unregister_event_duration_listener(hear)
         assert compiled == []
 
-    def test_saves_take_a_share_of_the_time(self, tmp_path):
-        config = with_dir(BASE, tmp_path, steps=3000, eval_every=10)
-        fit(make(), TRAIN, VALID, config)
-        assert len(list((tmp_path / "checkpoints").iterdir())) <= 2
+    def test_saves_take_a_share_of_the_time(self, tmp_path, monkeypatch):
+        clock, tick, saved = itertools.count(), 0.01, []
+        monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: tick * next(clock)))
+        monkeypatch.setattr(checkpoint, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+        save = Checkpoints.save
+        monkeypatch.setattr(Checkpoints, "save", lambda self, *args: (saved.append(args[0]), save(self, *args)))
+        fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path, steps=3000, eval_every=10))
+        share = len(saved) / next(clock)  # a save takes one tick of this clock
+        assert training.SAVING / 2 < share <= training.SAVING
+        assert saved[-1] == 3000
 
     def test_a_function_is_compiled_once_for_all_its_data(self):
         traces = []
