@@ -30,7 +30,7 @@ class Config(language_model.Config):
     position: str = flag("all", "how a Transformer sees order; here each has its turn", choices=("all",))
     remat: bool = flag(False, "compute a Transformer's blocks anew in the backward pass: less memory", group="devices")
     steps: int | None = 500
-    warmup: int = 200  # after 100 steps two Transformers of ten seeds lie 200 steps behind the others
+    warmup: int = 125  # after 100 steps two Transformers of ten seeds lie 200 steps behind the others
     eval_every: int = 100
 
 
