@@ -19,15 +19,18 @@ def first_windows(text: Text, T: int, most: int) -> dict[str, np.ndarray]:
 def picture(fits: Mapping[str, Any], text: Text) -> Any:
     """Perplexity over training, and how the loss falls with the characters read before; fits are `Trained` by name.
 
-    The first is of the validation part beside counts on it, or of the test part where no other is held out.
+    The first has lines for the training batches, dots for the validation part, or for the test part where no other is
+    held out, and what counts reach on that part.
     """
     part, tokens = ("test", text.test) if text.valid is None else ("validation", text.valid)
     figure, (left, right) = plots.new_figure(11, 4.4, 1, 2)
     T = min(64, *(fit.context for fit in fits.values()))
     rows = first_windows(text, T, 1024)
     for name, fit in fits.items():
-        perplexity = fit.result.curve("test/perplexity" if text.valid is None else "valid/perplexity")
-        left.plot(*perplexity, marker="o", markersize=3, label=name.replace("_", " "))
+        steps, loss = fit.result.curve("train/loss")
+        (line,) = left.plot(steps, np.exp(loss), label=name.replace("_", " "))
+        seen = fit.result.curve("test/perplexity" if text.valid is None else "valid/perplexity")
+        left.plot(*seen, "o", color=line.get_color(), markersize=4)
         found = fit.apply(fit.model.log_probabilities, rows["x"])
         right.plot(np.arange(1, T + 1), -np.take_along_axis(found, rows["y"][..., None], -1)[..., 0].mean(0))
     for name, loss in ngram_losses(text.train, tokens, len(text.vocabulary)).items():
@@ -36,7 +39,7 @@ def picture(fits: Mapping[str, Any], text: Text) -> Any:
         left.annotate(
             name, (1, perplexity), (-2, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8
         )
-    left.set(xlabel="step", ylabel=f"perplexity of the {part} part", yscale="log")
+    left.set(xlabel="step", ylabel=f"perplexity (lines: training, dots: {part} part)", yscale="log")
     left.yaxis.set_minor_formatter("{x:g}")
     left.yaxis.set_major_formatter("{x:g}")
     right.set(xlabel="characters read since the memory was empty", ylabel="loss (nats a character)", xscale="log")

@@ -31,7 +31,6 @@ class Config(language_model.Config):
     remat: bool = flag(False, "compute a Transformer's blocks anew in the backward pass: less memory", group="devices")
     steps: int | None = 500
     warmup: int = 125  # after 100 steps two Transformers of ten seeds lie 200 steps behind the others
-    eval_every: int = 100
 
 
 def variants(config: Config) -> dict[str, language_model.Config]:
