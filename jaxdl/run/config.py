@@ -34,13 +34,8 @@ class RunConfig:
     seeds: int | None = flag(
         1, "runs, with seeds seed, seed+1, ...; mean ± standard deviation", group="training", low=1
     )
-    eval_every: int = flag(
-        0,
-        "steps between evaluations",
-        group="training",
-        low=0,
-        shown="ten in a run, fewer where they take over 5% of it",
-    )
+    eval_every: int = flag(0, "steps between evaluations", group="training", low=0,
+                           shown="ten in a run, fewer where they would take over 4% of it")  # fmt: skip
     watch_test: bool = flag(
         False, "evaluate the test part during training too, for its curves; nothing is chosen by it", group="training"
     )
