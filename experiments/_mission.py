@@ -6,6 +6,7 @@
 docs/mission.tsv has the rows of the study notes; a line whose first cell is one letter begins a section.
 """
 
+import json
 import csv
 import importlib
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdl.run.flags import FlagError, parse
-from jaxdl.run.folder import read_json, write, write_json
+from jaxdl.run.files import plain, read_json, write
 
 ROOT = Path(__file__).parents[1]
 PREFIX = "python -m experiments."
@@ -62,7 +63,7 @@ def read_rows(path: Path = ROOT / "docs/mission.tsv") -> tuple[dict[str, str], d
 
 def read_records(folder: Path = ROOT / "docs/claims") -> list[Record]:
     """Every recorded command, those of one experiment together and the shortest first."""
-    records = [read_json(path) for path in sorted(folder.glob("*.json"))]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     return sorted(records, key=lambda r: (r["command"].split()[2], len(r["command"].split()), r["command"]))
 
 
@@ -233,11 +234,11 @@ def add(run: Path, headline: Sequence[int] = (), root: Path = ROOT) -> Path:
     if summary is None:
         raise ValueError("there is no summary.json: the run has not ended")
     path = root / "docs/claims" / file_name(make_record(summary)["command"])
-    record = make_record(summary, headline, read_json(path))
+    record = make_record(summary, headline, json.loads(path.read_text(encoding="utf-8")) if path.exists() else None)
     wrong = faults(record, read_rows(root / "docs/mission.tsv")[1])
     if wrong:
         raise ValueError("; ".join(wrong))
-    write_json(path, record)
+    write(path, json.dumps(plain(record), indent=2, allow_nan=False) + "\n")
     return path
 
 

@@ -15,7 +15,7 @@ from experiments import _mission
 from jaxdl import run
 from jaxdl.core import Learner
 from jaxdl.run import Bound, Claim
-from jaxdl.run.folder import read_json, write_json
+from jaxdl.run.files import read_json, write_json
 from tests.margins.__main__ import measure
 from tests.margins.figures import TUTORIAL, of_experiment, of_figures
 from tests.margins.judge import chance, judge, report

@@ -18,9 +18,12 @@ from jax.experimental import multihost_utils
 
 from jaxdl.data import DataError
 from jaxdl.run.distributed import is_first
+from jaxdl.run.files import PART
 from jaxdl.run.seal import SEAL, seal, verify
 
 DAMAGED = ".damaged"
+UNFINISHED = ".orbax-checkpoint-tmp"
+ORBAX = {"_CHECKPOINT_METADATA", "commit_success.txt", "orbax.checkpoint", "state", f"{SEAL}{PART}"}  # in a checkpoint
 
 
 class Unwritten(OSError):
@@ -36,56 +39,74 @@ class Checkpoints:
         Only to read, it changes nothing.
         """
         self._folder: Any = folder
-        self._checkpointer: Any = None
+        self._sealer: ThreadPoolExecutor | None = None
         self._sealing: list[Future[None]] = []
+        self._saving: Any = None
+        self._facts: dict[int, dict[str, Any]] = {}  # of the sealed ones
         self._latest, self._failed = 0, False
         self.seconds = 0.0  # that the last save took, from its beginning to its seal
         if folder is None or not write:
             return
-        for path in _steps(folder) if is_first() else ():
+        if is_first():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._clean(folder)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"checkpoints in {folder}")
+        logging.set_verbosity(logging.FATAL)  # Orbax reports every save otherwise, and tracebacks of what comes up here
+        self._sealer = ThreadPoolExecutor(1)
+        self._opened = os.open(folder, os.O_RDONLY)  # held, so that no other folder can get its number
+
+    def _clean(self, folder: Path) -> None:
+        for path in folder.glob(f"*{UNFINISHED}*"):
+            shutil.rmtree(path)
+        for path in _steps(folder):
             try:
-                verify(path)
+                self._facts[int(path.name)] = verify(path)
             except DataError as error:
-                if (path / SEAL).exists():
+                if (path / SEAL).exists() or not _of_orbax(path):
                     _warn(path.name, error)
                     aside = path.with_suffix(DAMAGED)
                     shutil.rmtree(aside, ignore_errors=True)
                     path.rename(aside)
                 else:  # killed while it was written, or removed as an old one
                     shutil.rmtree(path)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"checkpoints in {folder}")
-        from orbax.checkpoint import v1 as ocp
+        self._prune()
 
-        logging.set_verbosity(logging.FATAL)  # Orbax reports every save otherwise, and tracebacks of what comes up here
-        policy = ocp.training.preservation_policies
-        self._sealer = ThreadPoolExecutor(1)
-        self._checkpointer = ocp.training.Checkpointer(
-            folder.absolute(),
-            # the default policy skips a save, without a word, while another one is being written
-            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=policy.AnyPreservationPolicy(
-                [policy.LatestN(2), policy.BestN(get_metric_fn=lambda metrics: metrics["score"], n=1)]
-            ),
-            cleanup_tmp_directories=True,
-        )
-        self._opened = os.open(folder, os.O_RDONLY)  # held, so that no other folder can get its number
+    def _prune(self) -> None:
+        """Removes all but the latest two and the best; the seal goes first, so that what is half removed has none."""
+        score = lambda step: -math.inf if (s := self._facts[step].get("score")) is None else s
+        steps = sorted(self._facts)
+        best = max(steps, key=lambda step: (score(step), -step), default=0)
+        for step in steps[:-2]:
+            if step != best or score(step) == -math.inf:
+                folder = self._folder / str(step)
+                (folder / SEAL).unlink(missing_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)
+                del self._facts[step]
 
-    def save(self, step: int, state: Any, score: float = -math.inf) -> None:
-        """Begins to save `state` as of `step`; the greatest `score` is kept as the best.
+    def facts(self, step: int) -> dict[str, Any]:
+        """What `save` was given to remember beside the state of `step`."""
+        return verify(self._folder / str(step))
+
+    def save(self, step: int, state: Any, score: float = -math.inf, **facts: Any) -> None:
+        """Begins to save `state` as of `step`; the greatest `score` is kept as the best, the first of equal ones.
 
         The step that follows is free to overwrite (donate) the state's buffers: Orbax copies them to the host before it
-        returns. A score that is not finite counts as the least one, where Orbax would rank NaN first.
+        returns. A score that is not finite counts as the least one.
         """
-        if self._checkpointer:
-            score = float(score) if math.isfinite(score) else -math.inf
+        if self._sealer:
+            from orbax.checkpoint import v1 as ocp
+
             with self._told(step):
                 self._present()
                 for sealing in [s for s in self._sealing if s.done()]:
                     sealing.result()
-                response = self._checkpointer.save_async(step, state, metrics={"score": score}, overwrite=True)
+                if self._saving:
+                    self._saving.result()
+                self._saving = ocp.save_async((self._folder / str(step)).absolute(), state, overwrite=True)
+            facts["score"] = float(score) if math.isfinite(score) else None
             self._sealing = [s for s in self._sealing if not s.done()]
-            self._sealing.append(self._sealer.submit(self._seal, step, response, time.perf_counter()))
+            self._sealing.append(self._sealer.submit(self._seal, step, self._saving, facts, time.perf_counter()))
             self._latest = step
 
     def _present(self) -> None:
@@ -107,18 +128,14 @@ class Checkpoints:
                 "the same command again"
             ) from error
 
-    def _seal(self, step: int, response: Any, begun: float) -> None:
-        response.result()
+    def _seal(self, step: int, saving: Any, facts: dict[str, Any], begun: float) -> None:
+        saving.result()
         self.seconds = time.perf_counter() - begun
-        if not is_first():
-            return
-        folder = self._folder / str(step)
-        self._present()
-        try:
-            seal(folder)
-        except FileNotFoundError:
-            if folder.exists():  # else two later saves were quicker, and it has been removed as an old one
-                raise
+        if is_first():
+            self._present()
+            seal(self._folder / str(step), step, facts)
+            self._facts[step] = facts
+            self._prune()
 
     def restore(self, like: Any, step: int | None = None) -> tuple[int, Any] | None:
         """(step, state) of the latest checkpoint that can be read, or of `step`; None if there is none.
@@ -136,7 +153,8 @@ class Checkpoints:
 
         places = jax.tree.map(lambda x: x.sharding, like)
         target = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like, places)
-        refused = {path.stem for path in self._folder.glob(f"*{DAMAGED}")}  # put aside, now or by a run before
+        # put aside, now or by a run before
+        refused = {path.stem for path in self._folder.glob(f"*{DAMAGED}") if path.stem.isdigit()}
         for path in reversed(_steps(self._folder)) if step is None else [self._folder / str(step)]:
             try:
                 verify(path)
@@ -154,18 +172,15 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits until everything is written; an error of a save comes up here."""
-        if self._checkpointer and self._sealing:
+        if self._sealing:
             with self._told(self._latest):
-                self._checkpointer.wait()
                 for sealing in self._sealing:
                     sealing.result()
                 self._present()
 
     def close(self) -> None:
         """Ends the writing threads; errors have come up in `save` and `wait`."""
-        if self._checkpointer:
-            with contextlib.suppress(Exception):
-                self._checkpointer.close()
+        if self._sealer:
             self._sealer.shutdown(wait=not self._failed)  # what waits for a failed save may wait for minutes
             os.close(self._opened)
 
@@ -186,6 +201,11 @@ def _warn(step: str, error: Exception) -> None:
     reason = str(error).partition("\n")[0][:300]
     kind = "" if isinstance(error, DataError) else f"{type(error).__name__}: "
     warnings.warn(f"checkpoint {step} cannot be used ({kind}{reason})", stacklevel=3)
+
+
+def _of_orbax(folder: Path) -> bool:
+    """Whether this may be a checkpoint that was being written or removed, and not a folder of another program's."""
+    return {path.name for path in folder.iterdir()} <= ORBAX
 
 
 def _steps(folder: Path) -> list[Path]:

@@ -20,8 +20,9 @@ from jaxdl.run.checkpoint import Unwritten
 from jaxdl.run.config import RunConfig
 from jaxdl.run.distributed import failing_at_once, initialize, is_first, processes
 from jaxdl.run.download import download
+from jaxdl.run.files import read_json, write_json
 from jaxdl.run.flags import FlagError, given, help_text, parse
-from jaxdl.run.folder import discard, open_run, read_json, records, with_folder, write, write_json
+from jaxdl.run.folder import begun, open_run, records, undo, with_folder
 from jaxdl.run.lock import locked
 from jaxdl.run.plots import curves
 from jaxdl.run.report import Claim, claims_table, say
@@ -100,9 +101,7 @@ def _run(config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command
             claims = body(config)
     except (FlagError, MissingData, DataError) as error:
         if is_first():
-            discard(workdir)
-            for path, text in before.items():  # the run that was there is what it was
-                write(Path(path), text)
+            undo(workdir, before)  # the run that was there is what it was
         _fail(error)
     except Diverged as error:
         _fail(error)
@@ -116,6 +115,7 @@ def _run(config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command
     except KeyboardInterrupt:  # outside a fit there is nothing to save
         say(f"interrupted\n{ending}")
         sys.exit(128 + signal.SIGINT)
+    begun(workdir)
     draw_curves(workdir)
     save(config, claims)
     if is_first():

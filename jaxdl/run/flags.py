@@ -174,7 +174,9 @@ def shown(value: Any) -> str:
     """A flag's value as a command line has it."""
     if value is None:
         return "not set"
-    return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def help_text(config_class: type, doc: str, command: str) -> str:

@@ -9,63 +9,29 @@ about.json                  what `--predict` and `jaxdl.load` need to know of th
 *.png, summary.json         pictures and the table of claims
 """
 
+import contextlib
 import dataclasses
 import datetime
 import itertools
-import json
-import math
 import os
 import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jaxdl.data import DataError
 from jaxdl.run.config import RunConfig
 from jaxdl.run.distributed import is_first
-from jaxdl.run.flags import FlagError, flags_of, given
-from jaxdl.run.lock import LOCK
+from jaxdl.run.files import PART, fsync_folder, read_json, read_text, refuse_links, write, write_json
+from jaxdl.run.flags import FlagError, flags_of, given, shown
+from jaxdl.run.lock import LOCKS, check_free
 
 C = TypeVar("C", bound=RunConfig)
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all; of several processes the first one does."""
-    if not is_first():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON whole or not at all; NaN becomes null, as JSON has none."""
-    write(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
-
-
-def plain(value: Any) -> Any:
-    """What comes back when a value is written as JSON and read again."""
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, int)) else str(value)
-
-
-def numbers(metrics: dict[str, float | None]) -> dict[str, float]:
-    """Metrics as they were before JSON made null of what is not finite."""
-    return {key: math.nan if value is None else value for key, value in metrics.items()}
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file, None if it is not there."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+RECORDS = ("config.json", "flags.txt", "about.json")
+# where the run that --overwrite replaces waits until the new one has begun, and the list of what belongs there
+ASIDE, JOURNAL = ".overwritten", ".overwritten.json"
+LAUNCH = "JAXDL_LAUNCH"  # the same for all the attempts of one launch.sh
+KINDS = (".json", ".jsonl", ".txt", ".png", ".gif", ".csv", PART)  # of files that a run leaves beside its folders
+FOLDERS = ("checkpoints", "profile", "tensorboard", "watched")
 
 
 def with_folder(config: C, name: str) -> C:
@@ -89,46 +55,131 @@ def with_folder(config: C, name: str) -> C:
 def open_run(config: C, name: str) -> C:
     """Makes, resumes or refuses the run's folder; the configuration returned names it in `workdir`.
 
+    With `overwrite` the run that is there is put aside, and goes when the first fit of the new one begins (`begun`);
+    until then `undo` brings it back, and so does the next start where the process was killed. An attempt of the same
+    launch.sh, which has been through this, goes on.
+
     Raises:
       FlagError: --workdir is a file, a folder that is no run's, or a run whose result-changing flags differ; what
-        differs is named. `steps` (or `epochs`) may grow when the schedule is constant.
+        differs is named. `steps` (or `epochs`) may grow when the schedule is constant. With `overwrite`, what is in it
+        that no run has made, or another run that is going on in it.
+      DataError: a link is in the folder.
     """
     config = with_folder(config, name)
-    workdir = Path(str(config.workdir))
+    workdir, launch = Path(str(config.workdir)), os.environ.get(LAUNCH, "")
     record = {"experiment": name, "flags": {f.name: getattr(config, f.name) for f in flags_of(type(config))}}
     if workdir.exists():
         if not workdir.is_dir():
             raise FlagError(f"--workdir={workdir}: is a file; name a folder")
-        try:
-            before = read_json(workdir / "config.json")
-        except ValueError:
-            raise FlagError(f"--workdir={workdir}: its config.json is damaged; use another folder") from None
-        content = [path for path in workdir.iterdir() if path.name != LOCK]
+        refuse_links(workdir)
+        _restore(workdir)
+        before = _record(workdir)
+        content = [path for path in sorted(workdir.iterdir()) if not _litter(path)]
         if before is None and content:
             raise FlagError(f"--workdir={workdir}: is not empty and no run's folder; name another")
-        if before is not None and config.overwrite:
-            for path in content:
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if before is not None and config.overwrite and not (launch and before.get("launch") == launch):
+            _put_aside(workdir, content)
         elif before is not None:
             _compare(before, record, type(config), workdir)
     try:
         words = given(dataclasses.replace(config, overwrite=False), keep=set(record["flags"]) - {"overwrite"})
+        write_json(workdir / "config.json", record | {"launch": launch})
         write(workdir / "flags.txt", "\n".join(words) + "\n")
-        write_json(workdir / "config.json", record)
     except OSError as error:
         raise FlagError(f"--workdir={workdir}: cannot be written ({error.strerror})") from None
     return config
 
 
+def _record(workdir: Path) -> dict[str, Any] | None:
+    try:
+        record = read_json(workdir / "config.json")
+    except DataError as error:
+        raise FlagError(f"--workdir={workdir}: {error}; use another folder") from None
+    if record is not None and not (isinstance(record.get("flags"), dict) and isinstance(record.get("experiment"), str)):
+        raise FlagError(f"--workdir={workdir}: its config.json is no run's; use another folder")
+    return record
+
+
+def _litter(path: Path) -> bool:
+    """Whether this may be what a killed process left before its folder was a run's."""
+    return path.name in LOCKS or path.name in (f"config.json{PART}", JOURNAL, JOURNAL + PART)
+
+
+def _put_aside(workdir: Path, content: list[Path]) -> None:
+    for path in content:
+        if not _of_a_run(path):
+            raise FlagError(f"--overwrite: {path} is nothing that a run has made; move it away, or name another folder")
+    check_free(workdir)
+    try:
+        write_json(workdir / JOURNAL, {"names": [path.name for path in content]})
+        (workdir / ASIDE).mkdir(exist_ok=True)
+        for path in content:
+            path.rename(workdir / ASIDE / path.name)
+    except OSError as error:
+        raise FlagError(f"--workdir={workdir}: cannot be written ({error.strerror})") from None
+
+
+def _of_a_run(path: Path) -> bool:
+    if not path.is_dir():
+        return path.suffix in KINDS
+    inside = [*path.rglob("fit.json"), *path.rglob("config.json")]
+    return path.name in FOLDERS or bool(inside) or not any(path.iterdir())
+
+
+def _restore(workdir: Path) -> None:
+    """Ends what an interrupted `--overwrite` began: the run that was there is back, or gone where the new one began."""
+    aside, journal = workdir / ASIDE, read_json(workdir / JOURNAL)
+    if journal is None:
+        if aside.is_dir() and (workdir / "config.json").exists():
+            shutil.rmtree(aside)
+        return
+    names = [name for name in journal["names"] if Path(name).name == name]
+    for name in set(RECORDS) - set(names):
+        (workdir / name).unlink(missing_ok=True)
+    for name in names:
+        old, new = aside / name, workdir / name
+        if old.exists():
+            if new.is_dir():
+                shutil.rmtree(new)
+            os.replace(old, new)
+    if aside.is_dir():
+        aside.rmdir()
+    (workdir / JOURNAL).unlink()
+
+
+def begun(workdir: Path) -> None:
+    """Removes the run that was put aside for the one that begins now."""
+    if is_first() and (workdir / JOURNAL).exists():
+        (workdir / JOURNAL).unlink()  # from here on there is no way back
+        fsync_folder(workdir)
+        shutil.rmtree(workdir / ASIDE, ignore_errors=True)
+
+
 def records(workdir: Path) -> dict[str, str]:
     """{path: text} of what `open_run` writes, as far as it is there."""
-    paths = [workdir / name for name in ("config.json", "flags.txt")]
-    return {str(path): path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()}
+    found = {}
+    for path in (workdir / name for name in ("config.json", "flags.txt")):
+        with contextlib.suppress(DataError):
+            text = read_text(path)
+            found |= {} if text is None else {str(path): text}
+    return found
+
+
+def undo(workdir: Path, before: dict[str, str]) -> None:
+    """Leaves the folder as it was before a command that was refused: `before` is what `records` gave then."""
+    if not workdir.is_dir():
+        return
+    if (workdir / JOURNAL).exists():
+        _restore(workdir)
+        return
+    discard(workdir)
+    for path, text in before.items():
+        write(Path(path), text)
 
 
 def discard(workdir: Path) -> None:
     """Removes a run's folder in which nothing has happened yet, and runs/NAME around it if that is empty then."""
-    record = [workdir / name for name in ("config.json", "flags.txt", "about.json", LOCK)]
+    record = [workdir / name for name in (*RECORDS, *LOCKS)]
     if set(workdir.iterdir()) <= set(record):
         for path in record:
             path.unlink(missing_ok=True)
@@ -146,9 +197,8 @@ def _compare(before: dict[str, Any], now: dict[str, Any], config_class: type, wo
         was, value = old.get(f.name, f.default), new[f.name]
         longer = f.name in ("steps", "epochs") and was is not None and value is not None and value > was
         if f.rule.result and was != value and not (longer and new["schedule"] == "constant"):
-            shown = "not set" if was is None else was
             hint = " (may grow under --schedule=constant)" if f.name in ("steps", "epochs") else ""
-            changed.append(f"--{f.name} was {shown}{hint}")
+            changed.append(f"--{f.name} was {shown(was)}{hint}")
     if changed:
         raise FlagError(f"--workdir={workdir}: this run was made with other flags: {', '.join(changed)}; "
                         "repeat them, name another folder, or --overwrite")  # fmt: skip

@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.data import Batches
+from jaxdl.data import Batches, DataError
 from jaxdl.run.config import RunConfig
 from jaxdl.run.distributed import is_first
+from jaxdl.run.files import read_json, write_json
 from jaxdl.run.flags import FlagError, flags_of, shown
-from jaxdl.run.folder import read_json, write_json
 
 NAME = "fit.json"
 # of one seed the number of seeds is no part, and epochs have become steps
@@ -64,8 +64,8 @@ def claim_folder(folder: Path, now: dict[str, dict[str, Any]]) -> None:
         return
     try:
         before = read_json(folder / NAME)
-    except ValueError:
-        raise FlagError(f"{folder / NAME}: is damaged; name another folder, or --overwrite") from None
+    except DataError as error:
+        raise FlagError(f"{error}; name another folder, or --overwrite") from None
     if before is None:
         if any((folder / name).exists() for name in ("result.json", "checkpoints")):
             raise FlagError(f"{folder}: holds a fit without {NAME}, of an older version; name another, or --overwrite")

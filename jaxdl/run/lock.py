@@ -1,4 +1,4 @@
-"""One run in a folder at a time."""
+"""One run in a folder at a time, and one fit in a fit's folder."""
 
 import fcntl
 import json
@@ -9,29 +9,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from jaxdl.data import DataError
+from jaxdl.run.files import read_bytes
 from jaxdl.run.flags import FlagError
 
-LOCK = ".lock"
+LOCK, FIT = ".lock", ".fit"  # of a command in its run's folder, of a fit in its own, which may be the same
+LOCKS = (LOCK, FIT)
 
 
 @contextmanager
-def locked(workdir: Path) -> Iterator[None]:
+def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     """Holds the folder, making it if need be, for this process; the system releases it when the process dies.
 
     Raises:
-      FlagError: another process holds it, which the message names; or the folder cannot be made.
+      FlagError: another process, or another thread, holds it, which the message names; or the folder cannot be made.
     """
-    new = not workdir.exists()
-    path = workdir / LOCK
+    flag, path = ("--workdir=" if name == LOCK else "") + str(folder), folder / name
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
+        flag.encode()
+        new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
         file = _open(path)
+    except UnicodeEncodeError:
+        raise FlagError(f"{flag}: its name is not UTF-8; name another folder") from None
     except FileExistsError:
-        raise FlagError(f"--workdir={workdir}: is a file; name a folder") from None
+        raise FlagError(f"{flag}: is a file; name a folder") from None
     except OSError as error:
-        raise FlagError(f"--workdir={workdir}: cannot be written ({error.strerror})") from None
+        why = f"{path} is a link" if path.is_symlink() else error.strerror
+        raise FlagError(f"{flag}: cannot be written ({why})") from None
     if file is None:
-        raise FlagError(f"--workdir={workdir}: {_holder(path)} is using it; wait, end it, or name another folder")
+        raise FlagError(f"{flag}: {_holder(path)} is using it; wait, end it, or name another folder")
     try:
         os.ftruncate(file, 0)
         os.write(file, json.dumps([os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S")]).encode())
@@ -39,14 +46,23 @@ def locked(workdir: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(file)
-        if new and workdir.is_dir() and not any(workdir.iterdir()):
-            workdir.rmdir()
+        if new and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def check_free(folder: Path) -> None:
+    """Raises FlagError where a run or a fit is going on in a folder below this one."""
+    for path in (path for name in LOCKS for path in folder.glob(f"**/{name}") if path.parent != folder):
+        file = _open(path)
+        if file is None:
+            raise FlagError(f"{path.parent}: {_holder(path)} is using it; wait, or end it")
+        os.close(file)
 
 
 def _open(path: Path) -> int | None:
     """A descriptor that holds the lock; None if another process does."""
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -59,7 +75,7 @@ def _open(path: Path) -> int | None:
 
 def _holder(path: Path) -> str:
     try:
-        pid, host, since = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+        pid, host, since = json.loads(read_bytes(path, 1000) or b"")
+        return f"the run with process number {pid} on {host}, begun at {since},"
+    except (ValueError, TypeError, DataError):
         return "another run"
-    return f"the run with process number {pid} on {host}, begun at {since},"

@@ -1,18 +1,25 @@
 """fit: trains an experiment, or takes up what its folder holds."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jaxdl.core import Experiment
+from jaxdl.data import DataError
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.config import RunConfig
+from jaxdl.run.distributed import is_first
 from jaxdl.run.evaluate import Parts
-from jaxdl.run.folder import numbers, read_json
+from jaxdl.run.files import numbers, read_json, refuse_links
+from jaxdl.run.flags import FlagError
+from jaxdl.run.folder import begun
+from jaxdl.run.history import Log
 from jaxdl.run.identity import claim_folder, same, versions
+from jaxdl.run.lock import FIT, locked
 from jaxdl.run.plan import Plan, prepare
-from jaxdl.run.report import Log, say
+from jaxdl.run.report import say
 from jaxdl.run.result import Result, together
 from jaxdl.run.training import Training
 from jaxdl.run.watch import Watch
@@ -64,24 +71,35 @@ def fit(
 def _fit(plan: Plan, config: RunConfig, name: str) -> Result:
     """The fit of one seed: load it if it has ended, else go on from the latest checkpoint, or begin."""
     folder = Path(config.workdir) / name if config.workdir else None
-    if folder:
-        claim_folder(folder, plan.identity(config))
-    log, checkpoints = Log(folder, config.tensorboard), Checkpoints(folder and folder / "checkpoints")
-    try:
+    with contextlib.ExitStack() as held:
+        if folder and is_first():
+            held.enter_context(locked(folder, FIT))
+            refuse_links(folder)
+            claim_folder(folder, plan.identity(config))
+            for root in (Path(str(config.workdir)), Path(str(config.workdir)).parent):  # a sweep's is one above
+                begun(root)
+        log = Log(folder, config.tensorboard)
+        held.callback(log.close)
+        checkpoints = Checkpoints(folder and folder / "checkpoints")
+        held.callback(checkpoints.close)
         state = plan.start(config.seed)
         first = int(state.step)
         last = first + (config.steps or 0)
+        if last >= 2**31:
+            raise FlagError(f"--steps={config.steps}: from step {first} on that is more than {2**31 - 1}, the most")
         ended = _ended(folder, last)
         if ended:
             return load_ended(plan, config, state, ended, log, checkpoints, folder)
         return Training(plan, config, name, state, first, last, log, checkpoints, folder).run()
-    finally:
-        log.close()
-        checkpoints.close()
 
 
 def _ended(folder: Path | None, last: int) -> dict[str, Any] | None:
-    ended = read_json(folder / "result.json") if folder else None
+    """The result of a fit that has ended; a damaged one is told of, and found again from the last checkpoint."""
+    try:
+        ended = read_json(folder / "result.json") if folder else None
+    except DataError as error:
+        say(f"warning: {error}; it is made again from the last checkpoint")
+        return None
     return ended if ended and (ended["step"] >= last or ended["stopped_early"]) else None
 
 
@@ -90,8 +108,9 @@ def load_ended(
 ) -> Result:
     """The result of a fit that had ended; `state` is for its structure."""
     same(folder, ended["tested"] | {"versions": ended["versions"]}, plan.tested() | {"versions": versions()})
+    log.check(ended["log"])
     _, state = checkpoints.restore(state, ended["state_step"]) or (0, state)
-    seen = Watch(plan.watch, folder / "watched", state, ended["step"]).seen
+    seen = Watch(plan.watch, folder / "watched", state, ended["watched"]).seen
     if config.progress:
         say(f"{folder}: has ended at step {ended['step']}; loaded, nothing was trained")
     times = ended["seconds"], ended["steps_per_second"]

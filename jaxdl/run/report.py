@@ -1,13 +1,10 @@
 """What a person sees of a run: the line at the start, progress, logs, and the table of claims at the end."""
 
-import contextlib
-import json
 import math
 import operator
 import shutil
 import sys
 import textwrap
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +15,10 @@ from jax.sharding import Mesh
 from jaxdl.guard import learners
 from jaxdl.run.config import RunConfig
 from jaxdl.run.distributed import is_first
-from jaxdl.run.folder import write
+from jaxdl.run.files import write
 
 Row = dict[str, Any]
-CLOCK = ("seconds",)  # the fields of metrics.jsonl that two equal runs do not share
+CLOCK = ("seconds", "crc32")  # the fields of metrics.jsonl that two equal runs do not share
 
 
 class Bound(NamedTuple):
@@ -122,66 +119,6 @@ def with_prefix(row: Row, prefix: str) -> dict[str, float]:
 def last_of(rows: Sequence[Row], prefix: str) -> dict[str, float]:
     """The metrics of the last row that has some of this part; {} if none has."""
     return next(filter(None, (with_prefix(row, prefix) for row in reversed(rows))), {})
-
-
-class Log:
-    """The history of one fit: in memory, and, where there is a folder, in metrics.jsonl and TensorBoard's events."""
-
-    def __init__(self, folder: Path | None, tensorboard: bool) -> None:
-        """Reads what an earlier part of the run wrote."""
-        self.rows: list[Row] = []
-        self._path = folder / "metrics.jsonl" if folder else None
-        self._file: Any = None
-        self._events: Any = None
-        self._tensorboard = folder / "tensorboard" if folder and tensorboard else None
-        self._started = time.perf_counter()
-        if self._path and self._path.exists():
-            for line in self._path.read_text(encoding="utf-8").splitlines():
-                try:
-                    self.rows.append(json.loads(line))
-                except ValueError:  # the last line of a killed run
-                    break
-
-    def begin(self, step: int, keep_tests: bool = False) -> None:
-        """Opens the files for steps after `step`; rows of later steps, which will be done again, are dropped.
-
-        So is the row of the test part, made at the end, unless `keep_tests` says that it is one of many.
-        """
-        kinds = lambda row: {name.partition("/")[0] for name in row if "/" in name}
-        self.rows = [r for r in self.rows if r["step"] <= step and (keep_tests or kinds(r) != {"test"})]
-        if self._path and is_first():
-            write(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
-            self._file = self._path.open("a", encoding="utf-8")
-        if self._tensorboard and is_first():
-            from tensorboardX import SummaryWriter
-
-            # events of steps beyond purge_step are hidden by TensorBoard: they are written again
-            self._events = SummaryWriter(str(self._tensorboard), purge_step=step + 1 if step else None)
-        self._started = time.perf_counter() - (self.rows[-1]["seconds"] if self.rows else 0.0)
-
-    def add(self, step: int, scalars: Mapping[str, float]) -> Row:
-        """Adds one row, on disk as soon as it is made."""
-        row = {"step": step, **{k: float(v) for k, v in scalars.items()}}
-        row["seconds"] = round(self.seconds(), 3)
-        self.rows.append(row)
-        if self._file:
-            self._file.write(json.dumps(row) + "\n")
-            self._file.flush()
-        if self._events:
-            for name, value in scalars.items():
-                self._events.add_scalar(name, float(value), step)
-        return row
-
-    def seconds(self) -> float:
-        """Time in this fit, all its parts added up if it was resumed."""
-        return time.perf_counter() - self._started
-
-    def close(self) -> None:
-        """Closes the files."""
-        for file in (self._file, self._events):
-            if file:
-                with contextlib.suppress(OSError):  # what a full disk refuses has come up in `add`
-                    file.close()
 
 
 class Progress:

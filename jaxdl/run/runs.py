@@ -1,6 +1,5 @@
 """What is in the folders of runs: the reader that listing, comparing and sweeping share, and the list."""
 
-import json
 import math
 import os
 import re
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdl.data import DataError
+from jaxdl.run import history
 from jaxdl.run.config import RunConfig
+from jaxdl.run.files import numbers, read_json
 from jaxdl.run.flags import FlagError, flags_of, shown
-from jaxdl.run.folder import numbers, read_json
 from jaxdl.run.report import Row, last_of, plus_minus
 
 # flags that say where and how a run is kept, not what it is; those of devices change its seconds
@@ -92,7 +92,7 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise FlagError(f"{folder}: no such folder; name the folder of a run (python -m experiments list --runs)")
-    record = _json(folder / "config.json")
+    record = read_json(folder / "config.json")
     if record is None:
         raise FlagError(f"{folder}: is no run's folder, it has no config.json (python -m experiments list --runs)")
     if not isinstance(record, dict) or not isinstance(record.get("flags"), dict) or "experiment" not in record:
@@ -104,7 +104,7 @@ def read_run(folder: Path) -> Run:
         kept = [b for b in below if b not in ("checkpoints", "tensorboard", "watched")]
         below[:] = sorted((b for b in kept if not (path / b / "config.json").exists()), key=_natural)
         if {"metrics.jsonl", "result.json"} & set(files):
-            rows, ended = _rows(path / "metrics.jsonl"), _json(path / "result.json")
+            rows, ended = _rows(path / "metrics.jsonl"), read_json(path / "result.json")
             if ended and rows and rows[-1]["step"] > ended["step"]:  # resumed for more steps
                 ended = None
             parts = path.relative_to(folder).parts
@@ -161,7 +161,7 @@ def runs_table(root: Path, defaults: Callable[[str], Mapping[str, Any] | None]) 
 def _listed(path: Path, defaults: Callable[[str], Mapping[str, Any] | None]) -> tuple[float, list[str]]:
     try:
         run = read_run(path)
-        swept = _json(path / "sweep.json")
+        swept = read_json(path / "sweep.json")
     except (FlagError, DataError) as error:
         touched = (path / "config.json").stat().st_mtime
         return touched, [_when(touched), "?", str(path), "damaged", "-", str(error)]
@@ -194,21 +194,8 @@ def _natural(name: str) -> list[Any]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
-def _json(path: Path) -> Any:
-    try:
-        return read_json(path)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: is no readable JSON ({error})") from None
-
-
 def _rows(path: Path) -> list[Row]:
-    rows: list[Row] = []
-    texts = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for i, text in enumerate(texts):
-        try:
-            row = json.loads(text)
-            rows.append({**row, "step": int(row["step"]), "seconds": float(row["seconds"])})
-        except (ValueError, TypeError, KeyError):
-            if i < len(texts) - 1:  # the last line of a killed run may be a part of one
-                raise DataError(f"{path}: line {i + 1} is no row of metrics with step and seconds") from None
+    rows, _, wrong = history.read(path)
+    if wrong:
+        raise DataError(wrong)
     return rows

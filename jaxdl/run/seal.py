@@ -1,42 +1,49 @@
-"""Checksums of a checkpoint's files: written once it is complete, compared before it is used.
+"""Checksums of a checkpoint's files: written once it is complete and on the disk, compared before it is used.
 
-What carries no seal was being written when the process died, and is not used. A flipped bit, which Orbax would restore
-without a word, is found.
+What carries no seal was being written, or removed, when the process died, and is not used. A flipped bit, which Orbax
+would restore without a word, is found; so is a checkpoint under another step's name.
 """
 
 import hashlib
-import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jaxdl.data import DataError
+from jaxdl.run.files import PART, fsync_folder, read_json, write_json
 
 SEAL = "checksums.json"
 
 
-def seal(folder: Path) -> None:
-    """Writes the size and the SHA-256 of every file in `folder` into it, whole or not at all."""
-    found = {str(path.relative_to(folder)): _sum(path) for path in _files(folder)}
-    part = folder / f"{SEAL}.part"
-    part.write_text(json.dumps(found, indent=0), encoding="utf-8")
-    os.replace(part, folder / SEAL)
+def seal(folder: Path, step: int, facts: Mapping[str, Any]) -> None:
+    """Writes the size and the SHA-256 of every file in `folder` into it, with its step and some facts.
+
+    All of it is on the disk before the seal is: a power cut leaves a sealed checkpoint whole.
+    """
+    files = {}
+    for path in _files(folder):
+        files[str(path.relative_to(folder))] = _sum(path)
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    for path in (*(p for p in folder.rglob("*") if p.is_dir()), folder, folder.parent):
+        fsync_folder(path)
+    write_json(folder / SEAL, {"step": step, "facts": facts, "files": files})
 
 
-def verify(folder: Path) -> None:
-    """Compares every file with the seal.
+def verify(folder: Path) -> dict[str, Any]:
+    """Compares every file with the seal; the facts.
 
     Raises:
       DataError: names the first file that is missing, too short, changed or not of the checkpoint.
     """
-    try:
-        expected = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-        if not isinstance(expected, dict):
-            raise ValueError("no table")
-    except FileNotFoundError:
-        raise DataError(f"{folder}: has no {SEAL}; its save was cut off") from None
-    except (ValueError, OSError) as error:
-        raise DataError(f"{folder / SEAL}: is damaged ({error})") from None
-    here = {str(path.relative_to(folder)): path for path in _files(folder)}
+    record = read_json(folder / SEAL)
+    if record is None:
+        raise DataError(f"{folder}: has no {SEAL}; its save was cut off")
+    expected, here = record["files"], {str(path.relative_to(folder)): path for path in _files(folder)}
+    if str(record["step"]) != folder.name:
+        raise DataError(f"{folder}: is the checkpoint of step {record['step']} under another name")
     for name in sorted(expected.keys() | here.keys()):
         if name not in here:
             raise DataError(f"{folder / name}: is missing")
@@ -47,10 +54,11 @@ def verify(folder: Path) -> None:
             raise DataError(f"{folder / name}: has {size:,} bytes instead of {expected[name][0]:,}")
         if digest != expected[name][1]:
             raise DataError(f"{folder / name}: its content has changed since it was written")
+    return record["facts"]
 
 
 def _files(folder: Path) -> list[Path]:
-    return [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name not in (SEAL, f"{SEAL}.part")]
+    return [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name not in (SEAL, SEAL + PART)]
 
 
 def _sum(path: Path) -> list[int | str]:

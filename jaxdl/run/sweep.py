@@ -24,8 +24,9 @@ from absl import flags as absl_flags
 
 from jaxdl.data import DataError, MissingData
 from jaxdl.run.config import RunConfig
+from jaxdl.run.files import read_json, write_json
 from jaxdl.run.flags import WORDS, Flag, FlagError, flags_of, given, nearest, shown
-from jaxdl.run.folder import discard, open_run, read_json, write_json
+from jaxdl.run.folder import discard, open_run
 from jaxdl.run.plots import save_figure
 from jaxdl.run.report import Claim, say
 from jaxdl.run.runs import PLACE, Run, read_run
@@ -171,7 +172,7 @@ def sweep(
 def _before(path: Path) -> dict[str, Any]:
     try:
         return read_json(path) or {}
-    except ValueError:  # what it says can be found out again
+    except DataError:  # what it says can be found out again
         return {}
 
 

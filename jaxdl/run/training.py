@@ -9,17 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.data import DataError
 from jaxdl.guard import fault_name
 from jaxdl.optim import with_peak_of
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.config import RunConfig
 from jaxdl.run.feed import advance
-from jaxdl.run.folder import write_json
+from jaxdl.run.files import write_json
+from jaxdl.run.history import Log
 from jaxdl.run.identity import versions
 from jaxdl.run.parallel import agreed, first_decides
 from jaxdl.run.plan import Plan
 from jaxdl.run.profile import profiled
-from jaxdl.run.report import Log, Progress, last_of
+from jaxdl.run.report import Progress, last_of, say
 from jaxdl.run.result import Best, Result
 from jaxdl.run.signals import Interrupted, caught
 from jaxdl.run.watch import Watch
@@ -44,15 +46,30 @@ class Training:
         found = checkpoints.restore(state)
         self.t, self.state = (found[0], with_peak_of(state, found[1])) if found else (first, state)
         self.saved = self.t if found else -1
-        self.watch = Watch(plan.watch, folder and folder / "watched", state, self.t)
+        facts = checkpoints.facts(self.t) if found else {}
+        if found:
+            log.check(facts["log"])
+        self.watch = Watch(plan.watch, folder and folder / "watched", state, facts.get("watched", []))
         self.watch.look(self.t, self.state)
         log.begin(self.t, keep_tests=config.watch_test)
         self.best = Best(config, log.rows)
-        kept = checkpoints.restore(state, self.best.step) if self.best.step and config.patience else None
-        self.best_state, self.best_saved = kept[1] if kept else self.state, True
+        self.best_state, self.best_saved = self.state, True
+        if self.best.step and config.patience:
+            self.best_state = self._kept(state)
         self.progress = Progress(config.progress, self.t, last, name, plan.title)
         self.steps, self.seconds = list[int](), list[float]()
         self.clock, self.cost = time.perf_counter(), 0.1  # since the last save, and what that took
+
+    def _kept(self, like: Any) -> Any:
+        """The best state so far; where its checkpoint cannot be used, this one, and the search for it begins anew."""
+        try:
+            found = self.checkpoints.restore(like, self.best.step)
+            assert found is not None  # there is a folder, else there would be no best step yet
+            return found[1]
+        except DataError as error:
+            say(f"warning: {error}: the best state, of step {self.best.step}, is lost; goes on from step {self.t}")
+            self.best = Best(self.config, [row for row in self.log.rows if row["step"] >= self.t])
+            return self.state
 
     def run(self) -> Result:
         """Trains, evaluates, saves and ends."""
@@ -127,11 +144,15 @@ class Training:
             return
         start, step = time.perf_counter(), self.best.step
         if not self.best_saved and step != self.t:
-            self.checkpoints.save(step, self.best_state, self.best.score)
-        self.checkpoints.save(self.t, self.state, self.best.score if step == self.t else -math.inf)
+            self.checkpoints.save(step, self.best_state, self.best.score, **self._facts(step))
+        score = self.best.score if step == self.t else -math.inf
+        self.checkpoints.save(self.t, self.state, score, **self._facts(self.t))
         self.saved, self.best_saved = self.t, True
         self.clock = time.perf_counter()
         self.cost = max(self.clock - start, self.checkpoints.seconds)
+
+    def _facts(self, step: int) -> dict[str, Any]:
+        return {"log": self.log.mark(step), "watched": [at for at in self.watch.seen if at <= step]}
 
     def finish(self) -> Result:
         """The state that is kept, its evaluation on the test part, and result.json."""
@@ -142,7 +163,7 @@ class Training:
             self.progress.say(f"best step {kept}" + (f", stopped at {self.t}" if self.t < self.last else ""))
         valid = valid or self.plan.valid(self.state)
         if self.saved != self.t:
-            self.checkpoints.save(self.t, self.state)
+            self.checkpoints.save(self.t, self.state, **self._facts(self.t))
         test = self.plan.test(self.state)
         if test and not config.watch_test:
             row = {f"test/{name}": value for name, value in test.items()}
@@ -156,6 +177,6 @@ class Training:
         if self.folder:
             end: dict[str, Any] = {"step": self.t, "state_step": kept, "stopped_early": self.t < self.last}
             end |= {"metrics": result.metrics, "valid": valid, "seconds": result.seconds, "steps_per_second": rate}
-            end |= {"tested": self.plan.tested(), "versions": versions()}
+            end |= {"tested": self.plan.tested(), "versions": versions(), "log": self.log.mark(), "watched": [*seen]}
             write_json(self.folder / "result.json", end)
         return result

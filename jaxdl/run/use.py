@@ -23,8 +23,8 @@ from jaxdl.data import Batches, DataError, MissingData
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.config import RunConfig
 from jaxdl.run.evaluate import apply, evaluator
+from jaxdl.run.files import plain, read_json, write, write_json
 from jaxdl.run.flags import FlagError, flags_of
-from jaxdl.run.folder import plain, read_json, write, write_json
 from jaxdl.run.parallel import make_mesh, place
 from jaxdl.run.report import plus_minus, say
 from jaxdl.run.runs import columns as aligned
@@ -83,8 +83,9 @@ def remember(config: RunConfig, example: dict[str, Any], **facts: Any) -> None:
     about = plain({"example": shapes, "facts": facts})
     try:
         before = read_json(path)
-    except ValueError:
-        before = {}
+    except DataError as error:
+        say(f"warning: {error}; it is written anew")
+        before = None
     if before is not None and before != about:
         raise FlagError(f"{path}: tells of other data than those that were read now; name another --workdir, or "
                         "--overwrite it")  # fmt: skip
@@ -113,10 +114,7 @@ def open_finished(workdir: str | Path, module: Any = None, expected: str = "", *
       FlagError: it is a run of another experiment than the `expected` one.
     """
     root = Path(workdir)
-    try:
-        record, about = read_json(root / "config.json"), read_json(root / "about.json")
-    except (ValueError, OSError) as error:
-        raise DataError(f"{root}: its config.json or about.json is damaged ({error}); train it again") from None
+    record, about = read_json(root / "config.json"), read_json(root / "about.json")
     if record is None:
         raise MissingData(f"{root}: no run is there (no config.json); name the folder that a run printed first")
     name = record["experiment"]

@@ -1,39 +1,51 @@
 """What a person wants to see over training: arrays taken from the state at every evaluation, and kept."""
 
-import os
-from collections.abc import Callable
+import hashlib
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxdl.data import DataError
 from jaxdl.run.distributed import is_first
+from jaxdl.run.files import read_bytes, replacing
+from jaxdl.run.report import say
 
 
 class Watch:
     """`seen` is {step: function(state)}, on the host; with a folder each is a file in it, STEP.npz."""
 
-    def __init__(self, function: Callable[[Any], Any] | None, folder: Path | None, state: Any, step: int) -> None:
-        """Takes up what the folder holds up to `step` and removes what a run killed behind its checkpoint left.
+    def __init__(
+        self, function: Callable[[Any], Any] | None, folder: Path | None, state: Any, steps: Sequence[int]
+    ) -> None:
+        """Takes up what the folder holds of `steps` and removes what a run killed behind its checkpoint left.
+
+        What is damaged or missing is told and left out: the run goes on without it.
 
         Args:
           function: state -> a pytree of arrays, compiled; None: nothing is seen.
           folder: where the files are, or None.
           state: for its shapes.
-          step: where the run goes on.
+          steps: at which it had looked before the state from which the run goes on.
         """
         self._function, self._folder = function, folder
         self.seen: dict[int, Any] = {}
         if function is None or folder is None:
             return
         structure = jax.tree.structure(jax.eval_shape(function, state))
-        for path in sorted(folder.glob("*.npz"), key=lambda path: int(path.stem)):
-            if int(path.stem) > step:
+        for path in [p for p in folder.glob("*.npz") if p.stem.isdigit() and int(p.stem) not in steps]:
+            if is_first():
                 path.unlink(missing_ok=True)
-                continue
-            with np.load(path) as file:
-                self.seen[int(path.stem)] = jax.tree.unflatten(structure, [file[name] for name in file.files])
+        for step in steps:
+            try:
+                self.seen[step] = jax.tree.unflatten(
+                    structure, _read(folder / f"{step}.npz", step, structure.num_leaves)
+                )
+            except DataError as error:
+                say(f"warning: {error}; goes on without what was seen at step {step}")
 
     def look(self, step: int, state: Any) -> None:
         """Adds what is to be seen at this step, if it has not been."""
@@ -41,8 +53,28 @@ class Watch:
             return
         self.seen[step] = jax.device_get(self._function(state))
         if self._folder and is_first():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            part = self._folder / f"{step}.part"
-            with part.open("wb") as file:
-                np.savez(file, *jax.tree.leaves(self.seen[step]))
-            os.replace(part, self._folder / f"{step}.npz")
+            leaves = [np.asarray(x) for x in jax.tree.leaves(self.seen[step])]
+            with replacing(self._folder / f"{step}.npz") as file:
+                np.savez(file, *leaves, sum=np.array(_sum(leaves, step)))
+
+
+def _sum(leaves: Sequence[np.ndarray], step: int) -> str:
+    found = hashlib.sha256(str(step).encode())
+    for x in leaves:
+        found.update(f"{x.dtype}{x.shape}".encode())
+        found.update(np.ascontiguousarray(x).tobytes())
+    return found.hexdigest()
+
+
+def _read(path: Path, step: int, count: int) -> list[np.ndarray]:
+    content = read_bytes(path)
+    if content is None:
+        raise DataError(f"{path}: is missing")
+    try:
+        with np.load(io.BytesIO(content)) as file:
+            leaves = [file[f"arr_{i}"] for i in range(count)]
+            if str(file["sum"]) == _sum(leaves, step):
+                return leaves
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds
+        raise DataError(f"{path}: is damaged ({type(error).__name__})") from None
+    raise DataError(f"{path}: its content has changed since it was written")

@@ -12,6 +12,7 @@ import pytest
 from experiments.image_classifier import Config
 from jaxdl.run import FlagError
 from jaxdl.run.flags import parse
+from jaxdl.run.files import read_json, write_json
 from jaxdl.run.folder import open_run
 from jaxdl.run.lock import locked
 from tests.reliability.nursery import environment
@@ -84,7 +85,7 @@ WRONG = {
     "--workdir=FILE": "FILE: is a file",
     "--workdir=FILE/below": "FILE/below",
     "--workdir=FULL": "FULL: is not empty and no run's folder",
-    "--workdir=BROKEN": "BROKEN: its config.json is damaged",
+    "--workdir=BROKEN": "BROKEN/config.json: is damaged",
     "--workdir=RUN --learning_rate=0.5": "--learning_rate was 0.25",
     "--workdir=RUN --seed=1 --learning_rate=0.25": "--seed was 0",
     "--workdir=OTHER": "holds a run of gan",
@@ -102,7 +103,7 @@ def places(tmp_path, monkeypatch):
     (tmp_path / "BROKEN" / "config.json").write_text("{")
     open_run(Config(workdir="RUN", learning_rate=0.25), "image_classifier")
     record = json.loads((tmp_path / "RUN" / "config.json").read_text())
-    (tmp_path / "OTHER" / "config.json").write_text(json.dumps(record | {"experiment": "gan"}))
+    write_json(tmp_path / "OTHER" / "config.json", record | {"experiment": "gan"})
     return lambda: {str(p): p.read_bytes() if p.is_file() else b"" for p in sorted(tmp_path.rglob("*"))}
 
 

@@ -103,9 +103,9 @@ def test_a_signal_that_arrives_while_a_save_begins(at, tmp_path, like, promise, 
     train, valid, _ = program.data(config)
     experiment, steps, sent, save = program.build(config, train.example), [], [], Checkpoints.save
 
-    def saved(self, step, *rest):
+    def saved(self, step, *rest, **facts):
         steps.append(step)
-        save(self, step, *rest)
+        save(self, step, *rest, **facts)
         if step == at and not sent:
             sent.append(step)
             os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,3 @@
-import json
 import os
 import re
 import subprocess
@@ -11,8 +10,9 @@ import pytest
 
 import experiments.__main__ as cli
 from jaxdl.core import Experiment, State, Total
-from jaxdl.run import FlagError, RunConfig, fit
+from jaxdl.run import FlagError, RunConfig, fit, history
 from jaxdl.run.compare import curves, labels, lines, table
+from jaxdl.run.files import write_json
 from jaxdl.run.folder import open_run
 from jaxdl.run.runs import expand, read_run, runs_table
 
@@ -32,13 +32,13 @@ def folder(tmp_path, monkeypatch):
                 last = 7 if done else steps
                 rows = [{"step": t, f"train/{metric}": 2.0 / t, "seconds": t / 4} for t in range(1, last + 1)]
                 rows += [{"step": last, f"valid/{metric}": 0.2 + seed / 10, "seconds": last / 4 + 0.1}] if last else []
-                (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+                (path / "metrics.jsonl").write_text("".join(history.lines(rows)[0]))
                 if done:
                     result = {"step": 7, "state_step": 7, "stopped_early": False, "metrics": {metric: 0.2 + seed / 10},
                               "seconds": 3.5 + seed}  # fmt: skip
-                    (path / "result.json").write_text(json.dumps(result))
+                    write_json(path / "result.json", result)
         if ended:
-            (Path(name) / "summary.json").write_text("{}")
+            write_json(Path(name) / "summary.json", {})
         return Path(name)
 
     return make
@@ -137,8 +137,8 @@ class TestErrors:
             (["compare", "a", "--out=x.pdf"], 2, "--out=x.pdf: must end in .png"),
             (["compare", "a", "--out=a/config.json/x.png"], 2, "cannot be written"),
             (["compare", "empty"], 65, "empty: has no metrics yet"),
-            (["compare", "cut"], 65, "cut/config.json: is no readable JSON"),
-            (["compare", "torn"], 65, "torn/metrics.jsonl: line 2 is no row"),
+            (["compare", "cut"], 65, "cut/config.json: is damaged"),
+            (["compare", "torn"], 65, "torn/metrics.jsonl: line 2 of 8 is not as"),
             (["compar", "a"], 2, "compar: no such command; the nearest is compare"),
             (["image_clasifier"], 2, "python -m experiments.image_classifier"),
             (["image_classifier", "--steps=1"], 2, "an experiment is run by python -m experiments.image_classifier"),
@@ -168,7 +168,8 @@ class TestErrors:
 
     def test_a_run_that_goes_on_for_more_steps_has_not_ended(self, folder):
         path = folder("a") / "metrics.jsonl"
-        path.write_text(path.read_text() + '{"step": 8, "train/loss": 0.1, "seconds": 9.0}\n')
+        rows = [*history.read(path)[0], {"step": 8, "train/loss": 0.1, "seconds": 9.0}]
+        path.write_text("".join(history.lines(rows)[0]))
         run = read_run(Path("a"))
         assert (run.state(), run.fits[""][0].seconds()) == ("at step 8 of 7", 9.0)
 
@@ -181,11 +182,9 @@ class TestList:
         (folder("runs/four") / "config.json").write_text("[]")
         root = folder("runs/five", ended=False, steps=0, tensorboard=False)
         folder("runs/five/seed=1", seed=1)
-        (root / "sweep.json").write_text(
-            '{"points": [{"state": "ended"}, {"state": "diverged"}], "best_metric": 0.125}'
-        )
+        write_json(root / "sweep.json", {"points": [{"state": "ended"}, {"state": "diverged"}], "best_metric": 0.125})
         (folder("runs/six", ended=False, steps=3) / "metrics.jsonl").write_text(
-            '{"step": 3, "train/loss": NaN, "seconds": 1.0}\n'
+            history.line({"step": 3, "train/loss": float("nan"), "seconds": 1.0}, "")[0]
         )
         names = ("one", "deep/two", "three", "four", "five", "six")
         for age, name in enumerate(names):

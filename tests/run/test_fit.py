@@ -1,7 +1,6 @@
 import dataclasses
 import gc
 import itertools
-import json
 import math
 import os
 import shutil
@@ -19,7 +18,7 @@ from flax import linen as nn
 
 from jaxdl.core import Experiment, Learner, State, Total, descend, mean, supervised, total
 from jaxdl.data import Batches
-from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, apply, checkpoint, fit, measure, training
+from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, apply, checkpoint, fit, history, measure, training
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.parallel import compile_steps, make_mesh
 from jaxdl.run.plan import cadence
@@ -279,7 +278,7 @@ class TestFolder:
         assert same(whole.state, resumed.state)
         on_grid = lambda history: [row for row in rows(history) if "train/loss" in row or row["step"] % 5 == 0]
         assert on_grid(resumed.history) == on_grid(whole.history)
-        written = [json.loads(line) for line in (tmp_path / "parts/metrics.jsonl").read_text().splitlines()]
+        written, _, _ = history.read(tmp_path / "parts/metrics.jsonl")
         assert written == resumed.history
 
     def test_saved_under_pmap_goes_on_under_jit_on_other_devices(self, tmp_path):
@@ -614,7 +613,9 @@ class TestCost:
         monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: tick * next(clock)))
         monkeypatch.setattr(checkpoint, "time", SimpleNamespace(perf_counter=lambda: 0.0))
         save = Checkpoints.save
-        monkeypatch.setattr(Checkpoints, "save", lambda self, *args: (saved.append(args[0]), save(self, *args)))
+        monkeypatch.setattr(
+            Checkpoints, "save", lambda self, *args, **facts: (saved.append(args[0]), save(self, *args, **facts))
+        )
         fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path, steps=3000, eval_every=10))
         share = len(saved) / next(clock)  # a save takes one tick of this clock
         assert training.SAVING / 2 < share <= training.SAVING

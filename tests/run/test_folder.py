@@ -1,11 +1,11 @@
-import json
 from dataclasses import dataclass, replace
 
 import pytest
 
 from jaxdl.run import FlagError, RunConfig, flag
+from jaxdl.run.files import read_json, write_json
 from jaxdl.run.flags import parse
-from jaxdl.run.folder import discard, open_run, read_json, write_json
+from jaxdl.run.folder import discard, open_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class TestResume:
             open_run(first, "other")
 
     def test_overwrite_starts_anew(self, first, tmp_path):
-        (tmp_path / "a/old").write_text("x")
+        (tmp_path / "a/old.txt").write_text("x")
         open_run(replace(first, width=3, overwrite=True), "demo")
         assert not (tmp_path / "a/old").exists()
         assert "--overwrite" not in (tmp_path / "a/flags.txt").read_text()
@@ -110,5 +110,5 @@ def test_damaged_record(tmp_path):
 
 def test_json_has_no_nan(tmp_path):
     write_json(tmp_path / "x.json", {"a": float("nan"), "b": [1, 2.5, True, None], "c": (float("inf"),)})
-    assert json.loads((tmp_path / "x.json").read_text()) == {"a": None, "b": [1, 2.5, True, None], "c": [None]}
+    assert read_json(tmp_path / "x.json") == {"a": None, "b": [1, 2.5, True, None], "c": [None]}
     assert not list(tmp_path.glob("*.part"))

@@ -70,6 +70,7 @@ def test_every_damage_of_every_file_is_named_and_the_one_before_is_used(saved, t
             before = (copy / name).read_bytes()
             damage(copy / name)
             if (copy / name).exists() and (copy / name).read_bytes() == before:
+                shutil.rmtree(copy)
                 continue  # a file that was empty
             tried += 1
             with pytest.warns(UserWarning, match="checkpoint 5 cannot be used") as told:
@@ -85,8 +86,8 @@ def test_every_damage_of_every_file_is_named_and_the_one_before_is_used(saved, t
 def test_a_run_that_goes_on_puts_the_damaged_one_aside(saved, tmp_path):
     folder, state = saved
     shutil.copytree(folder, tmp_path / "c")
-    (tmp_path / "c" / "5" / "metrics" / "metrics").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"checkpoint 5 cannot be used .*metrics/metrics: has 0 bytes instead of \d+"):
+    (tmp_path / "c" / "5" / "state" / "_METADATA").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"checkpoint 5 cannot be used .*state/_METADATA: has 0 bytes instead of \d+"):
         checkpoints = Checkpoints(tmp_path / "c")
     step, found = checkpoints.restore(state)
     checkpoints.save(5, state)
@@ -100,7 +101,7 @@ def test_one_that_is_whole_and_cannot_be_read_is_written_over(saved, tmp_path):
     folder, state = saved
     shutil.copytree(folder, tmp_path / "c")
     shutil.rmtree(tmp_path / "c" / "5" / "state")
-    seal(tmp_path / "c" / "5")
+    seal(tmp_path / "c" / "5", 5, {})
     checkpoints = Checkpoints(tmp_path / "c")
     with pytest.warns(UserWarning, match="checkpoint 5 cannot be used"):
         step, found = checkpoints.restore(state)
@@ -115,7 +116,7 @@ def test_a_run_that_goes_on_from_nothing_but_damage_is_refused_and_again_so(save
     folder, state = saved
     shutil.copytree(folder, tmp_path / "c")
     for step in "35":
-        (tmp_path / "c" / step / "metrics" / "metrics").write_bytes(b"")
+        (tmp_path / "c" / step / "state" / "_METADATA").write_bytes(b"")
     for _ in range(2):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -149,7 +150,7 @@ LONG = f"FAILED: cannot open {99 * '/folder'}: No space [os_error_code='{errno.E
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError(LONG)])
 def test_a_seal_that_cannot_be_written_stops_the_next_save(error, tmp_path, monkeypatch):
-    def full(folder):
+    def full(folder, step, facts):
         raise error
 
     monkeypatch.setattr("jaxdl.run.checkpoint.seal", full)
@@ -164,20 +165,37 @@ def test_a_seal_that_cannot_be_written_stops_the_next_save(error, tmp_path, monk
     checkpoints.close()
 
 
-def test_a_checkpoint_that_is_removed_as_an_old_one_before_its_seal_is_no_error(tmp_path, monkeypatch):
-    def removed(folder):
-        shutil.rmtree(folder)
-        seal(folder)
-
+def test_a_file_that_is_gone_before_its_seal_comes_up_in_wait(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path / "c")
-    monkeypatch.setattr("jaxdl.run.checkpoint.seal", removed)
-    checkpoints.save(1, {"n": jnp.int32(1)})
-    checkpoints.wait()
-    monkeypatch.setattr("jaxdl.run.checkpoint.seal", lambda folder: (folder / "gone").read_bytes())
+    monkeypatch.setattr("jaxdl.run.checkpoint.seal", lambda folder, step, facts: (folder / "gone").read_bytes())
     checkpoints.save(2, {"n": jnp.int32(2)})
-    with pytest.raises(Unwritten, match="checkpoint 2 cannot be written"):  # it is there, and a file of it is not
+    with pytest.raises(Unwritten, match="checkpoint 2 cannot be written"):
         checkpoints.wait()
     checkpoints.close()
+
+
+def test_the_best_is_there_until_a_better_one_is_sealed(tmp_path, monkeypatch):
+    checkpoints, seen = Checkpoints(tmp_path / "c"), []
+
+    def watched(folder, step, facts):
+        seen.append((step, sorted(int(p.parent.name) for p in (tmp_path / "c").glob(f"*/{SEAL}"))))
+        seal(folder, step, facts)
+
+    monkeypatch.setattr("jaxdl.run.checkpoint.seal", watched)
+    for step, score in ((1, 0.5), (2, -np.inf), (3, -np.inf), (5, 0.7), (7, -np.inf), (11, 0.7)):
+        checkpoints.save(step, {"n": jnp.int32(step)}, score)
+        checkpoints.wait()
+    checkpoints.close()
+    assert seen == [(1, []), (2, [1]), (3, [1, 2]), (5, [1, 2, 3]), (7, [3, 5]), (11, [5, 7])]
+    assert sorted(int(path.name) for path in (tmp_path / "c").iterdir()) == [5, 7, 11]
+
+
+def test_another_program_s_checkpoint_is_put_aside_not_removed(tmp_path):
+    (tmp_path / "c" / "500").mkdir(parents=True)
+    (tmp_path / "c" / "500" / "model.pt").write_text("weights")
+    with pytest.warns(UserWarning, match="checkpoint 500 cannot be used"):
+        Checkpoints(tmp_path / "c").close()
+    assert (tmp_path / "c" / "500.damaged" / "model.pt").read_text() == "weights"
 
 
 def test_a_folder_that_is_removed_after_the_last_save_is_missed(tmp_path):
@@ -224,18 +242,23 @@ def test_a_file_more_and_no_seal_at_all(saved, tmp_path):
 
 
 def test_a_seal_is_written_whole(tmp_path):
-    (tmp_path / "x").write_bytes(b"abc")
-    seal(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [SEAL, "x"]
-    verify(tmp_path)
-    assert "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" in (tmp_path / SEAL).read_text()
-    (tmp_path / SEAL).write_text("[]")
+    folder = tmp_path / "17"
+    folder.mkdir()
+    (folder / "x").write_bytes(b"abc")
+    seal(folder, 17, {"score": 0.5})
+    assert sorted(path.name for path in folder.iterdir()) == [SEAL, "x"]
+    assert verify(folder) == {"score": 0.5}
+    assert "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" in (folder / SEAL).read_text()
+    folder.rename(tmp_path / "19")
+    with pytest.raises(DataError, match="is the checkpoint of step 17 under another name"):
+        verify(tmp_path / "19")
+    (tmp_path / "19" / SEAL).write_text("[]")
     with pytest.raises(DataError, match="is damaged"):
-        verify(tmp_path)
+        verify(tmp_path / "19")
 
 
 def test_a_failed_save_comes_up_in_wait(tmp_path, monkeypatch):
-    def full(folder):
+    def full(folder, step, facts):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("jaxdl.run.checkpoint.seal", full)

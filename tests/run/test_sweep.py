@@ -11,8 +11,9 @@ from experiments import image_classifier
 from jaxdl.core import Experiment, State, Total
 from jaxdl.data import MissingData
 from jaxdl.run import Claim, FlagError, Interrupted, RunConfig, fit, flag
+from jaxdl.run.files import read_json, write_json
 from jaxdl.run.flags import parse
-from jaxdl.run.folder import open_run, read_json, write_json
+from jaxdl.run.folder import open_run
 from jaxdl.run.sweep import configs, points, sweep
 from jaxdl.run.sweep_report import Point, picture, table, verdict
 

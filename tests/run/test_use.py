@@ -17,6 +17,7 @@ from experiments import image_classifier, language_model, robust_regression
 from jaxdl.data import DataError, MissingData, load_images, load_text
 from jaxdl.run import FlagError, Use, fit, remember
 from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.files import read_json, write_json
 from jaxdl.run.folder import open_run
 from jaxdl.run.use import expand, open_finished, predict, use_run
 
@@ -259,7 +260,7 @@ def test_an_experiment_of_ones_own_is_given_as_its_module(tmp_path, images):
     config, _ = images
     shutil.copytree(config.workdir, tmp_path / "copy")
     path = tmp_path / "copy" / "config.json"
-    path.write_text(path.read_text().replace('"image_classifier"', '"my_own"'))
+    write_json(path, read_json(path) | {"experiment": "my_own"})
     assert jaxdl.run.load(tmp_path / "copy", image_classifier).config.model == "softmax"
 
 
