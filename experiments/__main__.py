@@ -14,7 +14,6 @@ import argparse
 import ast
 import difflib
 import importlib
-import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import experiments
+from jaxdl.streams import keep_streams, printable
 
 COMMANDS = ("list", "compare")
 USAGE, BAD_DATA = 2, 65
@@ -119,12 +119,13 @@ def compare(folders: Sequence[Path], out: Path, fit: str | None) -> None:
     """Prints the table and writes the picture."""
     from jaxdl.run import FlagError
     from jaxdl.run.compare import curves, lines, table
+    from jaxdl.run.files import replacing
     from jaxdl.run.runs import expand, read_run
 
     found = lines([read_run(run) for run in dict.fromkeys(run for folder in folders for run in expand(folder))], fit)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        curves(found).savefig(out, dpi=120)
+        with replacing(out) as file:
+            curves(found).savefig(file, format="png", dpi=120)
     except OSError as error:
         raise FlagError(f"--out={out}: cannot be written ({error.strerror})") from None
     print(table(found))
@@ -133,13 +134,10 @@ def compare(folders: Sequence[Path], out: Path, fit: str | None) -> None:
 
 def fail(message: str, status: int = USAGE) -> NoReturn:
     """One line, and the end."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(status)
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:  # | head has seen enough; the flush at exit must not fail again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    keep_streams()
+    main(sys.argv[1:])

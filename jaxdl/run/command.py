@@ -18,32 +18,35 @@ from jax.experimental import multihost_utils
 from jaxdl.data import DataError, MissingData
 from jaxdl.run.checkpoint import Unwritten
 from jaxdl.run.config import RunConfig
-from jaxdl.run.distributed import failing_at_once, initialize, is_first, processes
+from jaxdl.run.distributed import PortTaken, failing_at_once, initialize, is_first, processes
 from jaxdl.run.download import download
 from jaxdl.run.files import read_json, write_json
 from jaxdl.run.flags import FlagError, given, help_text, parse
 from jaxdl.run.folder import begun, open_run, records, undo, with_folder
 from jaxdl.run.lock import locked
-from jaxdl.run.plots import curves
+from jaxdl.run.plots import curves, save_figure
 from jaxdl.run.report import Claim, claims_table, say
 from jaxdl.run.runs import read_run
 from jaxdl.run.signals import Interrupted
 from jaxdl.run.sweep import configs, sweep
 from jaxdl.run.training import Diverged
 from jaxdl.run.use import use_run
+from jaxdl.streams import keep_streams, printable
 from jaxdl.tuned import set_xla_flags
 
 CANNOT_WRITE = 74  # BSD's EX_IOERR
-STATUS = {FlagError: 2, DataError: 65, MissingData: 66}  # the last two are those of BSD's sysexits.h; all others: 1
+# those above 2 are BSD's, of sysexits.h; all others: 1
+STATUS = {PortTaken: 75, FlagError: 2, DataError: 65, MissingData: 66, Diverged: 70}
 
 
 def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) -> None:
     """Runs body(config) with the configuration of the command line and ends the process.
 
     The run's folder is made or resumed; the claims that `body` returns are printed and saved in summary.json. What a
-    user can mend is told in one line: exit status 2 for a flag, 66 for a file that is missing, 65 for a broken one, 1
-    for a loss that is no number, 128 + n for signal n.
+    user can mend is told in one line: exit status 2 for a flag, 66 for a file that is missing, 65 for a broken one, 70
+    for a loss that is no number, 74 for a disk that takes no more, 128 + n for signal n.
     """
+    keep_streams()
     module = sys.modules["__main__"]
     command = f"python -m {module.__spec__.name}" if module.__spec__ else f"python {sys.argv[0]}"
     name = module.__spec__.name.rpartition(".")[2] if module.__spec__ else Path(sys.argv[0]).stem
@@ -105,9 +108,16 @@ def _run(config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command
         _fail(error)
     except Diverged as error:
         _fail(error)
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if is_first():
+            undo(workdir, before)
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = (str(error) or "this machine has no more").partition("\n")[0][:200]
+        _fail(RuntimeError(f"out of memory: {reason}; a smaller model, --batch_size or data set needs less"))
     except OSError as error:
         where = "" if isinstance(error, Unwritten) else f"{error.filename or workdir}: "
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr, flush=True)
+        print(printable(f"error: {where}{error.strerror or error}"), file=sys.stderr, flush=True)
         os._exit(CANNOT_WRITE)  # threads that still want to write would hold the process for minutes
     except Interrupted as error:
         say(f"{error}\n{ending}")
@@ -116,21 +126,27 @@ def _run(config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command
         say(f"interrupted\n{ending}")
         sys.exit(128 + signal.SIGINT)
     begun(workdir)
-    draw_curves(workdir)
     save(config, claims)
+    try:
+        draw_curves(config)
+    except DataError as error:
+        say(f"warning: {error}: no curves of it are drawn")
     if is_first():
-        print(claims_table(claims))
+        print(claims_table(claims), flush=True)
+    if getattr(sys.stdout, "failed", ""):
+        say(f"stdout: {sys.stdout.failed}; the table is in {workdir / 'summary.json'}")
     say(ending)
 
 
-def draw_curves(workdir: Path) -> None:
+def draw_curves(config: RunConfig) -> None:
     """The curves of every fit below `workdir` whose picture is missing or older than its history: NAME/curves.png."""
     if not is_first():
         return
+    workdir = Path(str(config.workdir))
     for name, traces in read_run(workdir).fits.items():
         picture, logs = workdir / name / "curves.png", [trace.folder / "metrics.jsonl" for trace in traces]
         if not picture.exists() or any(p.exists() and p.stat().st_mtime > picture.stat().st_mtime for p in logs):
-            curves({name: [trace.rows for trace in traces]}).savefig(picture, dpi=120)
+            save_figure(config, f"{name}/curves".lstrip("/"), partial(curves, {name: [t.rows for t in traces]}))
 
 
 def _summary(config: Any, claims: Sequence[Claim], name: str, command: str) -> None:
@@ -169,5 +185,5 @@ def _without_late_writers(before: Callable[[Any], Any], late: Any) -> None:
 
 
 def _fail(error: Exception) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
+    print(printable(f"error: {error}"), file=sys.stderr, flush=True)
     sys.exit(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 1))

@@ -30,6 +30,10 @@ HEARTBEAT = 20  # seconds of silence after which a process counts as dead; jax's
 JOIN = 300  # seconds for all to come together: people start them by hand on several machines
 
 
+class PortTaken(FlagError):
+    """The port of the coordinator is in use: exit status 75, on which launch.sh chooses another one."""
+
+
 def initialize() -> None:
     """Joins the other processes of this run; does nothing for a single one, or a second time.
 

@@ -51,7 +51,8 @@ def read(path: Path) -> tuple[list[Row], list[str], str]:
             row = json.loads(one)
             found = row.pop(SUM)
             good = found == line(row, sums[-1] if sums else "")[1] and isinstance(row["step"], int)
-            good = good and isinstance(row["seconds"], float)
+            good = good and isinstance(row["seconds"], (int, float))
+            good = good and all(isinstance(value, (int, float)) for value in row.values())
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             good = False
         if not good:

@@ -1,12 +1,15 @@
 """Pictures as matplotlib figures; `save_figure` puts one into the run's folder. matplotlib is imported when used."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxdl.run.distributed import is_first
+from jaxdl.run.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,23 +29,30 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **o
     return figure, figure.subplots(rows, columns, **options)
 
 
-def save_figure(config: "RunConfig", name: str, figure: "Figure") -> Path | None:
-    """Writes `name`.png into the run's folder, if the run has one."""
+def save_figure(config: "RunConfig", name: str, figure: "Figure | Callable[[], Figure]") -> Path | None:
+    """Writes `name`.png into the run's folder, if the run has one.
+
+    A picture never costs a run its end: what goes wrong in drawing or saving it is a warning, and None is returned.
+    Hand over a function that draws, and this holds for the drawing too.
+    """
     if not (config.workdir and is_first()):
         return None
     path = Path(config.workdir) / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    return path
+    with _optional(path), replacing(path) as file:
+        (figure() if callable(figure) else figure).savefig(file, format="png", dpi=120)
+        return path
+    return None
 
 
-def save_animation(config: "RunConfig", name: str, frames: Sequence["Figure"], seconds: float = 4.0) -> Path | None:
+def save_animation(
+    config: "RunConfig", name: str, frames: "Sequence[Figure] | Callable[[], Sequence[Figure]]", seconds: float = 4.0
+) -> Path | None:
     """Writes `name`.gif into the run's folder, if the run has one; the last frame stands for a second more.
 
     Args:
       config: of the run.
       name: of the file.
-      frames: figures as `new_figure` makes them, all of one size.
+      frames: figures as `new_figure` makes them, all of one size, or a function that draws them; as for `save_figure`.
       seconds: how long all frames but the last take together.
     """
     if not (config.workdir and is_first()):
@@ -53,13 +63,27 @@ def save_animation(config: "RunConfig", name: str, frames: Sequence["Figure"], s
         figure.canvas.draw()
         return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("P", palette=Image.Palette.ADAPTIVE)
 
-    pictures = [picture(figure) for figure in frames]
     path = Path(config.workdir) / f"{name}.gif"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    each = round(1000 * seconds / len(pictures))
-    times = [each] * (len(pictures) - 1) + [each + 1000]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0)
-    return path
+    with _optional(path), replacing(path) as file:
+        pictures = [picture(figure) for figure in (frames() if callable(frames) else frames)]
+        each = round(1000 * seconds / len(pictures))
+        times = [each] * (len(pictures) - 1) + [each + 1000]
+        pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=times, loop=0)
+        return path
+    return None
+
+
+@contextlib.contextmanager
+def _optional(path: Path) -> Iterator[None]:
+    from jaxdl.run.report import say  # which imports more than a picture needs
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # class names in any script
+            yield
+    except Exception as error:  # matplotlib's parsers and Pillow raise many kinds
+        reason = str(error).strip().partition("\n")[0]
+        say(f"warning: {path}: could not be drawn ({type(error).__name__}: {reason}); the run goes on without it")
 
 
 def curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> "Figure":

@@ -16,6 +16,7 @@ from jaxdl.guard import learners
 from jaxdl.run.config import RunConfig
 from jaxdl.run.distributed import is_first
 from jaxdl.run.files import write
+from jaxdl.streams import printable
 
 Row = dict[str, Any]
 CLOCK = ("seconds", "crc32")  # the fields of metrics.jsonl that two equal runs do not share
@@ -81,7 +82,9 @@ def claims_table(claims: Sequence[Claim], width: int | None = None) -> str:
     rule = "  ".join("-" * w for w in widths)
     lines = [rule]
     for row in cells:
-        wrapped = [textwrap.wrap(text, w) or [""] for text, w in zip(row, widths, strict=True)]
+        wrapped = [
+            textwrap.wrap(printable(" ".join(text.split())), w) or [""] for text, w in zip(row, widths, strict=True)
+        ]
         for i in range(max(map(len, wrapped))):
             line = "  ".join((w[i] if i < len(w) else "").ljust(n) for w, n in zip(wrapped, widths, strict=True))
             lines.append(line.rstrip())
@@ -144,6 +147,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """One line, above the bar if there is one."""
+        line = printable(line)
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
         elif self._show:
@@ -173,7 +177,7 @@ def plus_minus(values: Iterable[float], digits: int = 4) -> str:
 def say(line: str) -> None:
     """A line for the person at the terminal; what a program reads goes to stdout, this does not."""
     if is_first():
-        print(line, file=sys.stderr, flush=True)
+        print("\n".join(map(printable, line.split("\n"))), file=sys.stderr, flush=True)
 
 
 def save_text(config: RunConfig, name: str, text: str) -> Path | None:

@@ -15,6 +15,7 @@ from jaxdl.run.config import RunConfig
 from jaxdl.run.files import numbers, read_json
 from jaxdl.run.flags import FlagError, flags_of, shown
 from jaxdl.run.report import Row, last_of, plus_minus
+from jaxdl.streams import printable
 
 # flags that say where and how a run is kept, not what it is; those of devices change its seconds
 PLACE = frozenset(f.name for f in flags_of(RunConfig) if not f.rule.result and f.rule.group != "devices")
@@ -95,8 +96,8 @@ def read_run(folder: Path) -> Run:
     record = read_json(folder / "config.json")
     if record is None:
         raise FlagError(f"{folder}: is no run's folder, it has no config.json (python -m experiments list --runs)")
-    if not isinstance(record, dict) or not isinstance(record.get("flags"), dict) or "experiment" not in record:
-        raise DataError(f"{folder / 'config.json'}: must hold experiment and flags; it is damaged")
+    if not isinstance(record.get("flags"), dict) or not isinstance(record.get("experiment"), str):
+        raise DataError(f"{folder / 'config.json'}: must hold experiment and flags; it is no run's")
     fits: dict[str, list[Trace]] = {}
     times = [(folder / name).stat().st_mtime for name in ("config.json", "summary.json") if (folder / name).exists()]
     for here, below, files in os.walk(folder):
@@ -104,7 +105,7 @@ def read_run(folder: Path) -> Run:
         kept = [b for b in below if b not in ("checkpoints", "tensorboard", "watched")]
         below[:] = sorted((b for b in kept if not (path / b / "config.json").exists()), key=_natural)
         if {"metrics.jsonl", "result.json"} & set(files):
-            rows, ended = _rows(path / "metrics.jsonl"), read_json(path / "result.json")
+            rows, ended = _rows(path / "metrics.jsonl"), _ended(path / "result.json")
             if ended and rows and rows[-1]["step"] > ended["step"]:  # resumed for more steps
                 ended = None
             parts = path.relative_to(folder).parts
@@ -129,6 +130,7 @@ def mean(values: Sequence[float], digits: int = 4) -> str:
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text under each other; the last cell of a row is as long as it likes."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return "\n".join(
         "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows
@@ -162,9 +164,16 @@ def _listed(path: Path, defaults: Callable[[str], Mapping[str, Any] | None]) -> 
     try:
         run = read_run(path)
         swept = read_json(path / "sweep.json")
-    except (FlagError, DataError) as error:
-        touched = (path / "config.json").stat().st_mtime
-        return touched, [_when(touched), "?", str(path), "damaged", "-", str(error)]
+        return run.touched, _row(path, run, swept, defaults)
+    except Exception as error:  # whatever stands in one folder, the others are listed
+        touched = (path / "config.json").lstat().st_mtime
+        told = str(error) if isinstance(error, (FlagError, DataError)) else f"its records are no run's ({error!r:.80})"
+        return touched, [_when(touched), "?", str(path), "damaged", "-", told]
+
+
+def _row(
+    path: Path, run: Run, swept: dict[str, Any] | None, defaults: Callable[[str], Mapping[str, Any] | None]
+) -> list[str]:
     usual, monitor = defaults(run.experiment), str(run.flags.get("monitor", "loss"))
     words = [
         f"--{name}={shown(value)}"
@@ -183,7 +192,7 @@ def _listed(path: Path, defaults: Callable[[str], Mapping[str, Any] | None]) -> 
         scores = [f"best {swept['best_metric']:.4g}"] if "best_metric" in swept else []
     told = f"{monitor} {', '.join(scores[:3])}{more}" if scores else "-"
     flags = "(an experiment that is not here)" if usual is None else shlex.join(words)
-    return run.touched, [_when(run.touched), run.experiment, str(path), state, told, flags]
+    return [_when(run.touched), run.experiment, str(path), state, told, flags]
 
 
 def _when(seconds: float) -> str:
@@ -192,6 +201,20 @@ def _when(seconds: float) -> str:
 
 def _natural(name: str) -> list[Any]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _ended(path: Path) -> dict[str, Any] | None:
+    ended = read_json(path)
+    if ended is None:
+        return None
+    number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
+    good = all(number(ended.get(name)) for name in ("step", "state_step", "seconds"))
+    for name in ("metrics", "valid"):
+        values = ended.get(name)
+        good = good and isinstance(values, dict) and all(v is None or number(v) for v in values.values())
+    if not good:
+        raise DataError(f"{path}: is no result of a fit")
+    return ended
 
 
 def _rows(path: Path) -> list[Row]:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run after its state is saved; a second one ends it at once."""
+"""SIGINT, SIGTERM and SIGHUP end a run after its state is saved; a second one ends it at once."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-ENDING = (signal.SIGINT, signal.SIGTERM)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(RuntimeError):
@@ -39,7 +39,8 @@ def caught(active: bool, say: Callable[[str], None]) -> Iterator[list[int]]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)  # as set_wakeup_fd wants it
     threading.Thread(target=_end_at_second, args=(reader, say), name="signals", daemon=True).start()
-    before = {signum: signal.signal(signum, handler) for signum in ENDING}
+    wanted = [signum for signum in ENDING if signal.getsignal(signum) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    before = {signum: signal.signal(signum, handler) for signum in wanted}
     told = signal.set_wakeup_fd(writer)
     try:
         yield arrived

@@ -27,11 +27,13 @@ from jaxdl.run.config import RunConfig
 from jaxdl.run.files import read_json, write_json
 from jaxdl.run.flags import WORDS, Flag, FlagError, flags_of, given, nearest, shown
 from jaxdl.run.folder import discard, open_run
+from jaxdl.run.lock import locked
 from jaxdl.run.plots import save_figure
 from jaxdl.run.report import Claim, say
 from jaxdl.run.runs import PLACE, Run, read_run
 from jaxdl.run.sweep_report import Point, picture, table, verdict
 from jaxdl.run.training import Diverged
+from jaxdl.streams import printable
 
 C = TypeVar("C", bound=RunConfig)
 FIXED = PLACE | {"sweep", "monitor", "monitor_mode"}  # the points are compared by one metric
@@ -142,8 +144,9 @@ def sweep(
             found[id] = found[id]._replace(state="diverged", why=old["why"])
             continue
         try:
-            if not _has_ended(one):
-                save(opened := open_run(one, experiment), body(opened))
+            with locked(Path(str(one.workdir))):
+                if not _has_ended(one):
+                    save(opened := open_run(one, experiment), body(opened))
         except Diverged as error:
             found[id] = found[id]._replace(state="diverged", why=str(error))
             continue
@@ -151,7 +154,7 @@ def sweep(
             if Path(str(one.workdir)).is_dir():
                 discard(Path(str(one.workdir)))
             found[id], first_error = found[id]._replace(state="refused", why=str(error)), first_error or error
-            say(f"refused: {error}")
+            say(f"refused: {printable(error)}")
             continue
         run = read_run(Path(str(one.workdir)))
         fit = _main_fit(run) if fit is None else fit
@@ -160,10 +163,10 @@ def sweep(
         (root / "sweep.json").unlink()
         raise first_error
     ranked = _write(root, record, fit, found, config)
-    save_figure(config, "sweep", picture(ranked, config.monitor, config.monitor_mode))
+    save_figure(config, "sweep", lambda: picture(ranked, config.monitor, config.monitor_mode))
     print(table(ranked, config.monitor))
     for point in (point for point in ranked if point.why):
-        print(f"{point.id}: {point.state}: {point.why}")
+        print(printable(f"{point.id}: {point.state}: {point.why}"))
     line = verdict(ranked, config.monitor)
     print(line.measured)
     return [line]
@@ -178,7 +181,12 @@ def _before(path: Path) -> dict[str, Any]:
 
 def _has_ended(config: RunConfig) -> bool:
     """Whether the point's summary is there and was made with these flags; steps may have grown since."""
-    summary = _before(Path(str(config.workdir)) / "summary.json")
+    folder = Path(str(config.workdir))
+    summary = _before(folder / "summary.json")
+    try:
+        read_run(folder)
+    except (FlagError, DataError):  # not there, or damaged: what can be made again is
+        return False
     results = [f.name for f in flags_of(type(config)) if f.rule.result]
     return bool(summary) and all(summary["flags"].get(name) == getattr(config, name) for name in results)
 

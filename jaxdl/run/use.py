@@ -28,6 +28,7 @@ from jaxdl.run.flags import FlagError, flags_of
 from jaxdl.run.parallel import make_mesh, place
 from jaxdl.run.report import plus_minus, say
 from jaxdl.run.runs import columns as aligned
+from jaxdl.streams import printable
 
 SHOWN = 20  # rows of predictions on the screen
 
@@ -114,6 +115,17 @@ def open_finished(workdir: str | Path, module: Any = None, expected: str = "", *
       FlagError: it is a run of another experiment than the `expected` one.
     """
     root = Path(workdir)
+    try:
+        return _opened(root, module, expected, changes)
+    except (FlagError, DataError):
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
+        raise DataError(
+            f"{root}: its records are no run's of this program ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _opened(root: Path, module: Any, expected: str, changes: dict[str, Any]) -> Finished:
     record, about = read_json(root / "config.json"), read_json(root / "about.json")
     if record is None:
         raise MissingData(f"{root}: no run is there (no config.json); name the folder that a run printed first")
@@ -121,6 +133,8 @@ def open_finished(workdir: str | Path, module: Any = None, expected: str = "", *
     if expected and name != expected:
         raise FlagError(f"--workdir={root}: is a run of {name}, not of {expected}")
     if module is None:
+        if not re.fullmatch(r"[a-z]\w*", name):
+            raise DataError(f"{root}: a run of {name!r}, which is no experiment's name")
         try:
             module = importlib.import_module(f"experiments.{name}")
         except ImportError:
@@ -181,7 +195,9 @@ def use_run(config: RunConfig, module: Any, name: str) -> None:
 
 
 def expand(words: str) -> list[str]:
-    """Files, folders and patterns, separated by commas -> paths that exist."""
+    """Files, folders and patterns, separated by commas -> paths that exist; one path may have commas in its name."""
+    if os.path.exists(words):
+        return [words]
     found = []
     for word in words.split(","):
         paths = [word] if os.path.exists(word) else sorted(glob.glob(word, recursive=True))
@@ -201,9 +217,9 @@ def predict(run: Finished, files: list[str]) -> None:
     lines = [list(columns), *map(list, zip(*columns.values(), strict=True))]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
+    print(aligned([[str(cell) for cell in line] for line in lines[: SHOWN + 1]]), flush=True)
     path = Path(run.config.workdir) / "predictions.csv"
     write(path, text.getvalue())
-    print(aligned([[str(cell) for cell in line] for line in lines[: SHOWN + 1]]))
     more = f"{len(names) - SHOWN:,} more rows and " if len(names) > SHOWN else ""
     of = "" if len(run.states) == 1 else f", by the first of {len(run.states)} seeds"
     say(f"{more}all columns in {path}{of}")
@@ -217,10 +233,10 @@ def evaluate(run: Finished, source: str) -> None:
     score = evaluator(run.use.experiment, make_mesh(1))
     found = [score(state, test) for state in run.states]
     path = Path(run.config.workdir) / "evaluations.json"
-    write_json(path, (read_json(path) or {}) | {source: found})
-    print(f"{'':14}{'on ' + source:>24}{'on its own test set':>24}")
+    print(f"{'':14}{'on ' + printable(source):>24}{'on its own test set':>24}")
     for name in found[0]:
         cells = [plus_minus([m[name] for m in those]) if all(name in m for m in those) else "-"
                  for those in (found, run.metrics)]  # fmt: skip
-        print(f"{name:14}{cells[0]:>24}{cells[1]:>24}")
+        print(f"{name:14}{cells[0]:>24}{cells[1]:>24}", flush=True)
+    write_json(path, (read_json(path) or {}) | {source: found})
     say(f"{test.length:,} rows; added to {path}")

@@ -1,7 +1,6 @@
 """R12: a wrong command line is one line, exit status 2, within a second, and nothing is made on the disk."""
 
 import dataclasses
-import json
 import subprocess
 import sys
 import time
@@ -11,8 +10,8 @@ import pytest
 
 from experiments.image_classifier import Config
 from jaxdl.run import FlagError
-from jaxdl.run.flags import parse
 from jaxdl.run.files import read_json, write_json
+from jaxdl.run.flags import parse
 from jaxdl.run.folder import open_run
 from jaxdl.run.lock import locked
 from tests.reliability.nursery import environment
@@ -102,7 +101,7 @@ def places(tmp_path, monkeypatch):
     (tmp_path / "FULL" / "thesis.tex").touch()
     (tmp_path / "BROKEN" / "config.json").write_text("{")
     open_run(Config(workdir="RUN", learning_rate=0.25), "image_classifier")
-    record = json.loads((tmp_path / "RUN" / "config.json").read_text())
+    record = read_json(tmp_path / "RUN" / "config.json")
     write_json(tmp_path / "OTHER" / "config.json", record | {"experiment": "gan"})
     return lambda: {str(p): p.read_bytes() if p.is_file() else b"" for p in sorted(tmp_path.rglob("*"))}
 
