@@ -133,8 +133,8 @@ def _run(config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command
         say(f"warning: {error}: no curves of it are drawn")
     if is_first():
         print(claims_table(claims), flush=True)
-    if getattr(sys.stdout, "failed", ""):
-        say(f"stdout: {sys.stdout.failed}; the table is in {workdir / 'summary.json'}")
+    if failed := getattr(sys.stdout, "failed", ""):
+        say(f"stdout: {failed}; the table is in {workdir / 'summary.json'}")
     say(ending)
 
 

@@ -157,7 +157,7 @@ def begun(workdir: Path) -> None:
 
 def records(workdir: Path) -> dict[str, str]:
     """{path: text} of what `open_run` writes, as far as it is there."""
-    found = {}
+    found = dict[str, str]()
     for path in (workdir / name for name in ("config.json", "flags.txt")):
         with contextlib.suppress(DataError):
             text = read_text(path)

@@ -35,7 +35,7 @@ class Watch:
         self.seen: dict[int, Any] = {}
         if function is None or folder is None:
             return
-        structure = jax.tree.structure(jax.eval_shape(function, state))
+        structure: Any = jax.tree.structure(jax.eval_shape(function, state))
         for path in [p for p in folder.glob("*.npz") if p.stem.isdigit() and int(p.stem) not in steps]:
             if is_first():
                 path.unlink(missing_ok=True)

@@ -5,7 +5,9 @@ and no device before the first computation, so a fork before it is as good as a 
 ones, and the results must be the same).
 """
 
+import atexit
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -82,8 +84,8 @@ class Nursery:
         print(json.dumps(question), file=self._process.stdin, flush=True)
         return json.loads(self._process.stdout.readline())
 
-    def start(self, words: list[str], said: Path, file_limit: int = 0) -> Process:
-        pid = self._ask(words=words, said=str(said), file_limit=file_limit)
+    def start(self, words: list[str], said: Path, file_limit: int = 0, kill_at: int = 0) -> Process:
+        pid = self._ask(words=words, said=str(said), file_limit=file_limit, kill_at=kill_at)
         return Process(pid, lambda: self._ask(pid=pid), said)
 
     def close(self) -> None:
@@ -91,7 +93,29 @@ class Nursery:
         self._process.wait()
 
 
-def _child(words: list[str], said: str, file_limit: int) -> None:
+CALLS = ("rename", "replace", "mkdir", "unlink", "remove", "rmdir", "fsync")
+
+
+def _count_calls(kill_at: int) -> None:
+    """Ends this process by SIGKILL just before its kill_at-th change of the file system; says at its end how many."""
+    made = itertools.count(1)
+    last = [0]
+
+    def counted(call):
+        def counting(*args, **kwargs):
+            last[0] = next(made)
+            if last[0] == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*args, **kwargs)
+
+        return counting
+
+    for name in CALLS:
+        setattr(os, name, counted(getattr(os, name)))
+    atexit.register(lambda: print(f"calls: {last[0]}", file=sys.stderr, flush=True))
+
+
+def _child(words: list[str], said: str, file_limit: int, kill_at: int) -> None:
     out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for new, old in ((nothing, 0), (out, 1), (out, 2)):
@@ -99,6 +123,8 @@ def _child(words: list[str], said: str, file_limit: int) -> None:
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
     if file_limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    if kill_at:
+        _count_calls(kill_at)
     import runpy
 
     sys.argv = [PROGRAM, *words]
@@ -130,7 +156,6 @@ def serve() -> None:
                     traceback.print_exc()
                 finally:
                     with contextlib.suppress(Exception):  # what an interpreter does at its end
-                        import atexit
                         import threading
 
                         threading._shutdown()
