@@ -16,6 +16,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from jaxdl.data import DataError, MissingData
+from jaxdl.run import settings
 from jaxdl.run.checkpoint import Unwritten
 from jaxdl.run.config import RunConfig
 from jaxdl.run.distributed import PortTaken, failing_at_once, initialize, is_first, processes
@@ -55,6 +56,7 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
         print(help_text(config_class, module.__doc__ or "", command))
         sys.exit(0)
     before: dict[str, str] = {}
+    words = settings.given(os.environ)
     with failing_at_once(), contextlib.ExitStack() as held:
         try:
             config = parse(config_class, sys.argv[1:])
@@ -85,15 +87,19 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
                 multihost_utils.sync_global_devices("run folder")
         except (FlagError, MissingData, DataError) as error:
             _fail(error)
-        _run(config, body, name, command, before)
+        _run(config, body, name, command, words, before)
 
 
-def _run(config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command: str, before: dict[str, str]) -> None:
+def _run(
+    config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command: str, words: str, before: dict[str, str]
+) -> None:
     workdir = Path(str(config.workdir))
     say(f"run folder: {workdir}")
     repeat = dataclasses.replace(config, workdir=None, overwrite=False)
     resume = dataclasses.replace(repeat, workdir=str(workdir))
-    ending = f"resume: {command} {shlex.join(given(resume))}\nrepeat: {command} {shlex.join(given(repeat))}".rstrip()
+    count = os.environ.get("JAXDL_PROCESSES", "1")
+    again = words + (command if count == "1" else f"./launch.sh --processes={count} {name}")
+    ending = f"resume: {again} {shlex.join(given(resume))}\nrepeat: {again} {shlex.join(given(repeat))}".rstrip()
     save = lambda config, claims: _summary(config, claims, name, command)
     try:
         if config.sweep:
@@ -158,6 +164,7 @@ def _summary(config: Any, claims: Sequence[Claim], name: str, command: str) -> N
             "command": f"{command} {shlex.join(given(repeat))}".rstrip(),
             "flags": dataclasses.asdict(config),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "settings": settings.settings(config.devices),
             "versions": {package: importlib.metadata.version(package) for package in ("jax", "flax", "optax")},
             "fits": {str(p.parent.relative_to(workdir)): read_json(p) for p in sorted(workdir.glob("**/result.json"))},
             "claims": [claim._asdict() for claim in claims],

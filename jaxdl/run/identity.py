@@ -3,7 +3,7 @@
 import hashlib
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -16,6 +16,8 @@ from jaxdl.run.config import RunConfig
 from jaxdl.run.distributed import is_first
 from jaxdl.run.files import read_json, write_json
 from jaxdl.run.flags import FlagError, flags_of, shown
+from jaxdl.run.report import say
+from jaxdl.run.settings import changed, settings, words_for
 
 NAME = "fit.json"
 # of one seed the number of seeds is no part, and epochs have become steps
@@ -26,7 +28,7 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 def identity(
     config: RunConfig, data: Mapping[str, Any], programs: Mapping[str, str], start: Any
 ) -> dict[str, dict[str, Any]]:
-    """{"flags", "data", "program", "versions"} of a fit, all of it plain values.
+    """{"flags", "data", "program", "versions", "settings"} of a fit, all of it plain values.
 
     Args:
       config: resolved.
@@ -43,6 +45,7 @@ def identity(
         "data": parts,
         "program": dict(programs),
         "versions": versions(),
+        "settings": settings(config.devices),
     }
 
 
@@ -71,15 +74,24 @@ def claim_folder(folder: Path, now: dict[str, dict[str, Any]]) -> None:
             raise FlagError(f"{folder}: holds a fit without {NAME}, of an older version; name another, or --overwrite")
         write_json(folder / NAME, now)
         return
-    same(folder, before, now)
+    old, new = before["settings"], now["settings"]
+    found = changed(old, new)
+    same(folder, before, now, found)
+    if found:
+        again = words_for(old, new)
+        told = f"{'; '.join(found)}{f'; to have the same again, put before the command: {again}' if again else ''}"
+        say(
+            f"warning: {folder}: begun under other settings, so it will not end with the bits of a run left alone: {told}"
+        )
     if before["flags"] != now["flags"]:
-        write_json(folder / NAME, now)  # more steps
+        write_json(folder / NAME, now | {"settings": old})  # more steps
 
 
-def same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises FlagError where two identities differ."""
+def same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], besides: Sequence[str] = ()) -> None:
+    """Raises FlagError where two identities differ; `besides`, what else differs, may be the reason."""
     found = differences(before, now)
     if found:
+        found += besides
         raise FlagError(f"{folder}: holds another fit: {'; '.join(found)}; name another folder, or --overwrite it")
 
 
