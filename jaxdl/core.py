@@ -100,8 +100,9 @@ def per_example(**kwargs: Any) -> Any:
 class Learner(struct.PyTreeNode):
     """What one optimiser owns.
 
-    fault is 0 while all is well. The first loss or gradient that is not finite sets it: 1 for the loss, 1 + i for leaf
-    i of the gradient. From then on `descend` changes nothing, so the last good parameters stay to be looked at.
+    fault is 0 while all is well. The first loss, gradient, new parameter or number of the optimiser's that is not
+    finite sets it: 1 for the loss, then the leaves of the gradient, of the parameters and of `moments` are counted on.
+    From then on `descend` changes nothing, so the last good parameters stay to be looked at.
     """
 
     params: Params
@@ -172,7 +173,7 @@ def descend(
 
     This is the one place where gradients are averaged over devices.
 
-    A loss or gradient that is not finite changes nothing but `learner.fault`, and from then on every update returns the
+    A loss, gradient, new parameter or moment that is not finite changes nothing but `learner.fault`, and from then on every update returns the
     learner as it is. Nothing is raised, because a compiled step cannot. `jaxdl.run.fit` looks at the fault with every
     call; a loop of your own calls `jaxdl.guard.raise_fault(learner)` now and then, outside of jit, or it goes on
     without learning anything. To train on regardless, continue with `learner.replace(fault=jnp.int32(0))`.
@@ -206,8 +207,10 @@ def descend(
             value_fn=lambda params, count=None: in_precision(params, *args)[0],
             count=count,
         )
-        fault = jnp.where(learner.fault, learner.fault, _first_fault(value, grads))
-        new = learner.replace(params=optax.apply_updates(learner.params, updates), opt_state=opt_state)
+        params = optax.apply_updates(learner.params, updates)
+        new = learner.replace(params=params, opt_state=opt_state)
+        fault = _first_fault(value, grads, params, moments(opt_state), moments(learner.opt_state))
+        fault = jnp.where(learner.fault, learner.fault, fault)
         return keep(fault == 0, new, learner).replace(fault=fault), aux
 
     return update
@@ -223,10 +226,24 @@ def keep(good: Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda x, y: jnp.where(good, x, y), new, old)
 
 
-def _first_fault(value: Array, grads: Params) -> Array:
-    # A sum is finite if its terms are, and costs a fifth of asking each of them; it overflows where they near 1e32.
-    sums = jnp.stack([jnp.sum(x, dtype=jnp.float32) for x in (value, *jax.tree.leaves(grads))])
-    bad = ~jnp.isfinite(sums)
+def moments(opt_state: optax.OptState) -> list[Array]:
+    """The floating-point arrays in an optimiser's state, in the order of its leaves."""
+    return [x for x in jax.tree.leaves(opt_state) if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
+
+
+def finite(x: Array) -> Array:
+    """Whether all of an array is, a scalar: its sum is, which costs a fifth of asking each element.
+
+    The sum is one of x / 2^32, because that of finite numbers near the largest would overflow.
+    """
+    return jnp.isfinite(jnp.sum(x * jnp.asarray(2.0**-32, x.dtype) if x.ndim else x, dtype=jnp.float32))
+
+
+def _first_fault(value: Array, grads: Params, params: Params, new: list[Array], old: list[Array]) -> Array:
+    good = [finite(x) for x in (value, *jax.tree.leaves(grads), *jax.tree.leaves(params))]
+    # an optimiser may begin with an infinite number, the best loss so far, but not with such an array
+    good += [finite(x) if x.ndim else jnp.isfinite(x) | ~jnp.isfinite(y) for x, y in zip(new, old, strict=True)]
+    bad = ~jnp.stack(good)
     return jnp.where(bad.any(), 1 + jnp.argmax(bad), 0).astype(jnp.int32)
 
 

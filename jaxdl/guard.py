@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.core import Learner, Metrics, keep
+from jaxdl.core import Learner, Metrics, finite, keep
 
 
 def learners(state: Any) -> list[Learner]:
@@ -16,19 +16,22 @@ def learners(state: Any) -> list[Learner]:
 
 
 def guarded(step: Callable[[Any, Any], tuple[Any, Metrics]]) -> Callable[[Any, Any], tuple[Any, Metrics]]:
-    """The same step, which returns the old state where a learner's loss or gradient is not finite.
+    """The same step, which returns the old state where something of the new one is not finite.
 
-    A learner's fault stays, so every later step returns the old state too. The metrics gain "fault": 0, or the fault of
-    the first learner that has one, counted on from the losses and leaves of the learners before it (`fault_name`).
+    A learner's fault stays, so every later step returns the old state too. An array of the state outside of the
+    learners counts where it was finite before. The metrics gain "fault": 0, or the fault of the first learner that has
+    one, counted on from the names of the learners before it, then from those of all of them (`fault_name`).
     """
 
     def careful(state: Any, batch: Any) -> tuple[Any, Metrics]:
         new, metrics = step(state, batch)
         found = learners(new)
-        if not found:
-            return new, metrics
-        sizes = [1 + len(jax.tree.leaves(x.params)) for x in found]
+        sizes = [len(_names(x)) for x in found]
         code = jnp.zeros((), jnp.int32)
+        pairs = [(x, y) for (_, x), (_, y) in zip(_others(new), _others(state), strict=True)]
+        if pairs:
+            bad = jnp.stack([~finite(x) & finite(y) for x, y in pairs])
+            code = jnp.where(bad.any(), sum(sizes) + 1 + jnp.argmax(bad), 0).astype(jnp.int32)
         for x, before in reversed([(x, sum(sizes[:i])) for i, x in enumerate(found)]):
             code = jnp.where(x.fault > 0, x.fault + before, code)
         faults = iter([x.fault for x in found])
@@ -62,7 +65,7 @@ def raise_fault(state: Any) -> None:
         if code:
             name = fault_name(state, before + code)
             raise FloatingPointError(f"{name} is not finite; the parameters are those before that step")
-        before += 1 + len(jax.tree.leaves(learner.params))
+        before += len(_names(learner))
 
 
 def fault_name(state: Any, code: int) -> str:
@@ -70,7 +73,32 @@ def fault_name(state: Any, code: int) -> str:
     names = []
     for i, learner in enumerate(learners(state)):
         whose = f" of learner {i}" if len(learners(state)) > 1 else ""
-        paths = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in
-                 jax.tree_util.tree_leaves_with_path(learner.params)]  # fmt: skip
-        names += [f"the loss{whose}", *(f"the gradient of {path}{whose}" for path in paths)]
-    return names[code - 1]
+        names += [f"{name}{whose}" for name in _names(learner)]
+    return [*names, *(f"the state's {path}" for path, _ in _others(state))][code - 1]
+
+
+def _names(learner: Learner) -> list[str]:
+    """What a learner's fault counts."""
+    paths = [path for path, _ in _paths(learner.params)]
+    return [
+        "the loss",
+        *(f"the gradient of {path}" for path in paths),
+        *(f"the parameter {path} after the update" for path in paths),
+        *(f"the optimiser's {path}" for path, x in _paths(learner.opt_state) if _is_float(x)),
+    ]
+
+
+def _others(state: Any) -> list[tuple[str, Any]]:
+    """The floating-point arrays of a state that are no learner's, with their paths."""
+    is_learner = lambda x: isinstance(x, Learner)
+    bare = jax.tree.map(lambda x: None if is_learner(x) else x, state, is_leaf=is_learner)
+    return [(path, x) for path, x in _paths(bare) if _is_float(x)]
+
+
+def _is_float(x: Any) -> bool:
+    return bool(jnp.issubdtype(jnp.result_type(x), jnp.floating))
+
+
+def _paths(tree: Any) -> list[tuple[str, Any]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]

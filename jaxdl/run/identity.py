@@ -80,9 +80,7 @@ def claim_folder(folder: Path, now: dict[str, dict[str, Any]]) -> None:
     if found:
         again = words_for(old, new)
         told = f"{'; '.join(found)}{f'; to have the same again, put before the command: {again}' if again else ''}"
-        say(
-            f"warning: {folder}: begun under other settings, so it will not end with the bits of a run left alone: {told}"
-        )
+        say(f"warning: {folder}: begun under other settings, so the bits will be others: {told}")
     if before["flags"] != now["flags"]:
         write_json(folder / NAME, now | {"settings": old})  # more steps
 

@@ -113,9 +113,53 @@ def test_one_learner_is_not_numbered_and_none_is_no_fault():
     learner = Learner.create({"Dense_0": {"kernel": jnp.ones((3, 5))}}, optax.sgd(1.0))
     assert fault_name({"learner": learner}, 1) == "the loss"
     assert fault_name({"learner": learner}, 2) == "the gradient of Dense_0.kernel"
-    state, metrics = guarded(lambda state, batch: (state + batch, {"loss": batch}))(jnp.ones(()), jnp.nan)
-    assert set(metrics) == {"loss"}
-    assert np.isnan(state)
+    count = guarded(lambda state, batch: (state + 1, {"loss": batch}))
+    assert set(count(jnp.ones((), jnp.int32), jnp.nan)[1]) == {"loss", "fault"}
+
+
+class TestWhatIsKept:
+    """Loss and gradient are finite, and what would be kept of the step is not."""
+
+    def after(self, tx, x):
+        update = descend(lambda w, x: (jnp.sum(w * x), ()), tx)
+        return jax.jit(update)(Learner.create(jnp.ones(3), tx), jnp.full(3, x))[0]
+
+    @pytest.mark.parametrize(
+        ("tx", "x", "name"),
+        [
+            (optax.sgd(3e38), 7.0, "the parameter  after the update"),
+            (optax.adam(1e-3), 1e20, "the optimiser's 0.nu"),
+            (optax.sgd(1e-3, momentum=0.9, accumulator_dtype=jnp.float16), 1e5, "the optimiser's 0.trace"),
+        ],
+    )
+    def test_a_parameter_or_moment_that_overflows_is_not(self, tx, x, name):
+        learner = self.after(tx, x)
+        with pytest.raises(FloatingPointError, match=name):
+            raise_fault(learner)
+        fresh = Learner.create(jnp.ones(3), tx)
+        jax.tree.map(np.testing.assert_array_equal, learner.replace(fault=fresh.fault), fresh)
+
+    def test_an_optimiser_may_begin_with_an_infinite_number(self):
+        tx = optax.chain(optax.sgd(0.5), optax.contrib.reduce_on_plateau())
+        learner = self.after(tx, 1.0)
+        raise_fault(learner)
+        np.testing.assert_array_equal(learner.params, np.full(3, 0.5, np.float32))
+
+    def test_large_and_finite_is_no_fault(self):
+        tx = optax.adam(1e-3)
+        update = descend(lambda w, x: (jnp.sum(w * x) / 1e9, ()), tx)
+        learner, _ = jax.jit(update)(Learner.create(jnp.ones(100_003), tx), jnp.full(100_003, 1e27))
+        raise_fault(learner)
+        assert float(learner.opt_state[0].nu[0]) > 1e32
+
+    def test_arrays_outside_of_learners(self):
+        step = guarded(lambda state, batch: ({"mask": state["mask"], "mean": state["mean"] * batch}, {}))
+        state = {"mask": jnp.array([0.0, -jnp.inf]), "mean": jnp.full(5, 1e30)}
+        new, metrics = jax.jit(step)(state, jnp.float32(2))
+        assert (int(metrics["fault"]), float(new["mean"][0])) == (0, np.float32(2e30))
+        new, metrics = jax.jit(step)(state, jnp.float32(1e30))
+        assert fault_name(state, int(metrics["fault"])) == "the state's mean"
+        np.testing.assert_array_equal(new["mean"], state["mean"])
 
 
 def test_a_learner_stops_by_itself_without_the_guard():
