@@ -13,7 +13,8 @@ used by one process, or else its CPU as one device.
   --processes=N     N processes that train as one; the GPUs of this machine are divided among them, lines of output
                     begin with the number of their process, and if one dies all are stopped
   --cpu-devices=N   make the CPU N devices a process: one a core is faster for convolutions, 8 try out a larger machine
-  --max-restarts=K  after a crash start again from the last checkpoint, at most K times
+  --max-restarts=K  after a crash start again from the last checkpoint, at most K times; not after a mistake in the
+                    flags or data, nor a loss that is no number, which would come again
   --coordinator=HOST:PORT --process-id=I
                     of --processes=N on several machines start number I here; HOST is the machine of number 0, PORT
                     free there; all need the same --workdir in a folder that all see
@@ -117,6 +118,9 @@ if ((processes > 1)) && [[ ${JAX_PLATFORMS:-} != cpu ]]; then
 fi
 flags=("--workdir=runs/$name/$(date +%Y%m%d-%H%M%S)-$$" "$@") # of two --workdir the later one, the user's, counts
 export PYTHONUNBUFFERED=1
+export JAXDL_LAUNCHER=$$ # whose end is that of its processes, by SIGTERM
+JAXDL_LAUNCH=$(hostname)-$$-$(date +%s%N) # --overwrite at a restart goes on with what this launch has begun
+export JAXDL_LAUNCH
 pids=() labels=() signalled=''
 
 signal_all() { kill -s "$1" -- "${@:2}" 2>/dev/null || true; } # some have ended, or none has begun
@@ -126,7 +130,7 @@ pass_on() {
   if [[ -n $signalled ]]; then signal_all KILL "${pids[@]/#/-}"; else signal_all "$1" "${pids[@]}"; fi
   signalled=$1
 }
-trap 'pass_on INT' INT && trap 'pass_on TERM' TERM HUP
+trap 'pass_on INT' INT && trap 'pass_on TERM' TERM && trap 'pass_on HUP' HUP # under nohup HUP stays ignored
 
 # sed would leave a last line without its end, and the next process would go on in it.
 label() {
@@ -187,14 +191,19 @@ await_all() {
   labels=()
 }
 
+ports=5 # that may turn out to be taken between their choice and their use
 for ((attempt = 0; ; attempt++)); do
   start_all
   await_all
+  while [[ $status == 75 && -z $signalled ]] && ((processes > 1 && ports-- > 0)); do
+    printf 'launch.sh: the port was taken meanwhile; again with another one\n' >&2
+    start_all
+    await_all
+  done
   [[ $status != 0 && -z $signalled ]] || exit "$status"
   again='' told="process $first ended with status $status"
   ((status <= 128)) || told+=" (SIG$(kill -l "$((status - 128))" 2>/dev/null))" || true
-  [[ $status =~ ^(2|65|66)$ || $attempt == "$restarts" ]] || again="; restart $((attempt + 1)) of $restarts"
+  [[ $status =~ ^(2|65|66|70)$ || $attempt == "$restarts" ]] || again="; restart $((attempt + 1)) of $restarts"
   printf 'launch.sh: %s%s\n' "$told" "$again" >&2
   [[ -n $again ]] || exit "$status"
-  ((attempt > 0)) || flags+=(--nooverwrite) # what is to be resumed now
 done

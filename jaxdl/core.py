@@ -173,10 +173,11 @@ def descend(
 
     This is the one place where gradients are averaged over devices.
 
-    A loss, gradient, new parameter or moment that is not finite changes nothing but `learner.fault`, and from then on every update returns the
-    learner as it is. Nothing is raised, because a compiled step cannot. `jaxdl.run.fit` looks at the fault with every
-    call; a loop of your own calls `jaxdl.guard.raise_fault(learner)` now and then, outside of jit, or it goes on
-    without learning anything. To train on regardless, continue with `learner.replace(fault=jnp.int32(0))`.
+    A loss, gradient, new parameter or moment that is not finite changes nothing but `learner.fault`, and from then on
+    every update returns the learner as it is. Nothing is raised, because a compiled step cannot. `jaxdl.run.fit` looks
+    at the fault with every call; a loop of your own calls `jaxdl.guard.raise_fault(learner)` now and then, outside of
+    jit, or it goes on without learning anything. To train on regardless, continue with
+    `learner.replace(fault=jnp.int32(0))`.
 
     Args:
       loss: (params, *args) -> (scalar, aux).

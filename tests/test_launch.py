@@ -2,6 +2,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -205,7 +206,7 @@ exit {status}
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("whole_group", [False, True])
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_is_passed_on_once(start, tmp_path, signum, status, whole_group, processes):
     script = SAVES.format(name=signal.Signals(signum).name, status=status)
     process = start(script, f"--processes={processes}", "--max-restarts=2", "image_classifier")
@@ -229,7 +230,7 @@ def test_a_second_signal_kills(start, tmp_path):
 
 
 COUNTED = """
-echo "$JAXDL_COORDINATOR $*" >> ran$rank
+echo "$JAXDL_COORDINATOR $JAXDL_LAUNCH $*" >> ran$rank
 (($(wc -l < ran$rank) > {crashes})) || [[ $rank == 0 ]] || exit {status}
 """
 
@@ -244,12 +245,45 @@ def test_restarts(start, tmp_path, processes):
     runs = [line.split() for line in (tmp_path / ("ran1" if processes == 2 else "rannone")).read_text().splitlines()]
     assert len(runs) == 3
     assert len({next(w for w in words if w.startswith("--workdir=")) for words in runs}) == 1
-    assert [words[-1] for words in runs] == ["--overwrite", "--nooverwrite", "--nooverwrite"]
+    assert [words[-1] for words in runs] == ["--overwrite"] * 3
+    assert len({words[-5] for words in runs}) == 1  # by which --overwrite knows what this launch has begun
     if processes == 2:
         assert len({words[0] for words in runs}) > 1  # the old port may still be held
 
 
-@pytest.mark.parametrize(("status", "runs"), [(9, 3), (2, 1), (65, 1), (66, 1), (0, 1)])
+def test_a_port_that_was_taken_is_chosen_anew(start, tmp_path):
+    script = 'echo "$JAXDL_COORDINATOR" >> ran$rank; [[ $rank == 1 ]] || (($(wc -l < ran$rank) > 2)) || exit 75'
+    status, _, err = ended(start(script, "--processes=2", "image_classifier"))
+    assert (status, err) == (0, ["launch.sh: the port was taken meanwhile; again with another one"] * 2)
+    assert len(set((tmp_path / "ran0").read_text().split())) == 3
+
+
+ENDS_WITH_IT = """
+exec {python} -c '
+import os, sys, time
+sys.path.insert(0, "{root}")
+from jaxdl.run.distributed import end_with_launcher
+end_with_launcher()
+open("pid" + os.environ["JAXDL_PROCESS_ID"], "w").write(str(os.getpid()))
+time.sleep(60)'
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system call is Linux's")
+def test_its_processes_end_with_it(start, tmp_path):
+    process = start(ENDS_WITH_IT.format(python=sys.executable, root=LAUNCH.parent), "--processes=2", "image_classifier")
+    files = [tmp_path / f"pid{rank}" for rank in range(2)]
+    until = time.monotonic() + 30
+    while not all(file.exists() and file.read_text() for file in files) and time.monotonic() < until:
+        time.sleep(0.05)
+    process.kill()
+    until = time.monotonic() + 10
+    while not all(gone(file.read_text()) for file in files):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("status", "runs"), [(9, 3), (2, 1), (65, 1), (66, 1), (70, 1), (0, 1)])
 def test_what_is_started_again(start, tmp_path, status, runs):
     found, _, err = ended(start(COUNTED.format(crashes=99, status=status), "--max-restarts=2", "image_classifier"))
     assert found == status

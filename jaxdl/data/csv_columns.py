@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdl.data.errors import DataError
-from jaxdl.data.files import read_text
+from jaxdl.data.files import limit, read_text
 
 SEPARATORS = (",", ";", "\t")
+FIELDS = 20_000_000  # of a table: some 4 GB while it is read
+MAX_FIELDS = "JAXDL_MAX_FIELDS"  # the variable that raises it
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -36,8 +39,11 @@ def read_columns(path: str | Path, missing: Sequence[str]) -> tuple[dict[str, Co
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(f"{path}: line {line}: a zero byte; save the file as plain UTF-8 text")
     # csv.Sniffer guesses from letter statistics and is often wrong; the header holds every separator once a column.
-    first = text.lstrip("\r\n").splitlines()[:1]
-    separator = max(SEPARATORS, key=(first[0] if first else "").count)
+    first = re.match(r"[\r\n]*([^\r\n]*)", text)
+    separator = max(SEPARATORS, key=(first[1] if first else "").count)
+    count, most = text.count(separator) + text.count("\n"), limit(MAX_FIELDS, FIELDS)
+    if count > most:
+        raise DataError(f"{path}: has about {count:,} fields, at most {most:,} are read; set {MAX_FIELDS} to read more")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows, lines = [], []
     try:
@@ -68,7 +74,8 @@ def _check_header(path: str | Path, header: list[str]) -> None:
         raise DataError(f"{path}: line 1: numbers ({', '.join(header[:3])}, ...); a header with column names is needed")
     if not all(header):
         raise DataError(f"{path}: line 1: column {header.index('') + 1} has no name; every column needs one")
-    twice = [name for i, name in enumerate(header) if name in header[:i]]
+    seen = set[str]()
+    twice = [name for name in header if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
     if twice:
         raise DataError(f"{path}: line 1: column {twice[0]!r} stands there twice; names must differ")
     broken = [name for name in header if len(name.splitlines()) > 1]
@@ -104,7 +111,7 @@ def whole_numbers_of(path: str | Path, column: Column) -> list[int]:
     """The column as classes that are numbers; none may be missing."""
     numbers = numbers_of(path, column)
     for number, line in zip(numbers, column.lines, strict=True):
-        if number != int(number):
+        if not number.is_integer():
             raise DataError(f"{path}: line {line}: {number} as class {column.name!r}; whole numbers or text are needed")
     return [int(number) for number in numbers]
 

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdl.data.csv_columns import Column, is_text, numbers_of, read_columns, texts_of, whole_numbers_of
-from jaxdl.data.errors import DataError
+from jaxdl.data.errors import DataError, some
 
 MISSING = ("", "NA", "nan", "?")
 CATEGORIES = 50  # one-hot columns that one text column may become
+NAMES_COMPARED = 5000  # with a misspelled one: a million would take minutes
 NOTED = 8  # columns that the note describes one by one
 
 
@@ -105,14 +106,15 @@ def encode_csv(
     """
     columns, _ = read_columns(path, schema["missing"])
     wanted = [entry["name"] for entry in schema["columns"]]
-    extra = [name for name in columns if name not in (*wanted, schema["target"], *schema["dropped"])]
+    known = {*wanted, schema["target"], *schema["dropped"]}
+    extra = [name for name in columns if name not in known]
     for name in wanted:
         if name not in columns:
-            near = difflib.get_close_matches(name, extra, 1)
-            hint = f"rename {near[0]!r}" if near else f"it has {', '.join(columns)}"
+            near = difflib.get_close_matches(name, extra[:NAMES_COMPARED], 1)
+            hint = f"rename {near[0]!r}" if near else f"it has {some(columns)}"
             raise DataError(f"{path}: no column {name!r}, which the training table has; {hint}")
     if extra:
-        near = difflib.get_close_matches(extra[0], wanted, 1)
+        near = difflib.get_close_matches(extra[0], wanted[:NAMES_COMPARED], 1)
         hint = f" (the nearest is {near[0]!r})" if near else ""
         raise DataError(f"{path}: column {extra[0]!r} is none of the training table's{hint}; delete it")
     if not target:
@@ -158,10 +160,10 @@ def column_names(schema: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _known(path: str | Path, name: str, columns: list[str]) -> None:
     if not name:
-        raise DataError(f"{path}: no target column is given; name one of {', '.join(columns)}")
+        raise DataError(f"{path}: no target column is given; name one of {some(columns)}")
     if name not in columns:
-        near = difflib.get_close_matches(name, columns, 1, cutoff=0)[0]
-        raise DataError(f"{path}: no column {name!r}; the nearest is {near!r} (of {', '.join(columns)})")
+        near = difflib.get_close_matches(name, columns[:NAMES_COMPARED], 1, cutoff=0)[0]
+        raise DataError(f"{path}: no column {name!r}; the nearest is {near!r} (of {some(columns)})")
 
 
 def _target_kind(path: str | Path, column: Column, classification: bool | None) -> tuple[str, tuple[str, ...]]:
@@ -230,7 +232,7 @@ def _codes(path: str | Path, column: Column, texts: Sequence[str], known: Sequen
             found = "is missing" if value is None else f"has the unknown {what} {text!r:.40}"
             near = difflib.get_close_matches(text, known, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            listed = ", ".join(map(repr, known))
+            listed = some([repr(name) for name in known])
             raise DataError(f"{path}: line {line}: column {column.name!r} {found}{hint}; training had {listed}")
     return [codes[text] for text in texts]
 

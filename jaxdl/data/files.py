@@ -13,6 +13,7 @@ from jaxdl.data.errors import DataError, MissingData
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 20
 TEXT_LIMIT = 1 << 30  # bytes of text after decompression: far above any table that fits this package, far below a bomb
+MAX_TEXT = "JAXDL_MAX_TEXT_BYTES"  # the variable that raises it
 
 
 def locate(data_dir: str | Path | None, folders: tuple[str, ...], name: str, what: str) -> Path:
@@ -53,6 +54,8 @@ def opened(path: str | Path) -> Iterator[io.BufferedIOBase]:
     path = Path(path)
     if path.is_dir():
         raise DataError(f"{path}: is a folder; a file is needed")
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path}: is no file but a pipe or device; write what it gives into a file")
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == GZIP_MAGIC
@@ -70,6 +73,18 @@ def opened(path: str | Path) -> Iterator[io.BufferedIOBase]:
         raise DataError(f"{path}: cannot be read ({e.strerror or e}); check the file and its permissions") from e
 
 
+def limit(variable: str, usual: int) -> int:
+    """What is read at most of something: the number in a variable of the environment, or the usual one.
+
+    Raises:
+      DataError: the variable is no whole number above 0.
+    """
+    text = os.environ.get(variable, "")
+    if text and not (text.isdecimal() and 0 < len(text) < 19 and int(text)):
+        raise DataError(f"{variable}={text}: must be a whole number above 0")
+    return int(text) if text else usual
+
+
 def read_at_most(stream: io.BufferedIOBase, count: int) -> bytearray:
     """Returns the next count bytes, or those that are left; needs no more memory than they do, whatever count says."""
     data = bytearray()
@@ -78,20 +93,21 @@ def read_at_most(stream: io.BufferedIOBase, count: int) -> bytearray:
     return data
 
 
-def read_bytes(path: str | Path, limit: int = TEXT_LIMIT) -> bytes:
-    """Returns the content, decompressed; DataError if it is empty or longer than limit bytes."""
+def read_bytes(path: str | Path, most: int | None = None) -> bytes:
+    """Returns the content, decompressed; DataError if it is empty or longer than `most` bytes (TEXT_LIMIT)."""
+    most = limit(MAX_TEXT, TEXT_LIMIT) if most is None else most
     with opened(path) as stream:
-        content = bytes(read_at_most(stream, limit + 1))
+        content = bytes(read_at_most(stream, most + 1))
     if not content:
         raise DataError(f"{path}: is empty; copy or download the file again")
-    if len(content) > limit:
-        raise DataError(f"{path}: holds more than {limit:,} bytes; that is not such a file")
+    if len(content) > most:
+        raise DataError(f"{path}: holds more than {most:,} bytes, the most that is read; set {MAX_TEXT} to read more")
     return content
 
 
-def read_text(path: str | Path, limit: int = TEXT_LIMIT) -> str:
+def read_text(path: str | Path, most: int | None = None) -> str:
     """Returns the content as UTF-8 text, without its byte-order mark; line ends are left as they are."""
-    content = read_bytes(path, limit)
+    content = read_bytes(path, most)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as e:

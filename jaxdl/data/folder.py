@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data.errors import DataError, MissingData
+from jaxdl.data.errors import DataError, MissingData, some
 from jaxdl.data.images import Images, counted
 from jaxdl.data.splits import check_fraction, hold_out, split
 
@@ -151,7 +151,7 @@ def _labelled_as(names: tuple[str, ...], folder: Path) -> Part:
     files, y, own = _classes(folder)
     unknown = [name for name in own if name not in names]
     if unknown:
-        raise DataError(f"{folder / unknown[0]}: a class that train/ lacks; it has {', '.join(names)}")
+        raise DataError(f"{folder / unknown[0]}: a class that train/ lacks; it has {some(names)}")
     return files, np.array([names.index(name) for name in own], np.int32)[y]
 
 

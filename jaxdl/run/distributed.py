@@ -11,9 +11,11 @@ The second is tested in a simulated environment only: no cluster and no pod has 
 """
 
 import contextlib
+import ctypes
 import functools
 import ipaddress
 import os
+import signal
 import socket
 import sys
 import threading
@@ -43,6 +45,7 @@ def initialize() -> None:
     Raises:
       FlagError: the environment contradicts itself, the port is taken, or the others do not come within JOIN seconds.
     """
+    end_with_launcher()
     found = _settings(os.environ)
     if found is None or jax.distributed.is_initialized():
         return
@@ -72,6 +75,21 @@ def initialize() -> None:
     if failed:
         reason = (str(failed[0]) or type(failed[0]).__name__).splitlines()[0]
         raise FlagError(f"coordinator {where or 'not found by jax'}: {reason}")
+
+
+def end_with_launcher() -> None:
+    """Has the system send SIGTERM to this process when the launch.sh that started it dies, even by SIGKILL (Linux)."""
+    launcher = os.environ.get("JAXDL_LAUNCHER", "")
+    if not (launcher.isdecimal() and sys.platform == "linux") or int(launcher) not in (os.getppid(), _gone(launcher)):
+        return
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
+    if os.getppid() != int(launcher):  # it died before
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _gone(process: str) -> int | None:
+    """The number of a process that is no more, None of one that is."""
+    return None if os.path.exists(f"/proc/{process}") else int(process)
 
 
 def _gloo_on_loopback() -> None:
@@ -169,7 +187,7 @@ def _check(coordinator: str, process: int) -> None:
             probe.bind(address if _is_local(coordinator) else ("", int(port)))
         except OSError as error:
             told = f"process 0 cannot listen on port {port} ({error.strerror})"
-            raise FlagError(f"coordinator {coordinator}: {told}; name a free one") from None
+            raise PortTaken(f"coordinator {coordinator}: {told}; name a free one") from None
 
 
 def _is_local(coordinator: str) -> bool:

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import time
 
 import numpy as np
 import pytest
@@ -372,3 +374,40 @@ def test_standardize_constant_columns():
 def test_standardize_refuses_wrong_shapes(arrays):
     with pytest.raises(ValueError, match=r"shape"):
         standardize(*arrays)
+
+
+class TestLimits:
+    def test_more_fields_than_are_read(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("jaxdl.data.csv_columns.FIELDS", 14)
+        path = write(tmp_path, GOOD)
+        with pytest.raises(DataError, match=r"about 21 fields, at most 14 are read; set JAXDL_MAX_FIELDS to read more"):
+            read_csv(path, target="price")
+        monkeypatch.setenv("JAXDL_MAX_FIELDS", "21")
+        check(read_csv(path, target="price"))
+        monkeypatch.setenv("JAXDL_MAX_FIELDS", "much")
+        with pytest.raises(DataError, match="JAXDL_MAX_FIELDS=much: must be a whole number above 0"):
+            read_csv(path, target="price")
+
+    def test_more_text_than_is_read(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("JAXDL_MAX_TEXT_BYTES", "17")
+        with pytest.raises(DataError, match="more than 17 bytes, the most that is read; set JAXDL_MAX_TEXT_BYTES"):
+            read_csv(write(tmp_path, gzip.compress(GOOD.encode())), target="price")
+
+    def test_a_hundred_thousand_columns(self, tmp_path):
+        n = 100_003
+        lines = [",".join(f"c{i}" for i in range(n)), ",".join("1" * n), ",".join("2" * n)]
+        path = write(tmp_path, "\n".join(lines))
+        begin = time.process_time()
+        with pytest.raises(DataError, match=r"c18, c19 and 99,983 more") as caught:
+            read_csv(path, target="x")
+        assert len(str(caught.value)) < 500
+        assert time.process_time() - begin < 10  # a minute where each name is looked for among all before it
+
+    def test_a_pipe_is_no_file(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe.csv")
+        with pytest.raises(DataError, match="is no file but a pipe"):
+            read_csv(tmp_path / "pipe.csv", target="x")
+
+    def test_a_class_of_any_size(self, tmp_path):
+        with pytest.raises(DataError, match=r"line 2: '9{37}.* is not a finite float32"):
+            read_csv(write(tmp_path, f"x,y\n1,{'9' * 5000}\n2,1\n"), target="y", classification=True)
