@@ -26,10 +26,11 @@ def draw(config: run.RunConfig, images: Images, probabilities: np.ndarray) -> No
     """The confusion matrix and the worst mistakes."""
     labels, predictions = images.test["y"], probabilities.argmax(-1)
     matrix = metrics.confusion_matrix(labels, predictions, len(images.names))
-    run.save_figure(config, "confusion", plots.confusion(matrix, images.names))
+    run.save_figure(config, "confusion", lambda: plots.confusion(matrix, images.names))
     wrong = np.flatnonzero(predictions != labels)
     worst = wrong[np.argsort(probabilities[wrong, labels[wrong]], kind="stable")][:32]
     if len(worst):
         titles = [f"{images.names[labels[i]]} as {images.names[predictions[i]]}" for i in worst]
         title = f"{len(worst)} worst of {len(wrong)} mistakes: class, as what"
-        run.save_figure(config, "mistakes", plots.image_grid(unit(images.test["x"][worst]), titles, title=title))
+        shown = unit(images.test["x"][worst])
+        run.save_figure(config, "mistakes", lambda: plots.image_grid(shown, titles, title=title))

@@ -6,9 +6,9 @@
 docs/mission.tsv has the rows of the study notes; a line whose first cell is one letter begins a section.
 """
 
-import json
 import csv
 import importlib
+import json
 import re
 import shlex
 import sys
@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdl.run.flags import FlagError, parse
 from jaxdl.run.files import plain, read_json, write
+from jaxdl.run.flags import FlagError, parse
 
 ROOT = Path(__file__).parents[1]
 PREFIX = "python -m experiments."

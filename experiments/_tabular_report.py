@@ -42,23 +42,28 @@ def draw(config: run.RunConfig, table: Table, y: np.ndarray, outputs: dict[str, 
     """The confusion matrix, or the predicted numbers over the true ones and their errors."""
     if table.names:
         matrix = metrics.confusion_matrix(y.argmax(-1), outputs["p"].argmax(-1), len(table.names))
-        run.save_figure(config, "confusion", plots.confusion(matrix, table.names))
+        run.save_figure(config, "confusion", lambda: plots.confusion(matrix, table.names))
         return
+    truth = y[:, 0] * scales["y_deviation"][0] + scales["y_mean"][0]
+    run.save_figure(config, "predictions", lambda: errors_of(truth, outputs["value"], plots.literal(table.target)))
+
+
+def errors_of(truth: np.ndarray, values: np.ndarray, target: str) -> Any:
+    """The predicted numbers over the true ones, and their errors."""
     from matplotlib.ticker import MaxNLocator
 
-    truth = y[:, 0] * scales["y_deviation"][0] + scales["y_mean"][0]
-    errors = outputs["value"] - truth
+    errors = values - truth
     figure, (left, right) = plots.new_figure(9.5, 4.2, 1, 2)
     few = len(truth) < 1000
-    left.scatter(truth, outputs["value"], s=14 if few else 4, alpha=0.7 if few else 0.25, linewidths=0)
-    ends = [min(truth.min(), outputs["value"].min()), max(truth.max(), outputs["value"].max())]
+    left.scatter(truth, values, s=14 if few else 4, alpha=0.7 if few else 0.25, linewidths=0)
+    ends = [min(truth.min(), values.min()), max(truth.max(), values.max())]
     left.plot(ends, ends, color="k", linestyle="--", linewidth=1, label="predicted = true")
-    left.set(xlabel=f"true {table.target}", ylabel=f"predicted {table.target}", title=f"{len(truth):,} test rows")
+    left.set(xlabel=f"true {target}", ylabel=f"predicted {target}", title=f"{len(truth):,} test rows")
     left.legend(fontsize=8)
     right.hist(errors, bins=40 if few else 80)
     right.axvline(0, color="k", linestyle="--", linewidth=1)
     title = f"RMSE {np.sqrt(np.mean(errors**2)):,.5g}, median error {np.median(np.abs(errors)):,.5g}"
     for axis in (left.xaxis, right.xaxis):
         axis.set_major_locator(MaxNLocator(5))
-    right.set(xlabel=f"predicted - true {table.target}", ylabel="test rows", title=title)
-    run.save_figure(config, "predictions", figure)
+    right.set(xlabel=f"predicted - true {target}", ylabel="test rows", title=title)
+    return figure

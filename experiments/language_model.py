@@ -207,7 +207,7 @@ def main(config: Config) -> list[Claim]:
     samples = [text.decode(row) for row in fit.apply(draw, np.repeat(text.test[None, :1], 3, 0))]
     run.save_text(config, "samples", f"\n{'-' * 80}\n".join(samples))
     run.say(f"a sample at temperature {config.temperature:g} (more in samples.txt):\n{samples[0]}")
-    run.save_figure(config, "perplexity", picture({config.cell: fit}, text))
+    run.save_figure(config, "perplexity", lambda: picture({config.cell: fit}, text))
 
     beside = ", ".join(f"{name} {perplexity:.3f}" for name, perplexity in counted.items())
     claim = "perplexity below that of counting pairs"

@@ -54,7 +54,7 @@ def main(config: Config) -> list[Claim]:
     text = load(config)
     run.say(text.note)
     fits = {name: trained(chosen, text, name) for name, chosen in variants(config).items()}
-    run.save_figure(config, "perplexity", picture(fits, text))
+    run.save_figure(config, "perplexity", lambda: picture(fits, text))
     return claims(fits)
 
 

@@ -140,7 +140,7 @@ def notes_net(config: Config, fits: dict[str, run.Result], classes: int) -> list
     """The notes' net: that it learns, its size, what a second softmax does to the loss and to the accuracy."""
     once, twice, limit = fits["mlp"], fits["double_softmax"], float(np.log(1 + (classes - 1) / np.e))
     histories = {"softmax once": once.histories(), "softmax twice": twice.histories()}
-    run.save_figure(config, "losses", plots.curves(histories))
+    run.save_figure(config, "losses", lambda: plots.curves(histories))
     shapes = jax.eval_shape(make_model(10, (128,)).init, jax.random.key(0), np.zeros((1, 28, 28, 1)))
     size = sum(x.size for x in jax.tree.leaves(shapes))
     claims = [Claim("H05", "784-128-10 has 101,770 parameters", f"{size:,}", "785 128 + 129 10", holds=size == 101_770)]

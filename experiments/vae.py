@@ -204,7 +204,8 @@ def main(config: Config) -> list[Claim]:
     decode, (means, log_variance) = decoder_of(model, result.state), posteriors(model, result.state, test)
     pictures.draw(config, images, test.arrays["x"], means, log_variance, decode)
     samples = decode(np.random.default_rng(config.seed).normal(size=(DRAWN, config.latents)))
-    run.save_figure(config, "samples", plots.image_grid(samples[:64], title="decoded from the prior: means of pixels"))
+    title = "decoded from the prior: means of pixels"
+    run.save_figure(config, "samples", lambda: plots.image_grid(samples[:64], title=title))
 
     flat = replace(config, latents=2, seeds=1)
     model2 = make_model(flat, model.shape)

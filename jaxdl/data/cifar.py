@@ -152,7 +152,11 @@ def _batch(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: {found} labels for {len(data):,} images; a list of the same length is needed")
     for i, label in enumerate(labels):
         if type(label) is not int or not 0 <= label <= 9:
-            raise DataError(f"{path}: label {label!r:.40} at image {i}; labels are 0 to 9")
+            large = (
+                isinstance(label, int) and label.bit_length() > 64
+            )  # Python refuses to write out thousands of digits
+            told = "of over 64 bits" if large else f"{label!r:.40}"
+            raise DataError(f"{path}: label {told} at image {i}; labels are 0 to 9")
     images = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return {"x": np.ascontiguousarray(images), "y": np.array(labels, np.int32)}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxdl.data import DataError
 from jaxdl.run.flags import FlagError, shown
-from jaxdl.run.plots import new_figure, thinned
+from jaxdl.run.plots import literal, new_figure, thinned
 from jaxdl.run.runs import PLACE, Run, Trace, columns, mean
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def curves(lines: Sequence[Line]) -> "Figure":
                         axis.plot(*thinned(*train), **look, **faint)
                     if test[0]:
                         axis.plot(*test, **look, marker="o", markersize=3)
-            axis.set(xlabel=over, title=name.replace("_", " ") if over == "step" else "")
+            axis.set(xlabel=over, title=literal(name.replace("_", " ")) if over == "step" else "")
             axis.grid(alpha=0.25)
         if name.endswith("loss") and heights and min(heights) > 0 and max(heights) > 20 * min(heights):
             axes[0, column].set_yscale("log")  # the lower axis shares it
@@ -132,7 +132,7 @@ def curves(lines: Sequence[Line]) -> "Figure":
 def _label(line: Line) -> str:
     state = line.run.state()
     told = line.label if state == "finished" else f"{line.label} ({state})"
-    return textwrap.fill(told, 100).replace("$", r"\$")  # a pair of dollars would be set as a formula
+    return textwrap.fill(literal(told, 300), 100)
 
 
 def table(lines: Sequence[Line]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxdl.run.distributed import is_first
 from jaxdl.run.files import replacing
+from jaxdl.streams import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,6 +28,12 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **o
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, **options)
+
+
+def literal(text: object, most: int = 60) -> str:
+    """A name from data, flags or folders as matplotlib is to show it: no formula between dollars, not over-long."""
+    shown = printable(text)
+    return (shown if len(shown) <= most else f"{shown[: most - 1]}…").replace("$", r"\$")
 
 
 def save_figure(config: "RunConfig", name: str, figure: "Figure | Callable[[], Figure]") -> Path | None:
@@ -117,7 +124,7 @@ def curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> "F
                 if steps == ((),):
                     continue
                 heights += values
-                label = None if name in labelled else f"{name} {key.rpartition('/')[0]}".strip()
+                label = None if name in labelled else literal(f"{name} {key.rpartition('/')[0]}".strip())
                 labelled.add(name)
                 colour = colours[name] if len(histories) > 1 else kinds.get(kind, "C2")
                 if kind == "train":
@@ -125,7 +132,7 @@ def curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> "F
                 else:  # the test part, read once, is one mark at the end
                     style = {"marker": "o", "markersize": 3.5} if len(steps) > 1 else {"marker": "D", "markersize": 5}
                     axis.plot(steps, values, color=colour, label=label, **style)
-        axis.set(xlabel="step", title=panel.replace("_", " "))
+        axis.set(xlabel="step", title=literal(panel.replace("_", " ")))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if panel != "learning_rate" and heights and min(heights) > 0 and max(heights) > 20 * min(heights):
             axis.set_yscale("log")
@@ -162,15 +169,15 @@ def image_grid(
         )
         axis.imshow(image, interpolation="nearest", **colours)
         if titles:
-            axis.set_title(titles[i], fontsize=8)
+            axis.set_title(literal(titles[i]), fontsize=8)
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(literal(title, 120), fontsize=10)
     return figure
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str]) -> "Figure":
     """A confusion matrix [true, predicted] as shares of each true class, with the counts where they fit."""
-    n = len(names)
+    n, names = len(names), [literal(name, 30) for name in names]
     figure, axis = new_figure(max(4.5, 0.45 * n if n <= 20 else 0.2 * n) + 1, max(4, 0.45 * n if n <= 20 else 0.2 * n))
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     picture = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxdl.run.flags import shown
-from jaxdl.run.plots import new_figure
+from jaxdl.run.plots import literal, new_figure
 from jaxdl.run.report import Claim
 from jaxdl.run.runs import columns, mean
 
@@ -101,7 +101,7 @@ def _line(ranked: Sequence[Point], name: str, monitor: str) -> "Figure":
         axis.set_xscale("log")
     if monitor.endswith("loss") and _wide(_scores(good, monitor)[0], 20):
         axis.set_yscale("log")
-    axis.set(xlabel=name, ylabel=monitor)
+    axis.set(xlabel=name, ylabel=literal(monitor))
     axis.grid(alpha=0.25)
     axis.legend(fontsize=8)
     return figure
@@ -120,15 +120,15 @@ def _map(ranked: Sequence[Point], row: str, column: str, monitor: str, mode: str
     norm = LogNorm(good.min(), good.max()) if monitor.endswith("loss") and _wide(good, 20) else None
     shade = axis.imshow(grid, cmap="viridis" if mode == "max" else "viridis_r", norm=norm, aspect="auto")
     axis.set(xlabel=column, ylabel=row, xticks=range(len(across)), yticks=range(len(rows)))
-    axis.set_xticklabels([shown(v) for v in across])
-    axis.set_yticklabels([shown(v) for v in rows])
+    axis.set_xticklabels([literal(shown(v)) for v in across])
+    axis.set_yticklabels([literal(shown(v)) for v in rows])
     for point in ranked:
         y, x = rows.index(point.flags[row]), across.index(point.flags[column])
         light = np.isfinite(grid[y, x]) and np.mean(shade.cmap(shade.norm(grid[y, x]))[:3]) > 0.5
         words = f"{grid[y, x]:.4g}" if np.isfinite(grid[y, x]) else point.state
         colour = ("k" if light else "w") if np.isfinite(grid[y, x]) else "r"
         axis.text(x, y, words + " *" * (point is ranked[0]), ha="center", va="center", fontsize=8, color=colour)
-    figure.colorbar(shade, label=monitor)
+    figure.colorbar(shade, label=literal(monitor))
     axis.set_title("*: the best", fontsize=9)
     return figure
 
@@ -143,8 +143,8 @@ def _dots(ranked: Sequence[Point], count: int, monitor: str) -> "Figure":
             axis.text(0.01, y, point.state, color="r", fontsize=8, va="center", transform=axis.get_yaxis_transform())
     if monitor.endswith("loss") and _wide([m for m in means if math.isfinite(m)], 20):
         axis.set_xscale("log")
-    axis.set(xlabel=monitor, yticks=heights, ylim=(len(ranked) - 0.5, -0.5))
-    axis.set_yticklabels([point.id.replace(",", ", ") for point in ranked], fontsize=8)
+    axis.set(xlabel=literal(monitor), yticks=heights, ylim=(len(ranked) - 0.5, -0.5))
+    axis.set_yticklabels([literal(point.id.replace(",", ", "), 100) for point in ranked], fontsize=8)
     axis.set_title(f"the best {len(ranked)} of {count} points" if count > len(ranked) else "", fontsize=9)
     axis.grid(alpha=0.25)
     return figure
