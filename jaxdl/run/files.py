@@ -106,10 +106,11 @@ def read_bytes(path: Path, most: int = MOST) -> bytes | None:
     except OSError as error:
         why = "is a link, which is not followed" if path.is_symlink() else f"cannot be read ({error.strerror})"
         raise DataError(f"{path}: {why}") from None
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(file)
+        raise DataError(f"{path}: is no plain file")
     with os.fdopen(file, "rb") as opened:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{path}: is no plain file")
         if status.st_size > most:
             raise DataError(f"{path}: has {status.st_size:,} bytes, at most {most:,} are read of such a file")
         try:

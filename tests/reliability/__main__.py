@@ -39,6 +39,9 @@ PROMISES = {
     "R16": "Nothing chooses by test data: the test part is read once, at the end, one of noise changes no choice, and "
     "no unit is in two parts.",
     "R17": "A folder whose flags, data or program differ is never continued or handed back as new.",
+    "R18": "A run that is killed at any change it makes to the file system (rename, mkdir, unlink, rmdir, fsync), and "
+    "started again by the same command, ends bit for bit as if nothing had happened: one fit, early stopping, seeds, a "
+    "sweep, --overwrite.",
     "S1": "No file that is read can run code: no pickle (but an unpickler that can call nothing), eval, exec, "
     "np.load with pickles, torch.load, or shell.",
     "S2": "Compressed files are read in memory up to a limit; bombs and broken ones are refused in one line.",
@@ -65,6 +68,7 @@ BRIEF = {
     "R15": "bounds on trained figures hold over seeds and other rounding",
     "R16": "nothing is chosen by test data",
     "R17": "a folder of another fit is refused",
+    "R18": "killed at any change of the file system: the same command goes on",
     "S1": "no file that is read can run code",
     "S2": "archive bombs are refused",
     "S3": "downloads are asked for, and checked",
@@ -102,6 +106,7 @@ GATES = {
     "R7": "test_workers.py",
     "R12": "test_bad_flags.py",
     "R14": "test_long_run.py",
+    "R18": "test_calls.py",
     "S1": "test_security.py",
     "S2": "test_security.py",
     "S4": "test_long_run.py",
