@@ -1,6 +1,5 @@
 """What docs/mission.md and the README's results say is what docs/claims holds, and what that holds still exists."""
 
-import json
 import re
 import shutil
 from collections import Counter
@@ -9,6 +8,7 @@ import pytest
 
 from experiments import _mission
 from experiments._mission import ROOT, faults, file_name, gather, make_record, mission, read_records, read_rows, results
+from jaxdl.run.files import write_json
 
 SECTIONS, ROWS = read_rows()
 RECORDS = read_records()
@@ -136,7 +136,7 @@ def test_add_replaces_the_same_command_and_write_is_repeatable(tmp_path):
     for measured in ("13", "17"):
         run = tmp_path / measured
         run.mkdir()
-        (run / "summary.json").write_text(json.dumps(summary(claim(measured=measured))), encoding="utf-8")
+        write_json(run / "summary.json", summary(claim(measured=measured)))
         path = _mission.add(run, root=tmp_path)
     assert list((tmp_path / "docs/claims").iterdir()) == [path]
     for _ in range(2):
@@ -155,7 +155,7 @@ def test_add_replaces_the_same_command_and_write_is_repeatable(tmp_path):
 def test_the_command_line(tmp_path, capsys):
     assert _mission.main(["add", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path}: there is no summary.json: the run has not ended\n"
-    (tmp_path / "summary.json").write_text(json.dumps(summary(claim("A99"))), encoding="utf-8")
+    write_json(tmp_path / "summary.json", summary(claim("A99")))
     assert _mission.main(["add", str(tmp_path), "1"]) == 2
     assert "there is no row A99" in capsys.readouterr().err
     for words in ([], ["add"], ["add", "x", "first"], ["wrong"]):

@@ -33,7 +33,7 @@ def test_there_are_two_blocks_of_the_promised_length():
 def test_an_experiment_of_your_own(tmp_path, seed, bound):
     done = run(BLOCKS[0], tmp_path, f"--seed={seed}")
     assert done.returncode == 0, done.stderr
-    assert re.search("resume: python denoise.py .*--workdir=runs/denoise/", done.stderr)
+    assert re.search("resume: .*python denoise.py .*--workdir=runs/denoise/", done.stderr)
     (folder,) = (tmp_path / "runs/denoise").iterdir()
     (claim,) = json.loads((folder / "summary.json").read_text())["claims"]
     assert claim["claim"] == "8 codes keep more of a digit than 8 principal components"

@@ -34,8 +34,8 @@ def folder(tmp_path, monkeypatch):
                 rows += [{"step": last, f"valid/{metric}": 0.2 + seed / 10, "seconds": last / 4 + 0.1}] if last else []
                 (path / "metrics.jsonl").write_text("".join(history.lines(rows)[0]))
                 if done:
-                    result = {"step": 7, "state_step": 7, "stopped_early": False, "metrics": {metric: 0.2 + seed / 10}, "valid": {},
-                              "seconds": 3.5 + seed}  # fmt: skip
+                    result = {"step": 7, "state_step": 7, "stopped_early": False, "metrics": {metric: 0.2 + seed / 10},
+                              "valid": {}, "seconds": 3.5 + seed}  # fmt: skip
                     write_json(path / "result.json", result)
         if ended:
             write_json(Path(name) / "summary.json", {})

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxdl.run.report import CLOCK
+
 ROOT = Path(__file__).parents[2]
 IMAGES = ("image_classifier", "--model=mlp", "--augment=none", "--seeds=1", "--optimizer=sgd", "--learning_rate=0.05")
 TEXT = (
@@ -28,7 +30,7 @@ def launch(tmp_path):
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.count("row  claim") == 1  # one process speaks
         rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+        return [{k: v for k, v in row.items() if k not in CLOCK} for row in rows]
 
     return run
 
