@@ -126,6 +126,7 @@ def start(tmp_path):
             text=True,
             cwd=tmp_path,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it is ignored
             env={"PATH": "/usr/bin:/bin", "PYTHON": str(fake), "SCRIPT": script} | environment,
         )
         started.append(process)
