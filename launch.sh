@@ -31,12 +31,16 @@ Examples: ./launch.sh image_classifier
   gcloud compute tpus tpu-vm ssh POD --worker=all --command="./launch.sh image_classifier --workdir=/shared/run"
 
 Environment: PYTHON, the interpreter (python); JAXDL_TUNED=0, none of the settings that make a CPU fast.
-Exit status: the one of the experiment, of the first process that fails.
+Exit status: the one of the experiment, of the first process that fails; 128 + n after signal n, and 75 if the port is
+taken that the processes meet at: one that was chosen here is chosen anew before, up to 5 times.
+If launch.sh itself is killed, its processes save their state and end (on Linux).
 TEXT
 }
 
+say() { printf 'launch.sh: %s\n' "$1" >&2 || true; } # a terminal that is gone costs no restart
+
 fail() {
-  printf 'launch.sh: %s\n' "$1" >&2
+  say "$1"
   exit 2
 }
 
@@ -119,7 +123,7 @@ fi
 flags=("--workdir=runs/$name/$(date +%Y%m%d-%H%M%S)-$$" "$@") # of two --workdir the later one, the user's, counts
 export PYTHONUNBUFFERED=1
 export JAXDL_LAUNCHER=$$ # whose end is that of its processes, by SIGTERM
-JAXDL_LAUNCH=$(hostname)-$$-$(date +%s%N) # --overwrite at a restart goes on with what this launch has begun
+JAXDL_LAUNCH=$HOSTNAME-$$-$(date +%s%N) # --overwrite at a restart goes on with what this launch has begun
 export JAXDL_LAUNCH
 pids=() labels=() signalled=''
 
@@ -131,6 +135,7 @@ pass_on() {
   signalled=$1
 }
 trap 'pass_on INT' INT && trap 'pass_on TERM' TERM && trap 'pass_on HUP' HUP # under nohup HUP stays ignored
+trap : PIPE # for say; its processes do not inherit it
 
 # sed would leave a last line without its end, and the next process would go on in it.
 label() {
@@ -191,19 +196,19 @@ await_all() {
   labels=()
 }
 
-ports=5 # that may turn out to be taken between their choice and their use
 for ((attempt = 0; ; attempt++)); do
+  ports=5 # that may turn out to be taken between their choice and their use
   start_all
   await_all
   while [[ $status == 75 && -z $signalled ]] && ((processes > 1 && ports-- > 0)); do
-    printf 'launch.sh: the port was taken meanwhile; again with another one\n' >&2
+    say "the port was taken meanwhile; again with another one"
     start_all
     await_all
   done
   [[ $status != 0 && -z $signalled ]] || exit "$status"
   again='' told="process $first ended with status $status"
   ((status <= 128)) || told+=" (SIG$(kill -l "$((status - 128))" 2>/dev/null))" || true
-  [[ $status =~ ^(2|65|66|70)$ || $attempt == "$restarts" ]] || again="; restart $((attempt + 1)) of $restarts"
-  printf 'launch.sh: %s%s\n' "$told" "$again" >&2
+  [[ $status =~ ^(2|65|66|70|75)$ || $attempt == "$restarts" ]] || again="; restart $((attempt + 1)) of $restarts"
+  say "$told$again"
   [[ -n $again ]] || exit "$status"
 done

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import shutil
 import signal
@@ -118,9 +119,9 @@ def start(tmp_path):
     fake.chmod(0o755)
     started = []
 
-    def run(script, *words, **environment):
+    def run(script, *words, before=(), **environment):
         process = subprocess.Popen(
-            [LAUNCH, *words],
+            [*before, LAUNCH, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -135,6 +136,22 @@ def start(tmp_path):
     yield run
     for process in started:
         process.kill()
+        for pid in there(process):  # what a test that failed has left
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def there(process):
+    """The ids of launch.sh and of all that it has started, of those that live."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if session == str(process.pid) and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
 
 
 def ended(process, within=20.0):
@@ -143,8 +160,8 @@ def ended(process, within=20.0):
     return process.returncode, out.splitlines(), err.splitlines()
 
 
-def wait_for(*files):
-    until = time.monotonic() + 10
+def wait_for(*files, within=10):
+    until = time.monotonic() + within
     while not all(file.exists() for file in files):
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -252,39 +269,107 @@ def test_restarts(start, tmp_path, processes):
         assert len({words[0] for words in runs}) > 1  # the old port may still be held
 
 
-def test_a_port_that_was_taken_is_chosen_anew(start, tmp_path):
-    script = 'echo "$JAXDL_COORDINATOR" >> ran$rank; [[ $rank == 1 ]] || (($(wc -l < ran$rank) > 2)) || exit 75'
-    status, _, err = ended(start(script, "--processes=2", "image_classifier"))
-    assert (status, err) == (0, ["launch.sh: the port was taken meanwhile; again with another one"] * 2)
-    assert len(set((tmp_path / "ran0").read_text().split())) == 3
+TAKEN = "launch.sh: the port was taken meanwhile; again with another one"
+
+
+def ends(*statuses):
+    """A script whose process 0 ends so, one time after the other; others end well."""
+    return f"""
+        [[ $rank == 0 ]] || exit 0
+        echo "$JAXDL_COORDINATOR $*" >> ran
+        statuses=({" ".join(map(str, statuses))})
+        exit ${{statuses[$(wc -l < ran) - 1]}}
+    """
+
+
+@pytest.mark.parametrize("words", [[], ["--max-restarts=0"], ["--max-restarts=1"]])
+def test_a_port_that_was_taken_is_chosen_anew(start, tmp_path, words):
+    status, _, err = ended(start(ends(75, 75, 0), "--processes=2", *words, "image_classifier", "--x=1"))
+    assert (status, err) == (0, [TAKEN] * 2)
+    runs = [line.partition(" ") for line in (tmp_path / "ran").read_text().splitlines()]
+    assert len({address for address, _, _ in runs}) == 3
+    assert len({flags for _, _, flags in runs}) == 1
+
+
+def test_a_port_that_was_taken_is_no_restart(start):
+    words = ("--processes=2", "--max-restarts=1", "image_classifier")
+    status, _, err = ended(start(ends(75, 9, *[75] * 5, 0), *words))  # five for each attempt
+    restart = "launch.sh: process 0 ended with status 9; restart 1 of 1"
+    assert (status, err) == (0, [TAKEN, restart, *[TAKEN] * 5])
+
+
+def test_five_other_ports_are_tried(start, tmp_path):
+    status, _, err = ended(start(ends(*[75] * 99), "--processes=2", "--max-restarts=2", "image_classifier"))
+    assert (status, err) == (75, [TAKEN] * 5 + ["launch.sh: process 0 ended with status 75"])
+    assert len((tmp_path / "ran").read_text().splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "environment"),
+    [
+        (["--coordinator=127.0.0.1:1234", "--processes=2", "--process-id=0"], {}),
+        (
+            ["--max-restarts=2"],
+            {"JAXDL_COORDINATOR": "127.0.0.1:1234", "JAXDL_PROCESSES": "2", "JAXDL_PROCESS_ID": "0"},
+        ),
+    ],
+)
+def test_a_port_of_the_users_own_is_tried_once(start, tmp_path, words, environment):
+    status, _, err = ended(start(ends(*[75] * 99), *words, "image_classifier", **environment))
+    assert (status, TAKEN in err) == (75, False)
+    assert len((tmp_path / "ran").read_text().splitlines()) == 1
 
 
 ENDS_WITH_IT = """
 exec {python} -c '
-import os, sys, time
+import os, pathlib, sys, time
 sys.path.insert(0, "{root}")
-from jaxdl.run.distributed import end_with_launcher
-end_with_launcher()
-open("pid" + os.environ["JAXDL_PROCESS_ID"], "w").write(str(os.getpid()))
+os.environ.pop("JAXDL_COORDINATOR", None)  # nobody is waited for
+from jaxdl.run.distributed import initialize
+initialize()
+pathlib.Path("up" + os.environ.get("JAXDL_PROCESS_ID", "none")).touch()
 time.sleep(60)'
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system call is Linux's")
-def test_its_processes_end_with_it(start, tmp_path):
-    process = start(ENDS_WITH_IT.format(python=sys.executable, root=LAUNCH.parent), "--processes=2", "image_classifier")
-    files = [tmp_path / f"pid{rank}" for rank in range(2)]
-    until = time.monotonic() + 30
-    while not all(file.exists() and file.read_text() for file in files) and time.monotonic() < until:
-        time.sleep(0.05)
+@pytest.mark.parametrize(("processes", "count"), [(1, 2), (2, 7)])  # two for the lines of each of several
+def test_its_processes_end_with_it(start, tmp_path, processes, count):
+    script = ENDS_WITH_IT.format(python=sys.executable, root=LAUNCH.parent)
+    process = start(script, f"--processes={processes}", "--max-restarts=1", "image_classifier")
+    wait_for(*(tmp_path / f"up{rank}" for rank in ([0, 1] if processes == 2 else ["none"])), within=60)
+    assert len(there(process)) == count
     process.kill()
+    process.wait()
     until = time.monotonic() + 10
-    while not all(gone(file.read_text()) for file in files):
+    while there(process):
         assert time.monotonic() < until
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("status", "runs"), [(9, 3), (2, 1), (65, 1), (66, 1), (70, 1), (0, 1)])
+def test_under_nohup_it_outlives_the_terminal(start, tmp_path):
+    script = "touch up$rank; while [[ ! -e go ]]; do sleep 0.1; done; echo done"
+    process = start(script, "--processes=2", "image_classifier", before=("nohup",))
+    wait_for(tmp_path / "up0", tmp_path / "up1")
+    os.killpg(process.pid, signal.SIGHUP)
+    time.sleep(0.3)
+    assert process.poll() is None
+    (tmp_path / "go").touch()
+    status, out, _ = ended(process)
+    assert (status, sorted(out)) == (0, ["[0] done", "[1] done"])
+
+
+def test_a_terminal_that_is_gone_costs_no_restart(start, tmp_path):
+    script = "echo >> ran; touch up$rank; while [[ ! -e go ]]; do sleep 0.1; done; (($(wc -l < ran) == 2)) || exit 9"
+    process = start(script, "--max-restarts=1", "image_classifier")
+    wait_for(tmp_path / "upnone")
+    process.stderr.close()
+    (tmp_path / "go").touch()
+    assert process.wait(timeout=20) == 0
+    assert len((tmp_path / "ran").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(("status", "runs"), [(9, 3), (2, 1), (65, 1), (66, 1), (70, 1), (75, 1), (0, 1)])
 def test_what_is_started_again(start, tmp_path, status, runs):
     found, _, err = ended(start(COUNTED.format(crashes=99, status=status), "--max-restarts=2", "image_classifier"))
     assert found == status

@@ -78,8 +78,11 @@ def initialize() -> None:
 
 
 def end_with_launcher() -> None:
-    """Has the system send SIGTERM to this process when the launch.sh that started it dies, even by SIGKILL (Linux)."""
-    launcher = os.environ.get("JAXDL_LAUNCHER", "")
+    """Has the system send SIGTERM to this process when the launch.sh that started it dies, even by SIGKILL (Linux).
+
+    Where PYTHON is a script that stays in between, this does nothing while launch.sh lives.
+    """
+    launcher = os.environ.pop("JAXDL_LAUNCHER", "")  # what this process starts has another parent
     if not (launcher.isdecimal() and sys.platform == "linux") or int(launcher) not in (os.getppid(), _gone(launcher)):
         return
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG

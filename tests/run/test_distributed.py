@@ -10,7 +10,8 @@ import jax
 import pytest
 
 from jaxdl.run import distributed
-from jaxdl.run.distributed import failing_at_once, initialize, is_first, processes
+from jaxdl.run.command import _fail
+from jaxdl.run.distributed import PortTaken, end_with_launcher, failing_at_once, initialize, is_first, processes
 from jaxdl.run.flags import FlagError
 
 ROOT = Path(__file__).parents[2]
@@ -235,8 +236,51 @@ def test_coordinator_that_cannot_be(monkeypatch):
         port = taken.getsockname()[1]
         monkeypatch.setenv("JAXDL_COORDINATOR", f"127.0.0.1:{port}")
         monkeypatch.setenv("JAXDL_PROCESS_ID", "0")
-        with pytest.raises(FlagError, match=f"cannot listen on port {port}"):
+        with pytest.raises(PortTaken, match=f"cannot listen on port {port}"):
             initialize()
+
+
+def test_the_status_of_a_port_in_use_is_one_of_its_own(capsys):
+    with pytest.raises(SystemExit) as ending:
+        _fail(PortTaken("coordinator a:1: taken"))
+    assert (ending.value.code, capsys.readouterr().err) == (75, "error: coordinator a:1: taken\n")
+
+
+def ended_process():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return str(process.pid)
+
+
+LAUNCHED = """
+import os
+from jaxdl.run.distributed import initialize
+initialize()
+print("went on", os.environ.get("JAXDL_LAUNCHER"), flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system call is Linux's")
+def test_whose_launcher_died_before_ends_at_once():
+    process = started(LAUNCHED, JAXDL_LAUNCHER=ended_process())
+    assert (process.communicate(timeout=60)[0], process.returncode) == ("", -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("launcher", ["parent", "1", "no number"])
+def test_whose_launcher_lives_goes_on(launcher):
+    """Also where it is not the parent: a script may stand between them; what it starts itself has another parent."""
+    process = started(LAUNCHED, JAXDL_LAUNCHER=str(os.getpid()) if launcher == "parent" else launcher)
+    assert (process.communicate(timeout=60)[0], process.returncode) == ("went on None\n", 0)
+
+
+def test_no_launcher_is_watched_elsewhere_than_on_linux(monkeypatch):
+    asked = []
+    monkeypatch.setattr(distributed.ctypes, "CDLL", asked.append)
+    monkeypatch.setattr(distributed.os, "kill", lambda *words: asked.append(words))
+    monkeypatch.setenv("JAXDL_LAUNCHER", ended_process())
+    monkeypatch.setattr(distributed.sys, "platform", "darwin")
+    end_with_launcher()
+    assert asked == []
 
 
 def test_what_jax_cannot_detect_is_one_line(joined, monkeypatch):
