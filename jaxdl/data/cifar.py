@@ -3,17 +3,20 @@
 import io
 import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxdl.data.errors import DataError, MissingData
+from jaxdl.data.errors import DataError, MissingData, shown
 from jaxdl.data.files import locate, read_bytes
 
 FOLDERS = ("cifar10/cifar-10-batches-py", "cifar-10-batches-py", "cifar10", "")
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 LIMIT = 1 << 28  # bytes; a batch of 10,000 images has 31 MB
+STEPS = 1_000_000  # of a pickle; a batch of 10,000 images takes some 50,000
+PROBLEM = 200  # characters of what the unpickler says, which a pickle can fill
 PLAIN = {"b1", "?", *(kind + size for kind in "iu" for size in "1248"), "f2", "f4", "f8"}
 
 
@@ -41,13 +44,13 @@ def read_cifar10(
 
 
 def read_pickle(path: str | Path) -> Any:
-    """Reads a pickle of dicts, lists, tuples, sets, bytes, text, numbers, None and arrays of numbers, and nothing else.
+    """Reads a pickle of dicts, lists, tuples, bytes, text, numbers, None and arrays of numbers, and nothing else.
 
     Why this is safe: a pickle can do harm only by calling something, and all it can call is what ``find_class`` gives
     it. Here that is never an object of Python or NumPy: the names under which arrays are pickled lead to the small
     stand-ins below, which check the described array and build it from its bytes with ``np.frombuffer``; every other
     name and every persistent id is refused before anything is called. The pure-Python unpickler is used because the C
-    one allocates as much memory as a forged memo index asks for.
+    one allocates as much memory as a forged memo index asks for; what it makes is bounded by a number of steps.
 
     Returns:
       The content, with text of Python 2 as bytes, and arrays as stand-ins whose ``value`` is the array.
@@ -60,7 +63,7 @@ def read_pickle(path: str | Path) -> Any:
     try:
         return _Reader(io.BytesIO(content), encoding="bytes").load()
     except Exception as e:  # a forged pickle can make the unpickler fail in any way; every one means the same
-        problem = " ".join(str(e).split()) or type(e).__name__
+        problem = " ".join(str(e)[:PROBLEM].split()) or type(e).__name__
         raise DataError(
             f"{path}: not read as a pickle of arrays, lists, dicts, bytes and numbers ({problem}); "
             "the original Python batch is needed"
@@ -72,7 +75,7 @@ class _Type:
 
     def __init__(self, code: bytes | str, align: Any = False, copy: Any = False):
         code = code.decode("ascii") if isinstance(code, bytes) else code
-        if code not in PLAIN:
+        if not isinstance(code, str) or code not in PLAIN:  # never the hash of what may be too deep for Python
             raise pickle.UnpicklingError(f"an array of type {code!r}")
         self.dtype = np.dtype(code)
 
@@ -98,6 +101,8 @@ class _Array:
 
     def fill(self, data: bytes, dtype: _Type, shape: tuple, order: str) -> None:
         """Makes the array; whatever is no bytes, no type or no shape fails in these lines."""
+        if not all(type(n) is int for n in shape):  # a product with bytes would repeat them
+            raise pickle.UnpicklingError("an array whose shape is not of whole numbers")
         if len(data) != math.prod(shape) * dtype.dtype.itemsize:
             raise pickle.UnpicklingError(f"{len(data)} bytes for an array {dtype.dtype} {list(shape)}")
         # A view: a pickle can name the same bytes a million times, and copies would add up.
@@ -111,7 +116,28 @@ class _Buffered(_Array):
         self.fill(data, dtype, shape, order)
 
 
+def _bounded(code: int, load: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The step of the unpickler that a byte stands for, counted, and with keys that can do no harm."""
+
+    def step(reader: Any) -> None:
+        reader.steps += 1
+        if reader.steps > STEPS:
+            raise pickle.UnpicklingError(f"more than {STEPS:,} steps")
+        for key in reader.stack[KEYED[code]] if code in KEYED else ():
+            if type(key) not in (str, bytes, int):  # the hash of tuples deep inside each other ends Python
+                raise pickle.UnpicklingError(f"a key of type {type(key).__name__}")
+        load(reader)
+
+    return step
+
+
+# Where the keys stand on the stack.
+KEYED = {pickle.SETITEM[0]: slice(-2, -1), pickle.SETITEMS[0]: slice(0, None, 2), pickle.DICT[0]: slice(0, None, 2)}
+UNREAD = {code[0] for code in (pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET)}  # sets hash what they hold
+
+
 class _Reader(pickle._Unpickler):
+    steps = 0
     admitted = {  # noqa: RUF012 - a constant
         ("numpy", "dtype"): _Type,
         ("numpy", "ndarray"): "ndarray",  # only ever handed to _reconstruct; text cannot be called
@@ -129,12 +155,23 @@ class _Reader(pickle._Unpickler):
     def persistent_load(self, pid: Any) -> Any:
         raise pickle.UnpicklingError("it asks for a persistent id")
 
+    def load_bytearray8(self: Any) -> None:  # Python's makes one as large as the header says, then reads into it
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+
+
+_Reader.dispatch = {
+    code: _bounded(code, _Reader.load_bytearray8 if code == pickle.BYTEARRAY8[0] else load)
+    for code, load in _Reader.dispatch.items()
+    if code not in UNREAD
+}
+
 
 def _dictionary(path: Path) -> dict[str, Any]:
     content = read_pickle(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a {type(content).__name__}; a CIFAR-10 batch is a dict")
-    return {key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key): v for key, v in content.items()}
+    text = [(key.decode("utf-8", "replace") if isinstance(key, bytes) else key, v) for key, v in content.items()]
+    return {key: value for key, value in text if isinstance(key, str)}
 
 
 def _batch(path: Path) -> dict[str, np.ndarray]:
@@ -152,10 +189,9 @@ def _batch(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: {found} labels for {len(data):,} images; a list of the same length is needed")
     for i, label in enumerate(labels):
         if type(label) is not int or not 0 <= label <= 9:
-            large = (
-                isinstance(label, int) and label.bit_length() > 64
-            )  # Python refuses to write out thousands of digits
-            told = "of over 64 bits" if large else f"{label!r:.40}"
+            told = f"{label!r:.40}" if isinstance(label, str | bytes | float) else f"of type {type(label).__name__}"
+            if isinstance(label, int):  # Python refuses to write out thousands of digits, also inside of a list
+                told = "of over 64 bits" if label.bit_length() > 64 else str(label)
             raise DataError(f"{path}: label {told} at image {i}; labels are 0 to 9")
     images = data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return {"x": np.ascontiguousarray(images), "y": np.array(labels, np.int32)}
@@ -163,6 +199,8 @@ def _batch(path: Path) -> dict[str, np.ndarray]:
 
 def _names(path: Path) -> tuple[str, ...]:
     names = _dictionary(path).get("label_names")
-    if not isinstance(names, list) or len(names) != 10 or not all(isinstance(name, bytes | str) for name in names):
-        raise DataError(f"{path}: label_names is not a list of 10 names; the original batches.meta has it")
-    return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in names)
+    names = names if isinstance(names, list) else []
+    texts = tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in names)
+    if len(texts) != 10 or not all(isinstance(name, str) and shown(name) == name for name in texts):
+        raise DataError(f"{path}: label_names is not a list of 10 names in UTF-8; the original batches.meta has it")
+    return texts

@@ -1,21 +1,22 @@
 """The fields of a CSV file by column: separator and header found, every line checked, texts told from numbers."""
 
 import csv
-import io
 import math
 import re
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxdl.data.errors import DataError
-from jaxdl.data.files import limit, read_text
+from jaxdl.data.files import MARK, decoded_lines, limit, read_bytes
 
 SEPARATORS = (",", ";", "\t")
-FIELDS = 20_000_000  # of a table: some 4 GB while it is read
-MAX_FIELDS = "JAXDL_MAX_FIELDS"  # the variable that raises it
+FIELDS = 25_000_000  # of a table: some 3 GB while it is read, 4 if they are long
+COLUMNS = 1_000_000  # of a table: each is kept with its name, what it means and what the schema says of it, some 0.7 kB
+MAX_FIELDS, MAX_COLUMNS = "JAXDL_MAX_FIELDS", "JAXDL_MAX_COLUMNS"  # the variables that raise them
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -24,7 +25,7 @@ class Column(NamedTuple):
 
     name: str
     values: list[str | None]
-    lines: list[int]  # where each field stands in the file
+    lines: Sequence[int]  # where each field stands in the file
 
 
 def read_columns(path: str | Path, missing: Sequence[str]) -> tuple[dict[str, Column], str]:
@@ -34,42 +35,68 @@ def read_columns(path: str | Path, missing: Sequence[str]) -> tuple[dict[str, Co
       MissingData: there is no such file.
       DataError: no header, a line of another length, quotes that are not closed; the line is named.
     """
-    text = read_text(path)
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError(f"{path}: line {line}: a zero byte; save the file as plain UTF-8 text")
+    header, fields, lines, separator = _parsed(path, frozenset(word.lower() for word in missing))
+    return {name: Column(name, fields[i :: len(header)], lines) for i, name in enumerate(header)}, separator
+
+
+def _parsed(path: str | Path, absent: frozenset[str]) -> tuple[list[str], list[str | None], Sequence[int], str]:
+    """(header, the fields of all rows in one list, the line of each row, separator)."""
+    content = read_bytes(path)
     # csv.Sniffer guesses from letter statistics and is often wrong; the header holds every separator once a column.
-    first = re.match(r"[\r\n]*([^\r\n]*)", text)
-    separator = max(SEPARATORS, key=(first[1] if first else "").count)
-    count, most = text.count(separator) + text.count("\n"), limit(MAX_FIELDS, FIELDS)
-    if count > most:
-        raise DataError(f"{path}: has about {count:,} fields, at most {most:,} are read; set {MAX_FIELDS} to read more")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    rows, lines = [], []
+    first = re.match(rb"(?:%b)?[\r\n]*([^\r\n]*)" % MARK, content)
+    separator = max(SEPARATORS, key=lambda mark: first[1].count(mark.encode()) if first else 0)
+    _check_size(path, content, separator.encode())
+    reader = csv.reader(_without_zeros(path, decoded_lines(path, content)), delimiter=separator, strict=True)
+    header: list[str] = []
+    fields: list[str | None] = []
+    lines = array("q")
     try:
-        for row in reader:
-            if row:
-                rows.append([field.strip() for field in row])
+        for row in filter(None, reader):
+            row = [field.strip() for field in row]
+            if not header:
+                _check_header(path, row)
+                header = row
+            elif len(row) != len(header):
+                raise DataError(f"{path}: line {reader.line_num}: {len(row)} fields; the header has {len(header)}")
+            else:
+                fields += [None if field.lower() in absent else field for field in row]
                 lines.append(reader.line_num)
     except csv.Error as e:
         raise DataError(f"{path}: line {reader.line_num}: {e}; fields with quotes must be closed and separated") from e
-    header = rows[0] if rows else []
-    _check_header(path, header)
-    if len(rows) == 1:
+    if not header:
+        _check_header(path, header)
+    if not lines:
         raise DataError(f"{path}: holds a header but no rows; at least one is needed")
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            raise DataError(f"{path}: line {line}: {len(row)} fields; the header has {len(header)}")
-    absent = frozenset(word.lower() for word in missing)
-    fields = (
-        [None if field.lower() in absent else field for field in column] for column in zip(*rows[1:], strict=True)
-    )
-    return {name: Column(name, values, lines[1:]) for name, values in zip(header, fields, strict=True)}, separator
+    return header, fields, lines, separator
+
+
+def _without_zeros(path: str | Path, lines: Iterator[str]) -> Iterator[str]:
+    for number, line in enumerate(lines, 1):
+        if "\0" in line:
+            raise DataError(f"{path}: line {number}: a zero byte; save the file as plain UTF-8 text")
+        yield line
+
+
+def _check_size(path: str | Path, content: bytes, separator: bytes) -> None:
+    """DataError where the fields may be too many, before any is made: one of two bytes needs 70."""
+    ends = content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n")
+    ends += not content.endswith((b"\n", b"\r"))
+    count, most = content.count(separator) + ends, limit(MAX_FIELDS, FIELDS)
+    if count > most:
+        raise DataError(
+            f"{path}: has up to {count:,} fields, by its separators and lines, and {most:,} are read; "
+            f"take fewer rows or columns, or set {MAX_FIELDS}={count} if the memory is enough"
+        )
 
 
 def _check_header(path: str | Path, header: list[str]) -> None:
     if not any(header):
         raise DataError(f"{path}: holds no text; a header line and rows are needed")
+    if len(header) > (most := limit(MAX_COLUMNS, COLUMNS)):
+        raise DataError(
+            f"{path}: line 1: {len(header):,} columns, and {most:,} are read; take fewer, or set "
+            f"{MAX_COLUMNS}={len(header)} if the memory is enough"
+        )
     if all(_number(name) is not None for name in header):
         raise DataError(f"{path}: line 1: numbers ({', '.join(header[:3])}, ...); a header with column names is needed")
     if not all(header):

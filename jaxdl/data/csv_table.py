@@ -4,7 +4,6 @@
 that a column of the array means the same in both.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdl.data.csv_columns import Column, is_text, numbers_of, read_columns, texts_of, whole_numbers_of
-from jaxdl.data.errors import DataError, some
+from jaxdl.data.errors import DataError, nearest, shown, some
+from jaxdl.data.files import limit
 
 MISSING = ("", "NA", "nan", "?")
 CATEGORIES = 50  # one-hot columns that one text column may become
-NAMES_COMPARED = 5000  # with a misspelled one: a million would take minutes
+NUMBERS = 100_000_000  # of x, 0.4 GB: one text column becomes up to CATEGORIES columns of it
+MAX_NUMBERS = "JAXDL_MAX_NUMBERS"  # the variable that raises it
 NOTED = 8  # columns that the note describes one by one
 
 
@@ -60,11 +61,12 @@ def read_csv(
     """
     columns, separator = read_columns(path, missing)
     for name in (target, *drop):
-        _known(path, name, list(columns))
-    if target in drop:
+        _known(path, name, columns)
+    dropped = frozenset(drop)
+    if target in dropped:
         raise DataError(f"{path}: column {target!r} is both the target and dropped; choose one")
     kind, names = _target_kind(path, columns[target], classification)
-    inputs = [column for name, column in columns.items() if name != target and name not in drop]
+    inputs = [column for name, column in columns.items() if name != target and name not in dropped]
     if not inputs:
         raise DataError(f"{path}: no column besides the target {target!r}; at least one is needed to predict it from")
     described, notes = [], [f"target {target}" + (f": {len(names)} classes" if names else "")]
@@ -77,9 +79,9 @@ def read_csv(
     assert y is not None  # the target has a column and all its values
     if len(notes) > 1 + NOTED:
         notes[1 + NOTED :] = [f"and {len(notes) - 1 - NOTED:,} more columns with missing values or text"]
-    notes += [f"dropped: {', '.join(drop)}"] if drop else []
+    notes += [f"dropped: {some(drop)}"] if drop else []
     notes += [f"separator {repr(separator) if separator == ';' else 'tab'}"] if separator != "," else []
-    note = f"{path}: {len(y):,} rows, {x.shape[1]} input columns from {len(inputs)}; {'; '.join(notes)}"
+    note = f"{shown(path)}: {len(y):,} rows, {x.shape[1]} input columns from {len(inputs)}; {'; '.join(notes)}"
     return Table(x, y, column_names(schema), target, names, note, schema)
 
 
@@ -110,12 +112,12 @@ def encode_csv(
     extra = [name for name in columns if name not in known]
     for name in wanted:
         if name not in columns:
-            near = difflib.get_close_matches(name, extra[:NAMES_COMPARED], 1)
-            hint = f"rename {near[0]!r}" if near else f"it has {some(columns)}"
+            near = nearest(name, extra)
+            hint = f"rename {near!r}" if near else f"it has {some(columns)}"
             raise DataError(f"{path}: no column {name!r}, which the training table has; {hint}")
     if extra:
-        near = difflib.get_close_matches(extra[0], wanted[:NAMES_COMPARED], 1)
-        hint = f" (the nearest is {near[0]!r})" if near else ""
+        near = nearest(extra[0], wanted)
+        hint = f" (the nearest is {near!r})" if near else ""
         raise DataError(f"{path}: column {extra[0]!r} is none of the training table's{hint}; delete it")
     if not target:
         columns = {name: column for name, column in columns.items() if name != schema["target"]}
@@ -158,12 +160,13 @@ def column_names(schema: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _known(path: str | Path, name: str, columns: list[str]) -> None:
+def _known(path: str | Path, name: str, columns: Mapping[str, Column]) -> None:
     if not name:
         raise DataError(f"{path}: no target column is given; name one of {some(columns)}")
     if name not in columns:
-        near = difflib.get_close_matches(name, columns[:NAMES_COMPARED], 1, cutoff=0)[0]
-        raise DataError(f"{path}: no column {name!r}; the nearest is {near!r} (of {some(columns)})")
+        near = nearest(name, columns, cutoff=0)
+        hint = f"the nearest is {near!r} (of {some(columns)})" if near else f"it has {some(columns)}"
+        raise DataError(f"{path}: no column {name!r:.60}; {hint}")
 
 
 def _target_kind(path: str | Path, column: Column, classification: bool | None) -> tuple[str, tuple[str, ...]]:
@@ -175,7 +178,7 @@ def _target_kind(path: str | Path, column: Column, classification: bool | None) 
     else:
         kind, names = "whole number", [str(value) for value in sorted(set(whole_numbers_of(path, column)))]
     if len(names) < 2:
-        raise DataError(f"{path}: column {column.name!r} has the one class {names[0]!r}; at least two are needed")
+        raise DataError(f"{path}: column {column.name!r} has the one class {names[0]!r:.60}; at least two are needed")
     return kind, tuple(names)
 
 
@@ -185,7 +188,8 @@ def _describe(path: str | Path, column: Column) -> tuple[dict[str, Any], list[st
     if absent == len(column.values):
         raise DataError(f"{path}: column {column.name!r} has no value in any row; drop it")
     if not is_text(column):
-        median = float(np.nanmedian(numbers_of(path, column)))
+        numbers = np.sort(np.array(numbers_of(path, column)))[: len(column.values) - absent]  # NaN is sorted to the end
+        median = float(numbers[(len(numbers) - 1) // 2] + numbers[len(numbers) // 2]) / 2
         said = [f"{column.name}: {absent:,} missing, set to the median {median:g}"] if absent else []
         return {"name": column.name, "kind": "number", "median": median}, said
     categories = sorted(set(texts_of(column)))
@@ -202,16 +206,26 @@ def _encode(
     path: str | Path, columns: Mapping[str, Column], schema: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """x and y of columns that are known to be there; the target may be absent."""
-    blocks = []
-    for entry in schema["columns"]:
+    widths = [len(entry["categories"]) if entry["kind"] == "text" else 1 for entry in schema["columns"]]
+    length = len(columns[schema["columns"][0]["name"]].values)
+    count, most = length * sum(widths), limit(MAX_NUMBERS, NUMBERS)
+    if count > most:
+        raise DataError(
+            f"{path}: {length:,} rows of {sum(widths):,} input columns are {count:,} numbers, and {most:,} are made; "
+            f"drop columns of text, take fewer rows, or set {MAX_NUMBERS}={count} if the memory is enough"
+        )
+    x = np.zeros((length, sum(widths)), np.float32)
+    at = 0
+    for entry, width in zip(schema["columns"], widths, strict=True):
         column = columns[entry["name"]]
         if entry["kind"] == "text":
             codes = _codes(path, column, texts_of(column), entry["categories"], "category")
-            blocks.append(np.eye(len(entry["categories"]), dtype=np.float32)[codes])
+            x[np.arange(length), at + np.array(codes)] = 1
         else:
             numbers = np.array(numbers_of(path, column))
-            blocks.append(np.where(np.isnan(numbers), entry["median"], numbers)[:, None].astype(np.float32))
-    return np.concatenate(blocks, axis=1), _encode_target(path, columns.get(schema["target"]), schema)
+            x[:, at] = np.where(np.isnan(numbers), entry["median"], numbers)
+        at += width
+    return x, _encode_target(path, columns.get(schema["target"]), schema)
 
 
 def _encode_target(path: str | Path, column: Column | None, schema: Mapping[str, Any]) -> np.ndarray | None:
@@ -230,8 +244,8 @@ def _codes(path: str | Path, column: Column, texts: Sequence[str], known: Sequen
     for text, value, line in zip(texts, column.values, column.lines, strict=True):
         if text not in codes:
             found = "is missing" if value is None else f"has the unknown {what} {text!r:.40}"
-            near = difflib.get_close_matches(text, known, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            near = nearest(text, known)
+            hint = f" (did you mean {near!r}?)" if near else ""
             listed = some([repr(name) for name in known])
             raise DataError(f"{path}: line {line}: column {column.name!r} {found}{hint}; training had {listed}")
     return [codes[text] for text in texts]

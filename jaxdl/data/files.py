@@ -1,8 +1,11 @@
 """Finding and reading a user's files: in memory, within a limit, every failure one line with the file's name."""
 
+import errno
 import gzip
 import io
 import os
+import re
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +15,8 @@ from jaxdl.data.errors import DataError, MissingData
 
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 20
+MARK = b"\xef\xbb\xbf"  # that some programs set before UTF-8
+LINE = re.compile(rb"[^\r\n]+(?:\r\n?|\n)?|\r\n?|\n")  # to be found one by one: a list of all can be far larger
 TEXT_LIMIT = 1 << 30  # bytes of text after decompression: far above any table that fits this package, far below a bomb
 MAX_TEXT = "JAXDL_MAX_TEXT_BYTES"  # the variable that raises it
 
@@ -32,45 +37,72 @@ def locate(data_dir: str | Path | None, folders: tuple[str, ...], name: str, wha
     if not data_dir:
         raise MissingData(f"{what} is read from files: set --data_dir or JAXDL_DATA_DIR to the folder that holds them")
     root = Path(data_dir)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise MissingData(f"--data_dir={root}: no such folder; give the folder that holds the files of {what}")
     for folder in folders:
         for ending in ("", ".gz"):
             path = root / folder / (name + ending)
-            if path.exists():
+            if os.path.exists(path):
                 return path
     places = " or ".join(str(Path(folder) / name) for folder in folders)
     raise MissingData(f"--data_dir={root}: no {places} (or .gz) in it; put the original files of {what} there")
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[io.BufferedIOBase]:
-    """Opens a file for reading bytes, through gzip where its first bytes say so, whatever it is called.
+def plain(path: str | Path) -> Iterator[io.BufferedReader]:
+    """Opens a file for reading its bytes as they are; a pipe, socket or device is never waited for.
 
     Raises:
       MissingData: there is no such file.
-      DataError: a folder, unreadable, or a broken gzip stream (also while it is being read).
+      DataError: no plain file, or unreadable (also while it is being read).
     """
-    path = Path(path)
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; a file is needed")
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise DataError(f"{path}: is no file but a pipe or device; write what it gives into a file")
     try:
-        with path.open("rb") as raw:
-            packed = raw.read(2) == GZIP_MAGIC
-            raw.seek(0)
-            if packed:
-                with gzip.open(raw, "rb") as stream:
-                    yield stream
-            else:
-                yield raw
-    except FileNotFoundError as e:
-        raise MissingData(f"{path}: no such file") from e
-    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-        raise DataError(f"{path}: broken gzip stream ({e}); copy or download the file again") from e
+        with os.fdopen(_descriptor(path), "rb") as file:
+            yield file
+    except MissingData:
+        raise
     except OSError as e:
         raise DataError(f"{path}: cannot be read ({e.strerror or e}); check the file and its permissions") from e
+
+
+def _descriptor(path: str | Path) -> int:
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # else opening a pipe waits for its other end
+        kind = os.fstat(number).st_mode
+    except (FileNotFoundError, ValueError) as e:  # ValueError: a zero byte in the path
+        raise MissingData(f"{path}: no such file") from e
+    except OSError as e:
+        if e.errno != errno.ENXIO:
+            raise
+        number, kind = -1, 0  # a socket, or a device with nothing behind it
+    if stat.S_ISREG(kind):
+        return number
+    if number >= 0:
+        os.close(number)
+    if stat.S_ISDIR(kind):
+        raise DataError(f"{path}: is a folder; a file is needed")
+    raise DataError(f"{path}: is no plain file but a pipe, socket or device; write what it gives into a file")
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[io.BufferedIOBase]:
+    """As `plain`, but through gzip where the first bytes say so, whatever the file is called.
+
+    Raises:
+      MissingData: there is no such file.
+      DataError: no plain file, unreadable, or a broken gzip stream (also while it is being read).
+    """
+    with plain(path) as raw:
+        packed = raw.read(2) == GZIP_MAGIC
+        raw.seek(0)
+        if not packed:
+            yield raw
+            return
+        try:
+            with gzip.open(raw, "rb") as stream:
+                yield stream
+        except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+            raise DataError(f"{path}: broken gzip stream ({e}); copy or download the file again") from e
 
 
 def limit(variable: str, usual: int) -> int:
@@ -80,8 +112,8 @@ def limit(variable: str, usual: int) -> int:
       DataError: the variable is no whole number above 0.
     """
     text = os.environ.get(variable, "")
-    if text and not (text.isdecimal() and 0 < len(text) < 19 and int(text)):
-        raise DataError(f"{variable}={text}: must be a whole number above 0")
+    if text and not (text.isdecimal() and len(text) < 19 and int(text)):
+        raise DataError(f"{variable}={text[:40]!r} in the environment must be a whole number above 0, such as {usual}")
     return int(text) if text else usual
 
 
@@ -93,26 +125,39 @@ def read_at_most(stream: io.BufferedIOBase, count: int) -> bytearray:
     return data
 
 
-def read_bytes(path: str | Path, most: int | None = None) -> bytes:
-    """Returns the content, decompressed; DataError if it is empty or longer than `most` bytes (TEXT_LIMIT)."""
-    most = limit(MAX_TEXT, TEXT_LIMIT) if most is None else most
+def read_bytes(path: str | Path, usual: int = TEXT_LIMIT) -> bytes:
+    """Returns the content, decompressed; DataError if it is empty or longer than the limit."""
+    most = limit(MAX_TEXT, usual)
     with opened(path) as stream:
         content = bytes(read_at_most(stream, most + 1))
     if not content:
         raise DataError(f"{path}: is empty; copy or download the file again")
     if len(content) > most:
-        raise DataError(f"{path}: holds more than {most:,} bytes, the most that is read; set {MAX_TEXT} to read more")
+        raise DataError(
+            f"{path}: holds more than {most:,} bytes, the most that is read; take another file, or set {MAX_TEXT} to "
+            "its size"
+        )
     return content
 
 
-def read_text(path: str | Path, most: int | None = None) -> str:
+def read_text(path: str | Path, usual: int = TEXT_LIMIT) -> str:
     """Returns the content as UTF-8 text, without its byte-order mark; line ends are left as they are."""
-    content = read_bytes(path, most)
+    content = read_bytes(path, usual)
     try:
         return content.decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        at = e.start + (3 if content.startswith(b"\xef\xbb\xbf") else 0)  # the codec counts from behind the mark
-        line = content.count(b"\n", 0, at) + 1
-        raise DataError(
-            f"{path}: not UTF-8 at line {line}, byte {at} (0x{content[at]:02x}); save the file as UTF-8"
-        ) from e
+    except UnicodeDecodeError as e:  # the codec counts from behind the mark
+        raise _not_utf_8(path, content, e.start + (len(MARK) if content.startswith(MARK) else 0)) from e
+
+
+def decoded_lines(path: str | Path, content: bytes) -> Iterator[str]:
+    """The lines of UTF-8 text with their ends, one by one: a single 𝄞 makes a text four times as large."""
+    for match in LINE.finditer(content, len(MARK) if content.startswith(MARK) else 0):
+        try:
+            yield match[0].decode()
+        except UnicodeDecodeError as e:
+            raise _not_utf_8(path, content, match.start() + e.start) from e
+
+
+def _not_utf_8(path: str | Path, content: bytes, at: int) -> DataError:
+    line = content.count(b"\n", 0, at) + 1
+    return DataError(f"{path}: not UTF-8 at line {line}, byte {at} (0x{content[at]:02x}); save the file as UTF-8")

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data.errors import DataError, MissingData, some
+from jaxdl.data.errors import DataError, MissingData, shown, some
+from jaxdl.data.files import limit, plain
 from jaxdl.data.images import Images, counted
 from jaxdl.data.splits import check_fraction, hold_out, split
 
@@ -18,6 +19,7 @@ LITTER = ("thumbs.db", "desktop.ini")  # what file managers leave behind; hidden
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")  # Pillow's modes of one channel, with or without alpha
 TEST_FRACTION = 0.2
 LIMIT = 1 << 34  # bytes of one array of pixels
+MAX_BYTES = "JAXDL_MAX_IMAGE_BYTES"  # the variable that raises it
 SUGGESTED = 256  # the largest size that an error proposes
 BAR = 2000  # files from which on a progress bar is worth its line
 VALIDATION_FOLDERS = ("valid", "val")  # the first that is there
@@ -90,7 +92,7 @@ def read_images(files: Iterable[str | Path], shape: Sequence[int]) -> tuple[list
       shape: (H, W, C) of the training images; C is 1 or 3, and colours become grey where it is 1.
 
     Returns:
-      (the path of each image, uint8 [N, H, W, C]).
+      (the path of each image, as `shown`; uint8 [N, H, W, C]).
 
     Raises:
       MissingData: no such file.
@@ -101,22 +103,23 @@ def read_images(files: Iterable[str | Path], shape: Sequence[int]) -> tuple[list
     for file in map(Path, files):
         if file.is_dir():
             paths += _images_in(file)
-        elif file.is_file():
-            paths.append(file)
+        elif file.exists():
+            with plain(file):  # before others are read
+                paths.append(file)
         else:
             raise MissingData(f"{file}: no such file; give PNG or JPEG images, or folders of them")
     if not paths:
         raise DataError("no image files are given; name PNG or JPEG files, or folders of them")
-    return list(map(str, paths)), _read(paths, (height, width), channels)
+    return list(map(shown, paths)), _read(paths, (height, width), channels)
 
 
 def _given_parts(
     root: Path, parts: list[Path], folders: list[Path], size: int | Sequence[int] | None, seed: int, valid: float
 ) -> Images:
     if len(parts) == 1:
-        beside = ", ".join(f"{folder.name}/" for folder in folders if folder not in parts)
+        beside = [f"{folder.name}/" for folder in folders if folder not in parts]
         lacking = "test" if parts[0].name == "train" else "train"
-        found = f" (but {beside})" if beside else ""
+        found = f" (but {some(beside)})" if beside else ""
         raise DataError(f"{root}: has {parts[0].name}/ with class folders but no such {lacking}/{found}; both or none")
     test_folder, train_folder = parts
     files, y, names = _classes(train_folder)
@@ -129,10 +132,10 @@ def _given_parts(
         train, held_out = _hold_out(train, valid, seed, train_folder)
         source = "train/ and test/ as they are"
         source += f", but {valid:g} of train/ for validation, seed {seed}" if valid else ""
-    untested = [name for c, name in enumerate(names) if c not in test[1]]
-    source += f"; no test images of {', '.join(untested)}" if untested else ""
-    beside = ", ".join(f"{folder.name}/" for folder in folders if folder not in [*parts, *own])
-    source += f"; not read: {beside}" if beside else ""
+    untested = [names[c] for c in np.setdiff1d(np.arange(len(names)), test[1])]
+    source += f"; no test images of {some(untested)}" if untested else ""
+    unread = [f"{folder.name}/" for folder in folders if folder not in [*parts, *own]]
+    source += f"; not read: {some(unread)}" if unread else ""
     return _images(root, train, held_out, test, names, size, source)
 
 
@@ -149,10 +152,10 @@ def _part(arrays: dict[str, np.ndarray]) -> Part:
 def _labelled_as(names: tuple[str, ...], folder: Path) -> Part:
     """The images of a part beside train/, labelled with the classes of train/."""
     files, y, own = _classes(folder)
-    unknown = [name for name in own if name not in names]
-    if unknown:
+    classes = {name: c for c, name in enumerate(names)}
+    if unknown := [name for name in own if name not in classes]:
         raise DataError(f"{folder / unknown[0]}: a class that train/ lacks; it has {some(names)}")
-    return files, np.array([names.index(name) for name in own], np.int32)[y]
+    return files, np.array([classes[name] for name in own], np.int32)[y]
 
 
 def _images(
@@ -170,10 +173,9 @@ def _images(
     x = _read([file for files, _ in parts for file in files], size)
     pixels = np.split(x, np.cumsum(counts)[:-1])
     made = [{"x": part, "y": y.astype(np.int32)} for part, (_, y) in zip(pixels, parts, strict=True)]
-    brought = "" if size is None else "; scaled and cut to this size"
-    note = f"{root}: {counted(*counts)} images, {'x'.join(map(str, x.shape[1:]))}, {len(names)} classes"
-    note += f" ({source}{brought})"
-    return Images(made[0], made[1] if valid else None, made[2], names, note, str(root), original=True)
+    source += "" if size is None else "; scaled and cut to this size"
+    note = f"{root}: {counted(*counts)} images, {'x'.join(map(str, x.shape[1:]))}, {len(names)} classes ({source})"
+    return Images(made[0], made[1] if valid else None, made[2], names, shown(note), shown(root), original=True)
 
 
 def _classes(root: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
@@ -184,6 +186,8 @@ def _classes(root: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
             image = entry.suffix.lower() in ENDINGS
             right = "put images into one folder for each class" if image else "only class folders belong here"
             raise DataError(f"{entry}: a file beside the class folders; {right}")
+        if shown(entry.name) != entry.name:  # a model's classes are kept as JSON
+            raise DataError(f"{entry}: a class folder whose name is not UTF-8; rename it")
     if len(entries) < 2:
         found = f"the one class folder {entries[0].name!r}" if entries else "no class folders"
         raise DataError(f"{root}: holds {found}; at least two folders of images are needed, one for each class")
@@ -228,11 +232,11 @@ def _read(files: Sequence[Path], size: int | Sequence[int] | None, channels: int
     for i, file in enumerate(bar):
         image = _pixels(file, shape, channels)
         if pixels is None:
-            need = len(files) * image.size
-            if need > LIMIT:
+            need, most = len(files) * image.size, limit(MAX_BYTES, LIMIT)
+            if need > most:
                 raise DataError(
-                    f"{file}: {len(files):,} images of {_side(image)} are {need / 1e9:.0f} GB; "
-                    f"make them smaller, --image_size={SUGGESTED} for example"
+                    f"{file}: {len(files):,} images of {_side(image)} are {need:,} bytes, at most {most:,} are read; "
+                    f"make them smaller, --image_size={SUGGESTED} for example, or set {MAX_BYTES}={need}"
                 )
             pixels = np.empty((len(files), *image.shape), np.uint8)
         if image.shape != pixels.shape[1:]:
@@ -251,9 +255,7 @@ def _side(image: np.ndarray) -> str:
 
 def _header(file: Path) -> tuple[tuple[int, int], str]:
     """((width, height), mode), pixels unread."""
-    from PIL import Image
-
-    with _readable(file), Image.open(file, formats=("PNG", "JPEG")) as image:
+    with _image(file) as image:
         return image.size, image.mode
 
 
@@ -261,7 +263,7 @@ def _pixels(file: Path, shape: tuple[int, int] | None, channels: int) -> np.ndar
     """uint8 [H, W, C]."""
     from PIL import Image, ImageOps
 
-    with _readable(file), Image.open(file, formats=("PNG", "JPEG")) as image:
+    with _image(file) as image:
         if shape:  # JPEG can be decoded at 1/2, 1/4 or 1/8: a photograph of 12 megapixels in a fifth of the time
             image.draft(None, (2 * max(shape), 2 * max(shape)))
         upright: Any = ImageOps.exif_transpose(image)
@@ -277,19 +279,21 @@ def _pixels(file: Path, shape: tuple[int, int] | None, channels: int) -> np.ndar
 
 
 @contextmanager
-def _readable(file: Path) -> Iterator[None]:
+def _image(file: Path) -> Iterator[Any]:
     from PIL import Image, UnidentifiedImageError
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as e:
-        right = f"at most {Image.MAX_IMAGE_PIXELS:,} are read: make it smaller or take it away"
-        raise DataError(f"{file}: says that it has more pixels than a picture does; {right}") from e
-    except UnidentifiedImageError as e:
-        inside = "is empty" if file.stat().st_size == 0 else "its content is not PNG or JPEG, whatever its name says"
-        raise DataError(f"{file}: {inside}; convert it or take it away") from e
-    except Exception as e:  # Pillow's decoders raise a dozen kinds, SyntaxError among them
-        raise DataError(f"{file}: cannot be read ({' '.join(str(e).split())}); copy it again or take it away") from e
+    with plain(file) as raw:
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                with Image.open(raw, formats=("PNG", "JPEG")) as image:
+                    yield image
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as e:
+            right = f"at most {Image.MAX_IMAGE_PIXELS:,} are read: make it smaller or take it away"
+            raise DataError(f"{file}: says that it has more pixels than a picture does; {right}") from e
+        except UnidentifiedImageError as e:
+            inside = "its content is not PNG or JPEG, whatever its name says" if raw.seek(0, 2) else "is empty"
+            raise DataError(f"{file}: {inside}; convert it or take it away") from e
+        except Exception as e:  # Pillow's decoders raise a dozen kinds, SyntaxError among them
+            problem = " ".join(str(e).split())
+            raise DataError(f"{file}: cannot be read ({problem}); copy it again or take it away") from e

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdl.data.cifar import read_cifar10
+from jaxdl.data.errors import shown
 from jaxdl.data.glyphs import CHARACTERS, FONTS, render_glyphs
 from jaxdl.data.idx import read_mnist
 from jaxdl.data.splits import VALIDATION, check_fraction, hold_out, split
@@ -164,7 +165,7 @@ def _described(
 ) -> Images:
     shape = "x".join(map(str, train["x"].shape[1:]))
     counts = counted(len(train["y"]), len(valid["y"]) if valid else 0, len(test["y"]))
-    note = f"{name}: {counts} images, {shape}, {len(names)} classes ({source})"
+    note = f"{name}: {counts} images, {shape}, {len(names)} classes ({shown(source)})"
     return Images(train, valid, test, names, note, name, original=True)
 
 

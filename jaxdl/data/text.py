@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdl.data.batches import Batches
-from jaxdl.data.errors import DataError
-from jaxdl.data.files import locate, read_text
+from jaxdl.data.errors import DataError, shown
+from jaxdl.data.files import CHUNK, locate, read_text
 from jaxdl.data.splits import check_fraction
 
 TEST_PART = 0.1  # of a text without a test part of its own, its end: nanoGPT's split of Tiny Shakespeare
@@ -107,7 +107,7 @@ def load_text(
     vocabulary = "".join(sorted(set().union(*parts)))
     validated = "" if held_out is None else f", {len(held_out):,} to validate"
     counts = f"{len(train):,} characters to train{validated} and {len(test):,} to test"
-    note = f"{counts}, {len(vocabulary)} different; {source}"
+    note = f"{counts}, {len(vocabulary)} different; {shown(source)}"
     tokens = [_encode(part, vocabulary) for part in parts]
     return Text(tokens[0], None if held_out is None else tokens[1], tokens[2], vocabulary, note)
 
@@ -125,7 +125,10 @@ def _cut(text: str, last: float) -> tuple[str, str]:
 
 def _encode(text: str, vocabulary: str) -> np.ndarray:
     points = lambda s: np.frombuffer(s.encode("utf-32-le"), np.uint32)
-    return np.searchsorted(points(vocabulary), points(text)).astype(np.int32)
+    tokens, known = np.empty(len(text), np.int32), points(vocabulary)
+    for at in range(0, len(text), CHUNK):  # of the whole text, what searchsorted takes and gives is three times this
+        tokens[at : at + CHUNK] = np.searchsorted(known, points(text[at : at + CHUNK]))
+    return tokens
 
 
 def windows(tokens: np.ndarray, length: int, batch_size: int, *, stride: int = 1) -> Batches:

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from jaxdl.data.errors import DataError
-from jaxdl.data.files import locate, read_bytes
+from jaxdl.data.files import LINE, locate, read_bytes
 
 FOLDERS = ("usps", "")
 VALUES = 256  # 16 x 16
+LONGEST = 64 * (1 + VALUES)  # bytes of a line
 LIMIT = 1 << 28  # bytes of text; the training file has 14.5 MB
 
 
@@ -30,8 +31,11 @@ def read_usps(data_dir: str | Path | None) -> tuple[dict[str, np.ndarray], dict[
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     rows = []
-    for number, line in enumerate(read_bytes(path, LIMIT).splitlines(), 1):
-        fields = line.split()
+    for number, match in enumerate(LINE.finditer(read_bytes(path, LIMIT)), 1):
+        if len(match[0]) > LONGEST:
+            told = f"line {number}: {len(match[0]):,} bytes"
+            raise DataError(f"{path}: {told}; a digit and {VALUES} values are needed, of at most {LONGEST:,} bytes")
+        fields = match[0].split()
         if not fields:
             continue
         if len(fields) != 1 + VALUES:

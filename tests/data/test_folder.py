@@ -370,7 +370,13 @@ def test_sizes_say_what_would_make_them_one(tmp_path):
 
 def test_too_many_pixels_for_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxdl.data.folder.LIMIT", 100)
-    assert "12 images of 5x7 are" in complaint(classes(tmp_path))
+    said = complaint(classes(tmp_path))
+    assert "12 images of 5x7 are 420 bytes, at most 100 are read; " in said
+    assert said.endswith("or set JAXDL_MAX_IMAGE_BYTES=420")
+    monkeypatch.setenv("JAXDL_MAX_IMAGE_BYTES", "420")
+    assert load_folder(tmp_path).names == ("b0", "b1")
+    monkeypatch.setenv("JAXDL_MAX_IMAGE_BYTES", "large")
+    assert "JAXDL_MAX_IMAGE_BYTES='large' in the environment must be a whole number above 0" in complaint(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.jpg"])

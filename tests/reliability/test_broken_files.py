@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import pickle
 
 import numpy as np
@@ -121,12 +122,16 @@ def cases():
     yield "idx-size", "idx", lambda content: idx(PIXELS[:, :27])
     yield "idx-none", "idx", lambda content: idx(PIXELS[:0])
     yield "usps-label", "usps", lambda content: digits(label=10)
+    yield "usps-label-huge", "usps", lambda content: digits(label=10**4000)
     yield "usps-label-half", "usps", lambda content: digits(label=0.5)
     yield "usps-value", "usps", lambda content: content.replace(b" 0.", b" 7.", 1)
     yield "usps-nan", "usps", lambda content: content.replace(b" 0.", b" nan ", 1)
     yield "usps-word", "usps", line(2, b"one two three")
     yield "cifar-label", "cifar", lambda content: batch(labels=[0, 1, 2, 3, 10])
     yield "cifar-label-negative", "cifar", lambda content: batch(labels=[0, 1, 2, 3, -1])
+    yield "cifar-label-huge", "cifar", lambda content: batch(labels=[0, 1, 2, 3, 10**5000])
+    yield "cifar-label-huge-in-a-list", "cifar", lambda content: batch(labels=[0, 1, 2, 3, [10**5000]])
+    yield "cifar-key-huge", "cifar", lambda content: pickle.dumps({10**5000: 1, (10**5000,): 2}, protocol=4)
     yield "cifar-label-text", "cifar", lambda content: batch(labels=[0, 1, 2, 3, "4"])
     yield "cifar-count", "cifar", lambda content: batch(labels=[0, 1, 2])
     yield "cifar-no-data", "cifar", lambda content: pickle.dumps({b"labels": [1]}, protocol=2)
@@ -136,6 +141,7 @@ def cases():
     yield "csv-more-fields", "csv", line(7, b"1;a;2;3")
     yield "csv-number", "csv", line(7, b"7;a;dear")
     yield "csv-infinite", "csv", line(7, b"7;a;inf")
+    yield "csv-long-number", "csv", line(7, b"7;a;" + b"9" * 5000)
     yield "csv-no-target", "csv", line(7, b"7;a;")
     yield "csv-quote", "csv", line(7, b'7;"a;1')
     yield "csv-zero", "csv", line(7, b"7;\0;1")
@@ -178,6 +184,16 @@ def test_a_broken_file_is_one_line_with_its_name(name, damage, tmp_path, promise
     told = str(caught.value)
     counted = name == "idx" and "the counts must agree" in told  # the labels are named, and the images beside them
     promise("R11", "\n" not in told and path.name in told and (str(path) in told or counted), 1, told)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_pipe_in_the_place_of_a_file(name, tmp_path, promise):
+    path = written(name, tmp_path, lambda content: content)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError) as caught:
+        FORMATS[name][1](tmp_path)
+    promise("R11", "\n" not in str(caught.value) and str(path) in str(caught.value), 1, str(caught.value))
 
 
 def test_there_are_enough_cases():

@@ -2,6 +2,9 @@
 
 import ast
 import gzip
+import subprocess
+import sys
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -165,3 +168,126 @@ def test_good_archives_are_read(tmp_path):
     assert load_images("mnist", tmp_path, valid=0).train["x"].shape == (7, 28, 28, 1)
     assert read_csv(tmp_path / "table.csv", target="price").x.shape == (40, 3)
     assert load_text(file=tmp_path / "text.txt").vocabulary
+
+
+LIMITED = """
+import pathlib, resource, sys
+import jaxdl.data as data
+used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]),) * 2)
+try:
+    found = eval(sys.argv[2], {"data": data, "path": pathlib.Path(sys.argv[3])})
+    told = "read"
+except data.DataError as error:
+    told = str(error)
+    assert "\\n" not in told and len(told) < 1000, len(told)
+print(told)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def limited(memory, expression, path, seconds=150):
+    """(what was told, bytes of memory in the end at most) by a child process that may have so much more for reading."""
+    words = [sys.executable, "-c", LIMITED, str(memory), expression, str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=seconds)
+    assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}"
+    told, most = done.stdout.splitlines()
+    return told, int(most)
+
+
+def test_blank_lines_of_usps_cost_no_memory(tmp_path, promise):
+    files = dict(FORMATS["usps"][0])
+    (tmp_path / "usps").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(gzip.compress(b"  \n" * (1 << 18) + content, 1))
+    tracemalloc.start()
+    images = FORMATS["usps"][1](tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    promise("S2", images.train["x"].shape[0] == 6 and peak < 5 << 20, 1, f"{peak / 1e6:.1f} MB for 0.8")
+
+
+def test_a_long_line_of_usps_costs_no_memory(tmp_path, promise):
+    path = written("usps", tmp_path, lambda good: gzip.compress(b"10 " * (4 << 20), 1))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"line 1: 12,582,912 bytes") as caught:
+        FORMATS["usps"][1](tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    promise("S2", str(path) in str(caught.value) and peak < 4 * (12 << 20), 1, f"{peak / 1e6:.1f} MB for 12")
+
+
+def test_a_text_costs_what_its_tokens_do(tmp_path, promise):
+    (tmp_path / "long.txt").write_text("to be or not " * (1 << 20))
+    tracemalloc.start()
+    length = sum(map(len, load_text(file=tmp_path / "long.txt")[:3]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    promise("S2", length == 13 << 20 and peak < 7 * length, 1, f"{peak / length:.1f} bytes a character")
+
+
+def test_categories_that_would_fill_the_memory(tmp_path, promise):
+    """A column of text is one of 50 columns of numbers: the table that is made is bounded, too."""
+    path = tmp_path / "table.csv"
+    path.write_text("y,a,b\n" + "".join(f"1,t{i % 50},u{i % 49}\n" for i in range(1 << 18)))
+    told, _ = limited(1 << 31, "[setattr(data.csv_table, 'NUMBERS', 10**7), data.read_csv(path, target='y')]", path)
+    assert "262,144 rows of 99 input columns are 25,952,256 numbers" in told
+    promise("S2", told.startswith(f"{path}: ") and "JAXDL_MAX_NUMBERS" in told, 1, told)
+
+
+def bomb(path, head, line, count):
+    """A gzipped table with so many lines like this one."""
+    block, rest = line * 100_000, line * (count % 100_000)
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        file.write(head)
+        for _ in range(count // 100_000):
+            file.write(block)
+        file.write(rest)
+
+
+def test_a_table_costs_what_its_fields_do(tmp_path, promise):
+    """Fields are kept once: 10 bytes and what Python needs for a text of this length, with or without many columns."""
+    for columns in (1, 2, 50):
+        path = tmp_path / f"{columns}.csv"
+        rows = 100_000 // columns
+        row = ",".join(["-1.234567"] * columns) + "\n"
+        path.write_text(",".join(f"c{i}" for i in range(columns)) + ",y\n" + (row[:-1] + ",3.25\n") * rows)
+        tracemalloc.start()
+        table = read_csv(path, target="y")
+        peak = tracemalloc.get_traced_memory()[1] / (rows * (columns + 1))
+        tracemalloc.stop()
+        assert table.x.shape == (rows, columns)
+        promise("S2", peak < 140, 1, f"{columns} columns: {peak:.0f} bytes a field")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("head", "line", "told"),
+    [
+        (b"a,b\n", b"1,2\n", "has up to 460,000,002 fields"),
+        (b"a\n", b"\r\n", "has up to 230,000,001 fields"),
+        (b"a" + b",a" * 999_999, b"\r", "has up to 230,999,999 fields"),
+    ],
+    ids=["two columns", "blank lines", "a million columns"],
+)  # fmt: skip
+def test_a_table_of_a_gigabyte_in_a_megabyte(head, line, told, tmp_path, promise):
+    """230 million lines, below the limit on text: told before a field is made."""
+    path = tmp_path / "bomb.csv.gz"
+    bomb(path, head, line, 230_000_000)
+    assert path.stat().st_size < 4e6
+    begin = time.monotonic()
+    found, peak = limited(4 << 30, "data.read_csv(path, target='a')", path)
+    took = time.monotonic() - begin
+    assert told in found
+    good = found.startswith(f"{path}: ") and "JAXDL_MAX_FIELDS" in found and peak < 4e9
+    promise("S2", good, 1, f"{path.stat().st_size / 1e6:.1f} MB: {peak / 1e9:.1f} GB, {took:.0f} s; {found}")
+
+
+@pytest.mark.full
+def test_a_table_just_below_the_limit_is_read(tmp_path, promise):
+    from jaxdl.data.csv_columns import FIELDS
+
+    path = tmp_path / "large.csv.gz"
+    bomb(path, b"a,b\n", b"1.2345678,-2.345678901\n", FIELDS // 2 - 5)
+    told, peak = limited(6 << 30, "data.read_csv(path, target='a')", path)
+    promise("S2", told == "read" and peak < 4e9, 1, f"{peak / 1e9:.1f} GB")
