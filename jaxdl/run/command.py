@@ -45,7 +45,8 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
 
     The run's folder is made or resumed; the claims that `body` returns are printed and saved in summary.json. What a
     user can mend is told in one line: exit status 2 for a flag, 66 for a file that is missing, 65 for a broken one, 70
-    for a loss that is no number, 74 for a disk that takes no more, 128 + n for signal n.
+    for a loss that is no number, 74 for a disk that takes no more, 75 for the address of several processes that another
+    program has taken, 128 + n for signal n.
     """
     keep_streams()
     module = sys.modules["__main__"]
