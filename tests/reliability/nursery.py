@@ -7,6 +7,7 @@ ones, and the results must be the same).
 
 import atexit
 import contextlib
+import importlib
 import itertools
 import json
 import os
@@ -73,10 +74,10 @@ def start_fresh(words: list[str], said: Path, file_limit: int = 0) -> Process:
 
 
 class Nursery:
-    """Starts the program by forking."""
+    """Starts the program, or a module that `modules` imports once for all, by forking."""
 
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", "tests.reliability.nursery"]
+    def __init__(self, *modules: str) -> None:
+        command = [sys.executable, "-m", "tests.reliability.nursery", *modules]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                          env=environment())  # fmt: skip
 
@@ -84,8 +85,8 @@ class Nursery:
         print(json.dumps(question), file=self._process.stdin, flush=True)
         return json.loads(self._process.stdout.readline())
 
-    def start(self, words: list[str], said: Path, file_limit: int = 0, kill_at: int = 0) -> Process:
-        pid = self._ask(words=words, said=str(said), file_limit=file_limit, kill_at=kill_at)
+    def start(self, words, said: Path, file_limit: int = 0, kill_at: int = 0, module: str = PROGRAM) -> Process:
+        pid = self._ask(words=words, said=str(said), file_limit=file_limit, kill_at=kill_at, module=module)
         return Process(pid, lambda: self._ask(pid=pid), said)
 
     def close(self) -> None:
@@ -115,7 +116,7 @@ def _count_calls(kill_at: int) -> None:
     atexit.register(lambda: print(f"calls: {last[0]}", file=sys.stderr, flush=True))
 
 
-def _child(words: list[str], said: str, file_limit: int, kill_at: int) -> None:
+def _child(words: list[str], said: str, file_limit: int, kill_at: int, module: str) -> None:
     out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for new, old in ((nothing, 0), (out, 1), (out, 2)):
@@ -127,9 +128,9 @@ def _child(words: list[str], said: str, file_limit: int, kill_at: int) -> None:
         _count_calls(kill_at)
     import runpy
 
-    sys.argv = [PROGRAM, *words]
-    sys.modules.pop(PROGRAM, None)
-    runpy.run_module(PROGRAM, run_name="__main__", alter_sys=True)
+    sys.argv = [module, *words]
+    sys.modules.pop(module, None)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def serve() -> None:
@@ -137,7 +138,9 @@ def serve() -> None:
     from orbax.checkpoint import v1  # noqa: F401
 
     import jaxdl.run  # noqa: F401
-    import tests.reliability.program  # noqa: F401
+
+    for module in (PROGRAM, *sys.argv[1:]):
+        importlib.import_module(module)
 
     for line in sys.stdin:
         question = json.loads(line)
