@@ -64,7 +64,7 @@ class Checkpoints:
                 self._facts[int(path.name)] = verify(path)
             except DataError as error:
                 if (path / SEAL).exists() or not _of_orbax(path):
-                    _warn(path.name, error)
+                    _warn(path.name, _cause(error))
                     aside = path.with_suffix(DAMAGED)
                     shutil.rmtree(aside, ignore_errors=True)
                     path.rename(aside)
@@ -154,19 +154,20 @@ class Checkpoints:
         places = jax.tree.map(lambda x: x.sharding, like)
         target = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like, places)
         # put aside, now or by a run before
-        refused = {path.stem for path in self._folder.glob(f"*{DAMAGED}") if path.stem.isdigit()}
+        refused = {path.stem: "" for path in self._folder.glob(f"*{DAMAGED}") if path.stem.isdigit()}
         for path in reversed(_steps(self._folder)) if step is None else [self._folder / str(step)]:
             try:
                 verify(path)
                 # placed once more, because Orbax gives a typed key the sharding of its data, one dimension too many
                 return int(path.name), jax.device_put(ocp.load(path.absolute(), target), places)
             except Exception as error:  # Orbax raises many kinds where the structure is another one
-                _warn(path.name, error)
-                refused.add(path.name)
+                refused[path.name] = _cause(error)
+                _warn(path.name, refused[path.name])
         if refused:
             all_of_them = ", ".join(sorted(refused, key=int))
+            because = next((f": {reason}" for reason in refused.values() if reason), "")
             raise DataError(
-                f"{self._folder}: none of its checkpoints ({all_of_them}) can be used; --overwrite starts anew"
+                f"{self._folder}: none of its checkpoints ({all_of_them}) can be used{because}; --overwrite starts anew"
             )
         return None
 
@@ -185,6 +186,10 @@ class Checkpoints:
             os.close(self._opened)
 
 
+def _warn(step: str, reason: str) -> None:
+    warnings.warn(f"checkpoint {step} cannot be used ({reason})", stacklevel=3)
+
+
 def _reason(error: BaseException) -> str:
     """What the system said, from the depth of a chain of errors."""
     cause: BaseException | None = error
@@ -197,10 +202,10 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _warn(step: str, error: Exception) -> None:
-    reason = str(error).partition("\n")[0][:300]
+def _cause(error: Exception) -> str:
+    """The first line of an error, with its kind where that is not ours."""
     kind = "" if isinstance(error, DataError) else f"{type(error).__name__}: "
-    warnings.warn(f"checkpoint {step} cannot be used ({kind}{reason})", stacklevel=3)
+    return kind + str(error).partition("\n")[0][:300]
 
 
 def _of_orbax(folder: Path) -> bool:

@@ -149,7 +149,7 @@ def runs_table(root: Path, defaults: Callable[[str], Mapping[str, Any] | None]) 
     found: list[tuple[float, list[str]]] = []
     for here, below, files in os.walk(root):
         path = Path(here)
-        if "config.json" not in files:
+        if "config.json" not in (*files, *below):
             continue
         if path != root or not (path / "sweep.json").exists():
             below.clear()
