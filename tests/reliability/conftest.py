@@ -82,6 +82,16 @@ def warm():
     nursery.close()
 
 
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    """A finished run and one that was killed, to do harm to."""
+    from tests.reliability.runs import Runs
+
+    made = Runs(tmp_path_factory.mktemp("folder"))
+    yield made
+    made.nursery.close()
+
+
 @pytest.fixture
 def start(request, warm):
     """Starts the program: forked in a fast gate, `python -m tests.reliability.program` in a full one."""

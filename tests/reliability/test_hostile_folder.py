@@ -1,0 +1,134 @@
+"""S6: a run folder that somebody made to do harm changes nothing outside, runs nothing, shows nothing raw and ends."""
+
+import json
+import os
+import random
+import re
+import shutil
+
+import pytest
+
+from jaxdl.run.files import read_json, write_json
+from tests.reliability.runs import COMMANDS, READING
+
+RECORDS = ("config.json", "about.json", "fit.json", "result.json", "summary.json", "metrics.jsonl", "flags.txt")
+WRITTEN = (*RECORDS, "predictions.csv", "curves.png", "confusion.png")
+FOLDERS = ("checkpoints", *(f"checkpoints/{step}" for step in (8, 16, 21)), "watched", "tensorboard", ".overwritten")
+NAMES = ("\x1b[2J\x1b]0;title\x07", "$(touch INVADED)", "; touch INVADED #", "$50_to_$100", "a\nerror: b",
+         "<img src=x>", "\u202eexe.csv", "\x9b31m")  # fmt: skip
+MODULES = ("os", "../../x", "__main__", None, 5)
+
+
+def lead(name):
+    """Puts a link out of the run in a file's or a folder's place."""
+
+    def how(place, outside):
+        path = place / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        path.symlink_to(outside / ("folder" if name in FOLDERS else "file"))
+
+    return how
+
+
+def changed(name, **fields):
+    """A record with other fields, sealed as ours are."""
+
+    def how(place, outside):
+        record = read_json(place / name) or {}
+        for key, value in fields.items():
+            into, _, last = key.rpartition("__")
+            (record[into] if into else record)[last] = value
+        write_json(place / name, {k: v for k, v in record.items() if k != "sha256"})
+
+    return how
+
+
+def pipe(name):
+    def how(place, outside):
+        (place / name).unlink(missing_ok=True)
+        os.mkfifo(place / name)
+
+    return how
+
+
+def filled(name, content):
+    return lambda place, outside: (place / name).write_bytes(content)
+
+
+def huge(name):
+    """A file of 4 GB that takes no room on the disk."""
+    return lambda place, outside: os.truncate(place / name, 1 << 32)
+
+
+def device(name):
+    def how(place, outside):
+        (place / name).unlink()
+        (place / name).symlink_to("/dev/zero")
+
+    return how
+
+
+HARMS = {
+    **{f"link {name}": lead(name) for name in (*WRITTEN, ".lock", *FOLDERS)},
+    **{f"link {name}.part": lead(f"{name}.part") for name in WRITTEN},
+    **{f"pipe {name}": pipe(name) for name in (*WRITTEN, ".lock")},
+    **{f"device {name}": device(name) for name in RECORDS},
+    **{f"huge {name}": huge(name) for name in RECORDS},
+    **{f"deep {name}": filled(name, b"[" * 1_000_000) for name in RECORDS},
+    **{f"digits {name}": filled(name, b'{"step": %s}' % (b"9" * 100_000)) for name in RECORDS},
+    **{f"experiment {x!r}": changed("config.json", experiment=x) for x in (*MODULES, *NAMES)},
+    **{f"kind {x!r}": changed("about.json", names=[x, f"{x}2", f"{x}3"]) for x in NAMES},
+    **{f"target {x!r}": changed("config.json", flags__target=x) for x in NAMES},
+    **{f"unknown flag {x!r}": changed("config.json", **{f"flags__{x}": 1}) for x in NAMES},
+    **{f"table {x!r}": changed("config.json", flags__table=x) for x in ("/dev/zero", "/etc/passwd", *NAMES)},
+    **{f"workdir {x!r}": changed("config.json", flags__workdir=x) for x in ("/etc", "../../outside/folder", *NAMES)},
+    **{f"metric {x!r}": changed("result.json", metrics={x: 1.0}) for x in NAMES},
+}
+
+
+def snapshot(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def done(runs, action, name):
+    """What harm it did, "" for none."""
+    outside = runs.folder / "outside"
+    shutil.rmtree(outside, ignore_errors=True)
+    for part in ("folder", "folder/0", "folder/8/state"):
+        (outside / part).mkdir(parents=True, exist_ok=True)
+    for part in ("file", "folder/0/photo.png", "folder/8/state/kept", "folder/notes.npz"):
+        (outside / part).write_text("not yours")
+    place = runs.copy(action)
+    HARMS[name](place, outside)
+    before = snapshot(outside)
+    try:
+        _, said, _ = runs.act(place, action)
+    except TimeoutError:
+        return "it did not end"
+    if snapshot(outside) != before:
+        return "something outside was changed"
+    if list(runs.folder.rglob("INVADED*")) or os.path.exists("INVADED"):
+        return "a command was run"
+    if "Traceback" in said:
+        return f"a traceback: {said[-300:]}"
+    if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", said):
+        return f"raw characters: {said!r:.300}"
+    return ""
+
+
+def gate(runs, promise, action, names):
+    wrong = {name: harm for name in names if (harm := done(runs, action, name))}
+    promise("S6", len(names) - len(wrong), len(names), f"{action}; failed: {json.dumps(wrong)}" if wrong else action)
+
+
+@pytest.mark.parametrize("action", READING)
+def test_some_harms(runs, promise, action):
+    gate(runs, promise, action, random.Random(action).sample(sorted(HARMS), 15))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("action", [*READING, *COMMANDS, "overwrite"])
+def test_every_harm(runs, promise, action):
+    gate(runs, promise, action, sorted(HARMS))
