@@ -20,6 +20,14 @@ def printable(text: object) -> str:
     )
 
 
+class Printable:
+    """What makes the text of an exception fit to be shown anywhere."""
+
+    def __str__(self) -> str:
+        """The text, which may quote names that come from elsewhere, in printable characters."""
+        return printable(super().__str__())
+
+
 class Unfailing:
     """A text stream whose first failing write, on a closed pipe or a full disk, is its last: later ones go nowhere.
 

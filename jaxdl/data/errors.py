@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Collection, Iterable
 from itertools import islice
 
+from jaxdl.streams import Printable
+
 COMPARED = 5000  # names with a misspelled one: a million would take minutes
 LONG = 60  # characters of a name; a file that is no table can have one of megabytes
 
@@ -25,9 +27,9 @@ def shown(path: object) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
-class DataError(ValueError):
+class DataError(Printable, ValueError):
     """A file whose content is wrong: ``FILE: what is wrong at which place; what would be right``."""
 
 
-class MissingData(FileNotFoundError):
+class MissingData(Printable, FileNotFoundError):
     """A file or folder that is not there: the path looked for and what would be right."""

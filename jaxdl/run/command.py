@@ -109,6 +109,8 @@ def _run(
             )
         else:
             claims = body(config)
+        begun(workdir)
+        save(config, claims)
     except (FlagError, MissingData, DataError) as error:
         if is_first():
             undo(workdir, before)  # the run that was there is what it was
@@ -132,8 +134,6 @@ def _run(
     except KeyboardInterrupt:  # outside a fit there is nothing to save
         say(f"interrupted\n{ending}")
         sys.exit(128 + signal.SIGINT)
-    begun(workdir)
-    save(config, claims)
     try:
         draw_curves(config)
     except DataError as error:

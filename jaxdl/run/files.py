@@ -27,9 +27,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which becomes `path` at the end of the block, or vanishes if that raises.
 
     A link at `path` is replaced, not followed; what a killed process left of the same file is removed.
+
+    Raises:
+      DataError: a folder is at `path` or at its part file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + PART)
+    for here in (path, part):
+        if here.is_dir() and not here.is_symlink():
+            raise DataError(f"{here}: is a folder where a file is to be written; move it away")
     with contextlib.suppress(FileNotFoundError):
         part.unlink()
     try:

@@ -20,11 +20,13 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 from absl import flags as absl_flags
 
+from jaxdl.streams import Printable
+
 C = TypeVar("C")
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
-class FlagError(ValueError):
+class FlagError(Printable, ValueError):
     """A flag, or the place where a run is to live, is wrong: one line that says what would be right. Exit status 2."""
 
 

@@ -76,7 +76,9 @@ def open_run(config: C, name: str) -> C:
         before = _record(workdir)
         content = [path for path in sorted(workdir.iterdir()) if not _litter(path)]
         if before is None and content:
-            raise FlagError(f"--workdir={workdir}: is not empty and no run's folder; name another")
+            raise FlagError(
+                f"--workdir={workdir}: is not empty and no run's folder, it has no config.json; name another"
+            )
         if before is not None and config.overwrite and not (launch and before.get("launch") == launch):
             _put_aside(workdir, content)
         elif before is not None:

@@ -87,7 +87,10 @@ def claim_folder(folder: Path, now: dict[str, dict[str, Any]]) -> None:
 
 def same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], besides: Sequence[str] = ()) -> None:
     """Raises FlagError where two identities differ; `besides`, what else differs, may be the reason."""
-    found = differences(before, now)
+    try:
+        found = differences(before, now)
+    except (AttributeError, KeyError, TypeError):
+        raise DataError(f"{folder}: its records are no run's; name another folder, or --overwrite it") from None
     if found:
         found += besides
         raise FlagError(f"{folder}: holds another fit: {'; '.join(found)}; name another folder, or --overwrite it")

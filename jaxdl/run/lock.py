@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,9 @@ def _open(path: Path) -> int | None:
         except BlockingIOError:
             os.close(file)
             return None
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise FlagError(f"{path}: is no plain file; remove it")
         if path.exists() and os.stat(path).st_ino == os.fstat(file).st_ino:
             return file
         os.close(file)  # its owner has just removed it: this is a lock on nothing

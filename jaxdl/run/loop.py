@@ -12,15 +12,15 @@ from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.config import RunConfig
 from jaxdl.run.distributed import is_first
 from jaxdl.run.evaluate import Parts
-from jaxdl.run.files import numbers, read_json, refuse_links
+from jaxdl.run.files import numbers, refuse_links
 from jaxdl.run.flags import FlagError
 from jaxdl.run.folder import begun
 from jaxdl.run.history import Log
 from jaxdl.run.identity import claim_folder, same, versions
 from jaxdl.run.lock import FIT, locked
 from jaxdl.run.plan import Plan, prepare
-from jaxdl.run.report import say
-from jaxdl.run.result import Result, together
+from jaxdl.run.report import last_of, say
+from jaxdl.run.result import Result, read_end, together
 from jaxdl.run.training import Training
 from jaxdl.run.watch import Watch
 
@@ -96,7 +96,7 @@ def _fit(plan: Plan, config: RunConfig, name: str) -> Result:
 def _ended(folder: Path | None, last: int) -> dict[str, Any] | None:
     """The result of a fit that has ended; a damaged one is told of, and found again from the last checkpoint."""
     try:
-        ended = read_json(folder / "result.json") if folder else None
+        ended = read_end(folder) if folder else None
     except DataError as error:
         say(f"warning: {error}; it is made again from the last checkpoint")
         return None
@@ -110,6 +110,11 @@ def load_ended(
     same(folder, ended["tested"] | {"versions": ended["versions"]}, plan.tested() | {"versions": versions()})
     log.check(ended["log"])
     _, state = checkpoints.restore(state, ended["state_step"]) or (0, state)
+    tested = last_of(log.rows, "test/")
+    if tested and tested.keys() != ended["metrics"].keys():
+        raise DataError(
+            f"{folder / 'result.json'}: its metrics are not those of metrics.jsonl; --overwrite starts anew"
+        )
     seen = Watch(plan.watch, folder / "watched", state, ended["watched"]).seen
     if config.progress:
         say(f"{folder}: has ended at step {ended['step']}; loaded, nothing was trained")

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from jaxdl.data import DataError
 from jaxdl.run.config import RunConfig
+from jaxdl.run.files import read_json
 from jaxdl.run.report import Row, with_prefix
 
 
@@ -53,6 +56,27 @@ def together(runs: Sequence[Result]) -> Result:
     rate = fmean(run.steps_per_second for run in runs)
     metrics, valid = mean([run.metrics for run in runs]), mean([run.valid for run in runs])
     return Result(first.state, metrics, first.history, seconds, rate, tuple(runs), first.watched, valid)
+
+
+def read_end(folder: Path) -> dict[str, Any] | None:
+    """The record of a fit that has ended, result.json; None if there is none.
+
+    Raises:
+      DataError: it is damaged, or no such record.
+    """
+    path = folder / "result.json"
+    end = read_json(path)
+    if end is None:
+        return None
+    number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
+    good = all(number(end.get(name)) for name in ("step", "state_step", "seconds", "steps_per_second"))
+    good = good and isinstance(end.get("stopped_early"), bool)
+    good = good and all(isinstance(end.get(name), dict) for name in ("metrics", "valid", "tested", "versions"))
+    good = good and all(v is None or number(v) for name in ("metrics", "valid") for v in end[name].values())
+    good = good and all(isinstance(end.get(name), list) for name in ("log", "watched"))
+    if not (good and [type(one) for one in end["log"]] == [int, str] and all(map(number, end["watched"]))):
+        raise DataError(f"{path}: is no result of a fit")
+    return end
 
 
 class Best:

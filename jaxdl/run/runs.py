@@ -15,6 +15,7 @@ from jaxdl.run.config import RunConfig
 from jaxdl.run.files import numbers, read_json
 from jaxdl.run.flags import FlagError, flags_of, shown
 from jaxdl.run.report import Row, last_of, plus_minus
+from jaxdl.run.result import read_end
 from jaxdl.streams import printable
 
 # flags that say where and how a run is kept, not what it is; those of devices change its seconds
@@ -105,7 +106,7 @@ def read_run(folder: Path) -> Run:
         kept = [b for b in below if b not in ("checkpoints", "tensorboard", "watched")]
         below[:] = sorted((b for b in kept if not (path / b / "config.json").exists()), key=_natural)
         if {"metrics.jsonl", "result.json"} & set(files):
-            rows, ended = _rows(path / "metrics.jsonl"), _ended(path / "result.json")
+            rows, ended = _rows(path / "metrics.jsonl"), read_end(path)
             if ended and rows and rows[-1]["step"] > ended["step"]:  # resumed for more steps
                 ended = None
             parts = path.relative_to(folder).parts
@@ -201,20 +202,6 @@ def _when(seconds: float) -> str:
 
 def _natural(name: str) -> list[Any]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
-
-
-def _ended(path: Path) -> dict[str, Any] | None:
-    ended = read_json(path)
-    if ended is None:
-        return None
-    number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
-    good = all(number(ended.get(name)) for name in ("step", "state_step", "seconds"))
-    for name in ("metrics", "valid"):
-        values = ended.get(name)
-        good = good and isinstance(values, dict) and all(v is None or number(v) for v in values.values())
-    if not good:
-        raise DataError(f"{path}: is no result of a fit")
-    return ended
 
 
 def _rows(path: Path) -> list[Row]:

@@ -154,7 +154,7 @@ def sweep(
             if Path(str(one.workdir)).is_dir():
                 discard(Path(str(one.workdir)))
             found[id], first_error = found[id]._replace(state="refused", why=str(error)), first_error or error
-            say(f"refused: {printable(error)}")
+            say(f"refused: {error}")
             continue
         run = read_run(Path(str(one.workdir)))
         fit = _main_fit(run) if fit is None else fit

@@ -27,6 +27,7 @@ from jaxdl.run.files import plain, read_json, write, write_json
 from jaxdl.run.flags import FlagError, flags_of
 from jaxdl.run.parallel import make_mesh, place
 from jaxdl.run.report import plus_minus, say
+from jaxdl.run.result import read_end
 from jaxdl.run.runs import columns as aligned
 from jaxdl.streams import printable
 
@@ -145,7 +146,7 @@ def _opened(root: Path, module: Any, expected: str, changes: dict[str, Any]) -> 
         raise MissingData(f"{root}: has no about.json; the run ended before it had read its data")
     known = {f.name for f in flags_of(module.Config)}
     seeds = sorted((p for p in root.glob("seed*") if re.fullmatch(r"seed\d+", p.name)), key=lambda p: int(p.name[4:]))
-    ends = [read_json(folder / "result.json") or {} for folder in seeds or [root]]
+    ends = [read_end(folder) or {} for folder in seeds or [root]]
     # a schedule has to know them
     changes |= {"workdir": str(root), "steps": max(1, ends[0].get("step", 1)), "epochs": None}
     config = module.Config(**{k: v for k, v in record["flags"].items() if k in known} | changes)

@@ -92,7 +92,7 @@ def test_a_class_whose_name_is_not_utf_8_is_refused(part, tmp_path):
         load_folder(tmp_path)
     told = str(caught.value)
     assert "\n" not in told
-    assert re.match(r".*/d\udcffg: a class folder whose name is not UTF-8", told)
+    assert re.match(r".*/d\\udcffg: a class folder whose name is not UTF-8", told)
 
 
 NAMES = (b"d\xffta", b"two\nlines", b"\x1b[2Jclear", "ünï".encode())

@@ -76,10 +76,10 @@ class Runs:
                 return 0, "", digests(jaxdl.load(place).variables)
             except (DataError, MissingData, FlagError) as error:
                 return 2, f"error: {error}", None
-        if action in COMMANDS:
-            status, said = self.command(place, action)
-            return status, said, self.left(place, action) if status == 0 else None
-        return self.shown(place, action)
+        if action in READING:
+            return self.shown(place, action)
+        status, said = self.command(place, action)
+        return status, said, self.left(place, action) if status == 0 else None
 
     def shown(self, place: Path, action: str) -> tuple[int, str, object]:
         """What list or compare shows of a run beside another one."""

@@ -32,15 +32,15 @@ def lead(name):
     return how
 
 
-def changed(name, **fields):
-    """A record with other fields, sealed as ours are."""
+def changed(name, value, *keys):
+    """A record with another value at a place in it, sealed as ours are."""
 
     def how(place, outside):
-        record = read_json(place / name) or {}
-        for key, value in fields.items():
-            into, _, last = key.rpartition("__")
-            (record[into] if into else record)[last] = value
-        write_json(place / name, {k: v for k, v in record.items() if k != "sha256"})
+        record = inner = read_json(place / name) or {}
+        for key in keys[:-1]:
+            inner = inner.setdefault(key, {})
+        inner[keys[-1]] = value
+        write_json(place / name, record)
 
     return how
 
@@ -59,12 +59,17 @@ def filled(name, content):
 
 def huge(name):
     """A file of 4 GB that takes no room on the disk."""
-    return lambda place, outside: os.truncate(place / name, 1 << 32)
+
+    def how(place, outside):
+        with (place / name).open("ab") as file:
+            file.truncate(1 << 32)
+
+    return how
 
 
 def device(name):
     def how(place, outside):
-        (place / name).unlink()
+        (place / name).unlink(missing_ok=True)
         (place / name).symlink_to("/dev/zero")
 
     return how
@@ -78,13 +83,16 @@ HARMS = {
     **{f"huge {name}": huge(name) for name in RECORDS},
     **{f"deep {name}": filled(name, b"[" * 1_000_000) for name in RECORDS},
     **{f"digits {name}": filled(name, b'{"step": %s}' % (b"9" * 100_000)) for name in RECORDS},
-    **{f"experiment {x!r}": changed("config.json", experiment=x) for x in (*MODULES, *NAMES)},
-    **{f"kind {x!r}": changed("about.json", names=[x, f"{x}2", f"{x}3"]) for x in NAMES},
-    **{f"target {x!r}": changed("config.json", flags__target=x) for x in NAMES},
-    **{f"unknown flag {x!r}": changed("config.json", **{f"flags__{x}": 1}) for x in NAMES},
-    **{f"table {x!r}": changed("config.json", flags__table=x) for x in ("/dev/zero", "/etc/passwd", *NAMES)},
-    **{f"workdir {x!r}": changed("config.json", flags__workdir=x) for x in ("/etc", "../../outside/folder", *NAMES)},
-    **{f"metric {x!r}": changed("result.json", metrics={x: 1.0}) for x in NAMES},
+    **{f"experiment {x!r}": changed("config.json", x, "experiment") for x in (*MODULES, *NAMES)},
+    **{f"kind {x!r}": changed("about.json", [x, f"{x}2", f"{x}3"], "facts", "schema", "names") for x in NAMES},
+    **{f"target {x!r}": changed("config.json", x, "flags", "target") for x in NAMES},
+    **{f"unknown flag {x!r}": changed("config.json", 1, "flags", x) for x in NAMES},
+    **{f"table {x!r}": changed("config.json", x, "flags", "table") for x in ("/dev/zero", "/etc/passwd", *NAMES)},
+    **{
+        f"workdir {x!r}": changed("config.json", x, "flags", "workdir")
+        for x in ("/etc", "../../outside/folder", *NAMES)
+    },
+    **{f"metric {x!r}": changed("result.json", {x: 1.0}, "metrics") for x in NAMES},
 }
 
 

@@ -35,7 +35,8 @@ def folder(tmp_path, monkeypatch):
                 (path / "metrics.jsonl").write_text("".join(history.lines(rows)[0]))
                 if done:
                     result = {"step": 7, "state_step": 7, "stopped_early": False, "metrics": {metric: 0.2 + seed / 10},
-                              "valid": {}, "seconds": 3.5 + seed}  # fmt: skip
+                              "valid": {}, "seconds": 3.5 + seed, "steps_per_second": 2.0, "tested": {}, "versions": {},
+                              "log": [8, "crc"], "watched": []}  # fmt: skip
                     write_json(path / "result.json", result)
         if ended:
             write_json(Path(name) / "summary.json", {})
