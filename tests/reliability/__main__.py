@@ -42,12 +42,18 @@ PROMISES = {
     "R18": "A run that is killed at any change it makes to the file system (rename, mkdir, unlink, rmdir, fsync), and "
     "started again by the same command, ends bit for bit as if nothing had happened: one fit, early stopping, seeds, a "
     "sweep, --overwrite.",
+    "R19": "Whatever happens to a file of a run folder (a bit flipped, cut, emptied, deleted, a folder, link or pipe in "
+    "its place, other JSON), a rerun, a resume, --predict, jaxdl.load, list and compare give what they gave before, or "
+    "one line says which file cannot be used.",
     "S1": "No file that is read can run code: no pickle (but an unpickler that can call nothing), eval, exec, "
     "np.load with pickles, torch.load, or shell.",
     "S2": "Compressed files are read in memory up to a limit; bombs and broken ones are refused in one line.",
     "S3": "Nothing is downloaded unasked; what is, is checked against a known size and SHA-256 before it is kept.",
     "S4": "A run listens on no socket and connects to nothing.",
     "S5": "launch.sh hands its arguments on untouched, whatever characters they hold.",
+    "S6": "A run folder that somebody made to do harm (links out of it, pipes, devices, files of 4 GB, nesting of a "
+    "million brackets, escape sequences and shell words as names) changes nothing outside it, runs nothing, shows "
+    "nothing raw, ends, and is at worst one line.",
 }
 
 BRIEF = {
@@ -69,11 +75,13 @@ BRIEF = {
     "R16": "nothing is chosen by test data",
     "R17": "a folder of another fit is refused",
     "R18": "killed at any change of the file system: the same command goes on",
+    "R19": "any damage to any file of a run: the same result, or one line that names the file",
     "S1": "no file that is read can run code",
     "S2": "archive bombs are refused",
     "S3": "downloads are asked for, and checked",
     "S4": "no sockets",
     "S5": "launch.sh takes arguments literally",
+    "S6": "a hostile run folder harms nothing",
 }
 BEGIN = "<!-- promises: written by python -m tests.reliability write -->"
 END = "<!-- end of promises -->"
@@ -107,9 +115,11 @@ GATES = {
     "R12": "test_bad_flags.py",
     "R14": "test_long_run.py",
     "R18": "test_calls.py",
+    "R19": "test_run_folder.py",
     "S1": "test_security.py",
     "S2": "test_security.py",
     "S4": "test_long_run.py",
+    "S6": "test_hostile_folder.py",
 }
 
 OWN = {"R15": "python -m tests.margins"}  # a promise whose command is another one
