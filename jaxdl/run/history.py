@@ -16,6 +16,7 @@ from jaxdl.run.report import Row
 
 SUM = "crc32"
 NAME = "metrics.jsonl"
+FLUSHED = 30.0  # seconds between two flushes of TensorBoard's events
 
 
 def line(row: Row, before: str) -> tuple[str, str]:
@@ -62,6 +63,40 @@ def read(path: Path) -> tuple[list[Row], list[str], str]:
     return rows, sums, ""
 
 
+class Events:
+    """TensorBoard's file of events.
+
+    The thread that trains writes it: that of tensorboardX's SummaryWriter dies where the clock is set back, and the run
+    would wait for it for ever.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """Opens a new file, whose events hide those of earlier files from behind `step`, which are done again."""
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._event, self._flushed = Event, time.perf_counter()
+        self._file = EventsWriter(str(folder / "events"))
+        if step:
+            start = SessionLog(status=SessionLog.START)
+            self._file.write_event(Event(step=step + 1, wall_time=time.time(), session_log=start))
+
+    def add(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Adds one row; TensorBoard sees it within FLUSHED seconds of training."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
+        self._file.write_event(self._event(step=step, wall_time=time.time(), summary=Summary(value=values)))
+        if time.perf_counter() - self._flushed > FLUSHED:
+            self._file.flush()
+            self._flushed = time.perf_counter()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
 class Log:
     """The history of one fit: in memory, and, where there is a folder, in metrics.jsonl and TensorBoard's events."""
 
@@ -104,10 +139,7 @@ class Log:
             write(self._path, "".join(texts))
             self._file = self._path.open("a", encoding="utf-8")
         if self._tensorboard and is_first():
-            from tensorboardX import SummaryWriter
-
-            # events of steps beyond purge_step are hidden by TensorBoard: they are written again
-            self._events = SummaryWriter(str(self._tensorboard), purge_step=step + 1 if step else None)
+            self._events = Events(self._tensorboard, step)
         self._started = time.perf_counter() - (self.rows[-1]["seconds"] if self.rows else 0.0)
 
     def add(self, step: int, scalars: Mapping[str, float]) -> Row:
@@ -121,8 +153,7 @@ class Log:
             self._file.write(text)
             self._file.flush()
         if self._events:
-            for name, value in scalars.items():
-                self._events.add_scalar(name, float(value), step)
+            self._events.add(step, scalars)
         return row
 
     def seconds(self) -> float:

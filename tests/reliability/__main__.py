@@ -42,7 +42,7 @@ PROMISES = {
     "R18": "A run that is killed at any change it makes to the file system (rename, mkdir, unlink, rmdir, fsync), and "
     "started again by the same command, ends bit for bit as if nothing had happened: one fit, early stopping, seeds, a "
     "sweep, --overwrite.",
-    "R19": "Whatever happens to a file of a run folder (a bit flipped, cut, emptied, deleted, a folder, link or pipe in "
+    "R19": "Whatever happens to a file of a run folder (a bit flipped, cut, emptied, deleted, a folder, link, pipe in "
     "its place, other JSON), a rerun, a resume, --predict, jaxdl.load, list and compare give what they gave before, or "
     "one line says which file cannot be used.",
     "S1": "No file that is read can run code: no pickle (but an unpickler that can call nothing), eval, exec, "
