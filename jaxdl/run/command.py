@@ -4,9 +4,11 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import os
+import re
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -184,6 +186,19 @@ def _prepare() -> None:
     if jax.config.values.get("jax_compilation_cache_dir") is None:
         jax.config.update("jax_compilation_cache_dir", cache_folder())
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        warnings.showwarning = partial(_without_damaged_entries, warnings.showwarning)
+
+
+def _without_damaged_entries(before: Callable[..., Any], message: Warning | str, *where: Any, **more: Any) -> None:
+    """JAX writes no entry over one that it cannot read, and would warn and compile in every run: those are removed."""
+    found = re.match(r"Error reading persistent compilation cache entry for '([\w.<>-]+)'", str(message))
+    if not found:
+        before(message, *where, **more)
+        return
+    for entry in Path(cache_folder()).glob("*-cache"):
+        if entry.name.startswith(f"{found[1]}-"):
+            entry.unlink(missing_ok=True)
+    say(f"warning: {cache_folder()}: a damaged entry for {found[1]} is compiled again")
 
 
 def _without_late_writers(before: Callable[[Any], Any], late: Any) -> None:

@@ -22,10 +22,11 @@ def cli(tmp_path):
     environment.pop("JAXDL_DATA_DIR", None)
     del environment["JAX_NUMPY_RANK_PROMOTION"]
 
-    def run(*words, module="experiments.image_classifier", stdout=subprocess.PIPE):
+    def run(*words, module="experiments.image_classifier", stdout=subprocess.PIPE, **variables):
         command = [sys.executable, "-m", module, *words]
+        changed = {name: value for name, value in (environment | variables).items() if value is not None}
         pipes = {"stdout": stdout, "stderr": subprocess.PIPE}
-        return subprocess.run(command, **pipes, text=True, cwd=tmp_path, env=environment, check=False)
+        return subprocess.run(command, **pipes, text=True, cwd=tmp_path, env=changed, check=False)
 
     return run
 
@@ -163,3 +164,20 @@ def test_the_list_of_experiments(cli):
     done = cli(module="experiments")
     assert done.returncode == 0
     assert re.search("^  image_classifier +Image classification: one model by --model", done.stdout, re.MULTILINE)
+
+
+def test_a_damaged_entry_of_the_compilation_cache_is_made_again(cli, tmp_path):
+    words = ("--steps=2", "--seeds=1", "--eval_every=2", "--notensorboard", "--model=lenet")
+    places = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_COMPILATION_CACHE_DIR": None}
+    run = lambda i: cli(*words, f"--workdir=run{i}", **places).stderr
+    assert "damaged" not in run(0)
+    entries = {path: path.read_bytes() for path in (tmp_path / "cache/jaxdl/xla").glob("jit_*-cache")}
+    assert entries
+    for path, content in entries.items():
+        path.write_bytes(content[:100])
+    said = run(1)
+    assert said.count(": a damaged entry for jit_") == len(entries)
+    assert "Error reading" not in said
+    assert all(len(path.read_bytes()) > 1000 for path in entries)
+    results = [json.loads((tmp_path / f"run{i}" / "result.json").read_text())["metrics"] for i in range(2)]
+    assert results[0] == results[1]
