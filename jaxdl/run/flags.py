@@ -23,6 +23,7 @@ from absl import flags as absl_flags
 from jaxdl.streams import Printable
 
 C = TypeVar("C")
+MOST = 2**31  # whole numbers are 32 bits wide on the device
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -104,6 +105,8 @@ def check(config: Any) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not (number and kind in (float, type(value)) if kind in (int, float) else isinstance(value, kind)):
             raise FlagError(f"--{name}={value}: must be {WORDS[kind]}")
+        if isinstance(value, int) and abs(value) >= MOST:
+            raise FlagError(f"--{name}={value}: must be below {MOST} (2^31)")
         good = not rule.choices or value in rule.choices
         if number:
             good = math.isfinite(value)

@@ -1,5 +1,6 @@
 """One run in a folder at a time, and one fit in a fit's folder."""
 
+import errno
 import fcntl
 import json
 import os
@@ -36,7 +37,7 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     except FileExistsError:
         raise FlagError(f"{flag}: is a file; name a folder") from None
     except OSError as error:
-        why = f"{path} is a link" if path.is_symlink() else error.strerror
+        why = f"{path} is a link" if error.errno == errno.ELOOP else error.strerror
         raise FlagError(f"{flag}: cannot be written ({why})") from None
     if file is None:
         raise FlagError(f"{flag}: {_holder(path)} is using it; wait, end it, or name another folder")

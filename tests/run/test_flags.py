@@ -46,6 +46,8 @@ def test_an_overridden_default_keeps_help_and_range():
         ("--nowidth", "--nowidth: no such flag; the nearest is --width "),
         ("--width=0", "--width=0: must be a finite number >= 1 and <= 4096"),
         ("--width=4097", ">= 1 and <= 4096"),
+        ("--seed=2147483648", r"--seed=2147483648: must be "),
+        ("--batch_size=99999999999999999999", r"--batch_size=99999999999999999999: must be below 2147483648 \(2\^31\)"),
         ("--width=3.5", "--width=3.5: must be a whole number"),
         ("--width=", "must be a whole number"),
         ("--scale=0", "--scale=0.0: must be a finite number > 0"),
