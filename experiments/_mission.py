@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from jaxdl.run.files import plain, read_json, write
 from jaxdl.run.flags import FlagError, parse
+from jaxdl.streams import printable
 
 ROOT = Path(__file__).parents[1]
 PREFIX = "python -m experiments."
@@ -140,8 +141,14 @@ def line(*cells: str) -> str:
 
 
 def text(words: str) -> str:
-    """Plain words inside a Markdown table."""
-    return re.sub(r"([|*~<`])", r"\\\1", words)
+    """Plain words inside a Markdown table: no link, picture, HTML or new line comes of them."""
+    return re.sub(r"([\\|*~<`[\]])", r"\\\1", printable(" ".join(words.split())))
+
+
+def code(command: str) -> str:
+    """A command inside a Markdown table."""
+    ticks = "``" if "`" in command else "`"
+    return ticks + printable(command).replace("|", r"\|") + ticks
 
 
 def results(records: Sequence[Record]) -> str:
@@ -154,7 +161,7 @@ def results(records: Sequence[Record]) -> str:
             for c in heads
         ]
         known = [text(beside(claim)) for claim in heads if beside(claim)]
-        out.append(line(f"`{short(record['command'])}`", "; ".join(found), "; ".join(known)))
+        out.append(line(code(short(record["command"])), "; ".join(found), "; ".join(known)))
     return "\n".join(out) + "\n"
 
 
@@ -199,14 +206,14 @@ def mission(records: Sequence[Record], sections: dict[str, str], rows: dict[str,
                 out.append(line(*first, "-", "-", "-", "-", planned))
             for claim, command in found[row.id]:
                 middle = [text(part) for part in (claim["claim"], claim["measured"], beside(claim), verdict(claim))]
-                out.append(line(*first, *middle, f"`{short(command)}`"))
+                out.append(line(*first, *middle, code(short(command))))
                 first = ("", "")
     out += [
         "\n## Commands\n",
         line("command", "device", "seconds of training", "jax"),
         line("---", "---", "---:", "---"),
     ]
-    out += [line(f"`{short(r['command'])}`", r["device"], f"{r['seconds']:g}", r["jax"]) for r in records]
+    out += [line(code(short(r["command"])), r["device"], f"{r['seconds']:g}", r["jax"]) for r in records]
     return "\n".join(out) + "\n"
 
 

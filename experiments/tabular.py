@@ -17,6 +17,7 @@ Mission rows A02 and B07. Beside it: Friedman 2001, Greedy function approximatio
 
 import csv
 import difflib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,8 +61,10 @@ class Config(run.RunConfig):
     def __post_init__(self) -> None:
         """Raises FlagError for a value outside its range."""
         super().__post_init__()
-        if not all(word.isdecimal() and int(word) for word in self.hidden.split(",") if self.hidden):
-            raise run.FlagError(f"--hidden={self.hidden}: must be whole numbers >= 1 separated by commas, or empty")
+        if not all(re.fullmatch(r"[1-9]\d{0,8}", word) for word in self.hidden.split(",") if self.hidden):
+            raise run.FlagError(
+                f"--hidden={self.hidden}: must be whole numbers from 1 to 999999999 separated by commas, or empty"
+            )
         named = self.table in TABLES
         if not named and not any(sign in self.table for sign in "./\\"):
             near = difflib.get_close_matches(self.table, TABLES, 1)

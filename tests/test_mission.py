@@ -161,3 +161,12 @@ def test_the_command_line(tmp_path, capsys):
     for words in ([], ["add"], ["add", "x", "first"], ["wrong"]):
         assert _mission.main(words) == 2
         assert "python -m experiments._mission add RUNDIR [N ...]" in capsys.readouterr().err
+
+
+def test_a_record_from_elsewhere_makes_no_link_picture_or_row():
+    hostile = "![x](http://a)\n| [b](c) \\| <img> \x1b[2J"
+    page = mission([record(claim(claim=hostile), command="python -m experiments.vae '--x=a`|\n'")], SECTIONS, ROWS)
+    lines = [line for line in page.splitlines() if line.startswith("| **A01** ")]
+    assert len(lines) == 1
+    assert r"| !\[x\](http://a) \| \[b\](c) \\\| \<img> \\x1b\[2J | 7 |" in lines[0]
+    assert lines[0].endswith(r"| ``vae '--x=a`\|\n'`` |")

@@ -122,8 +122,8 @@ def _run(
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if is_first():
             undo(workdir, before)
-        words = ("RESOURCE_EXHAUSTED", "Out of memory")
-        if isinstance(error, jax.errors.JaxRuntimeError) and not any(word in str(error) for word in words):
+        full = ("RESOURCE_EXHAUSTED", "Out of memory")
+        if isinstance(error, jax.errors.JaxRuntimeError) and not any(word in str(error) for word in full):
             raise
         reason = (str(error) or "this machine has no more").partition("\n")[0][:200]
         _fail(RuntimeError(f"out of memory: {reason}; a smaller model, --batch_size or data set needs less"))

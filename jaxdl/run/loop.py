@@ -106,16 +106,16 @@ def _ended(folder: Path | None, last: int) -> dict[str, Any] | None:
 def load_ended(
     plan: Plan, config: RunConfig, state: Any, ended: dict[str, Any], log: Log, checkpoints: Checkpoints, folder: Any
 ) -> Result:
-    """The result of a fit that had ended; `state` is for its structure."""
+    """The result of a fit that had ended; `state` is the one with which it began."""
     same(folder, ended["tested"] | {"versions": ended["versions"]}, plan.tested() | {"versions": versions()})
     log.check(ended["log"])
+    seen = Watch(plan.watch, folder / "watched", state, ended["watched"]).seen
     _, state = checkpoints.restore(state, ended["state_step"]) or (0, state)
     tested = last_of(log.rows, "test/")
     if tested and tested.keys() != ended["metrics"].keys():
         raise DataError(
             f"{folder / 'result.json'}: its metrics are not those of metrics.jsonl; --overwrite starts anew"
         )
-    seen = Watch(plan.watch, folder / "watched", state, ended["watched"]).seen
     if config.progress:
         say(f"{folder}: has ended at step {ended['step']}; loaded, nothing was trained")
     times = ended["seconds"], ended["steps_per_second"]

@@ -23,12 +23,12 @@ class Watch:
     ) -> None:
         """Takes up what the folder holds of `steps` and removes what a run killed behind its checkpoint left.
 
-        What is damaged or missing is told and left out: the run goes on without it.
+        What is damaged or missing is told and left out, but for what `state` shows: the run goes on without it.
 
         Args:
           function: state -> a pytree of arrays, compiled; None: nothing is seen.
           folder: where the files are, or None.
-          state: for its shapes.
+          state: with which the fit began.
           steps: at which it had looked before the state from which the run goes on.
         """
         self._function, self._folder = function, folder
@@ -45,7 +45,10 @@ class Watch:
                     structure, _read(folder / f"{step}.npz", step, structure.num_leaves)
                 )
             except DataError as error:
-                say(f"warning: {error}; goes on without what was seen at step {step}")
+                first = step == int(state.step)
+                say(f"warning: {error}; {'made again' if first else f'goes on without what was seen at step {step}'}")
+                if first:
+                    self.look(step, state)
 
     def look(self, step: int, state: Any) -> None:
         """Adds what is to be seen at this step, if it has not been."""

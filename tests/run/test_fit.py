@@ -314,6 +314,23 @@ class TestFolder:
         for run in (resumed, loaded):
             assert same(whole, run.watched)
 
+    def test_a_damaged_frame_is_left_out_and_the_first_made_again(self, tmp_path, capfd):
+        watch = lambda state: state.learner.params["Dense_1"]["kernel"]
+        whole = fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path), watch=watch).watched
+        frames = tmp_path / "watched"
+        (frames / "0.npz").write_bytes(b"")
+        (frames / "5.npz").write_bytes((frames / "10.npz").read_bytes())
+        np.savez(frames / "15.npz", arr_0=np.array([{}]), sum="0")  # a pickle
+        (frames / "20.npz").unlink()
+        loaded = fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path), watch=watch).watched
+        assert list(loaded) == [0, 10]
+        assert all(np.array_equal(loaded[step], whole[step]) for step in loaded)
+        said = capfd.readouterr().err
+        assert "0.npz: is damaged (EOFError); made again" in said
+        for step, what in ((5, "its content has changed since it was written"), (15, "is damaged"), (20, "is missing")):
+            assert f"{step}.npz: {what}" in said
+            assert f"; goes on without what was seen at step {step}\n" in said
+
     def test_named_fits_are_apart(self, tmp_path):
         config = with_dir(BASE, tmp_path)
         fit(make(), TRAIN, VALID, config, name="one")
