@@ -28,14 +28,17 @@ def ring(config: run.RunConfig, data: np.ndarray, seen: Mapping[str, Seen], answ
             axis.set_title(f"{name}, step {step:,}", fontsize=9)
         return figure
 
-    run.save_figure(config, "ring", draw(chosen))
-    run.save_animation(config, "ring", [draw([step]) for step in steps])
-    figure, axis = plots.new_figure(3.6, 3.6)
-    axis.scatter(*data.T, s=2, color="0.75", linewidths=0, label="data")
-    axis.scatter(*answers.T, s=2, color="C0", linewidths=0, label="regression of y on x")
-    axis.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xlabel="x", ylabel="y")
-    axis.legend(markerscale=4, fontsize=8, loc="upper right")
-    run.save_figure(config, "regression", figure)
+    def regression() -> Any:
+        figure, axis = plots.new_figure(3.6, 3.6)
+        axis.scatter(*data.T, s=2, color="0.75", linewidths=0, label="data")
+        axis.scatter(*answers.T, s=2, color="C0", linewidths=0, label="regression of y on x")
+        axis.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xlabel="x", ylabel="y")
+        axis.legend(markerscale=4, fontsize=8, loc="upper right")
+        return figure
+
+    run.save_figure(config, "ring", lambda: draw(chosen))
+    run.save_animation(config, "ring", lambda: [draw([step]) for step in steps])
+    run.save_figure(config, "regression", regression)
 
 
 def mosaic(images: np.ndarray, columns: int, title: str = "") -> Any:
@@ -56,10 +59,10 @@ def mosaic(images: np.ndarray, columns: int, title: str = "") -> Any:
 def images(config: run.RunConfig, name: str, seen: Seen, path: np.ndarray, labels: np.ndarray) -> None:
     """The last samples, those of the same z over training as an animation, and paths [rows, n, H, W, C] with labels."""
     last = max(seen)
-    run.save_figure(config, f"{name}_samples", mosaic(seen[last], 8, f"{name}: samples, step {last:,}"))
-    frames = [mosaic(samples, 8, f"{name}, step {step:,}") for step, samples in sorted(seen.items())]
+    run.save_figure(config, f"{name}_samples", lambda: mosaic(seen[last], 8, f"{name}: samples, step {last:,}"))
+    frames = lambda: [mosaic(samples, 8, f"{name}, step {step:,}") for step, samples in sorted(seen.items())]
     run.save_animation(config, name, frames)
     rows, n = path.shape[:2]
     flips = ", ".join(str(np.count_nonzero(np.diff(row))) for row in labels)
     title = f"{name}: from z to z', a row each; the label changes {flips} times"
-    run.save_figure(config, f"{name}_path", mosaic(path.reshape(rows * n, *path.shape[2:]), n, title))
+    run.save_figure(config, f"{name}_path", lambda: mosaic(path.reshape(rows * n, *path.shape[2:]), n, title))

@@ -40,32 +40,44 @@ def draw(
     kl = np.mean(codes**2 + np.exp(log_variance) - 1 - log_variance, 0) / 2
     labels = images.test["y"]
     shown = np.concatenate([np.flatnonzero(labels == y)[:2] for y in range(len(images.names))])
-    figure, axis = plots.new_figure(0.5 * len(shown) + 1.2, 2.4)
     rows = np.stack([unit(images.test["x"][shown]), drawn[shown], decode(codes[shown])])
-    names = [images.names[y].replace(" ", "\n").replace("/", "/\n") for y in labels[shown]]
-    tiles(axis, rows, names, ("original", "drawn 0 or 1", "reconstruction"), title="test images")
-    run.save_figure(config, "reconstructions", figure)
+
+    def reconstructions() -> Any:
+        figure, axis = plots.new_figure(0.5 * len(shown) + 1.2, 2.4)
+        names = [images.names[y].replace(" ", "\n").replace("/", "/\n") for y in labels[shown]]
+        tiles(axis, rows, names, ("original", "drawn 0 or 1", "reconstruction"), title="test images")
+        return figure
 
     order, values = np.argsort(-kl)[:10], np.linspace(-3, 3, 11)
     moved = np.tile(codes[shown[0]], (len(order), len(values), 1))
     for row, latent in enumerate(order):
         moved[row, :, latent] = values
-    figure, axis = plots.new_figure(0.5 * len(values) + 1.2, 0.5 * len(order) + 0.9)
-    names = [f"z{i}: {kl[i]:.2f} nats" for i in order]
-    title = "one latent changed in the code of one test image"
-    tiles(axis, decode(moved), [f"{v:.1f}" for v in values], names, xlabel="value of the latent", title=title)
-    run.save_figure(config, "traversals", figure)
+    changed = decode(moved)
+
+    def traversals() -> Any:
+        figure, axis = plots.new_figure(0.5 * len(values) + 1.2, 0.5 * len(order) + 0.9)
+        names = [f"z{i}: {kl[i]:.2f} nats" for i in order]
+        title = "one latent changed in the code of one test image"
+        tiles(axis, changed, [f"{v:.1f}" for v in values], names, xlabel="value of the latent", title=title)
+        return figure
+
+    run.save_figure(config, "reconstructions", reconstructions)
+    run.save_figure(config, "traversals", traversals)
 
 
 def draw_plane(config: run.RunConfig, images: Images, codes: np.ndarray, decode: Decode, side: int = 16) -> None:
     """Two latents: decoded at `side` quantiles of the prior each way, and the codes [n, 2] of the test images."""
     z = np.asarray(ndtri((np.arange(side) + 0.5) / side))
-    figure, (left, right) = plots.new_figure(12, 5.6, 1, 2)
-    ticks = [f"{v:.1f}" for v in z]
     grid = decode(np.stack(np.meshgrid(z, z[::-1]), -1))  # z0 to the right, z1 upwards
-    tiles(left, grid, ticks, ticks[::-1], xlabel="z0", ylabel="z1", title="decoded at the prior's quantiles")
-    for y, name in enumerate(images.names):
-        right.scatter(*codes[images.test["y"] == y][:200].T, s=7, color=f"C{y}", label=name)
-    right.set(xlabel="z0", ylabel="z1", title="mean of q(z|x), test images", aspect="equal")
-    right.legend(fontsize=8, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
-    run.save_figure(config, "plane", figure)
+
+    def plane() -> Any:
+        figure, (left, right) = plots.new_figure(12, 5.6, 1, 2)
+        ticks = [f"{v:.1f}" for v in z]
+        tiles(left, grid, ticks, ticks[::-1], xlabel="z0", ylabel="z1", title="decoded at the prior's quantiles")
+        for y, name in enumerate(images.names):
+            right.scatter(*codes[images.test["y"] == y][:200].T, s=7, color=f"C{y}", label=plots.literal(name))
+        right.set(xlabel="z0", ylabel="z1", title="mean of q(z|x), test images", aspect="equal")
+        right.legend(fontsize=8, markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
+        return figure
+
+    run.save_figure(config, "plane", plane)

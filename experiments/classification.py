@@ -144,14 +144,18 @@ def boundary(config: Config) -> Claim:
     length, width = np.meshgrid(np.linspace(0.5, 7.5, 400), np.linspace(0, 2.8, 400))
     cells = Batches({"x": np.stack([length.ravel(), width.ravel()], -1) / 8}, 4000)
     regions = run.apply(kind, state, cells)
-    figure, axis = plots.new_figure(5.5, 4.2)
-    levels, colors = [-0.5, 0.5, 1.5, 2.5], ["C0", "C1", "C2"]
-    axis.contourf(length, width, regions.reshape(length.shape), levels, colors=colors, alpha=0.25)
-    for k, name in enumerate(iris.names):
-        axis.scatter(*iris.x[iris.y == k, 2:].T, s=14, color=f"C{k}", label=name)
-    axis.set(xlabel=iris.columns[2], ylabel=iris.columns[3], title="softmax regression on two measures of iris")
-    axis.legend()
-    run.save_figure(config, "boundary", figure)
+
+    def drawn() -> Any:
+        figure, axis = plots.new_figure(5.5, 4.2)
+        levels, colors = [-0.5, 0.5, 1.5, 2.5], ["C0", "C1", "C2"]
+        axis.contourf(length, width, regions.reshape(length.shape), levels, colors=colors, alpha=0.25)
+        for k, name in enumerate(iris.names):
+            axis.scatter(*iris.x[iris.y == k, 2:].T, s=14, color=f"C{k}", label=name)
+        axis.set(xlabel=iris.columns[2], ylabel=iris.columns[3], title="softmax regression on two measures of iris")
+        axis.legend()
+        return figure
+
+    run.save_figure(config, "boundary", drawn)
     known = LogisticRegression(C=1e4, max_iter=1000).fit(x, iris.y).score(x, iris.y)
     found = float(np.mean(run.apply(kind, state, train) == iris.y))
     text = "boundaries drawn between three irises have above 0.93 of 150 flowers on the right side"

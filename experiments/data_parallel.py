@@ -126,7 +126,7 @@ def scaling(config: Config, fits: dict[tuple[str, int], run.Result], counts: lis
         lines.append(f"{mode:5} {n:7}  {r:10,.0f}  {r / alone:8.2f}  {r / alone / n:10.0%}  {apart[mode, n]:15.1e}")
     run.say("\n".join(lines))
     run.save_text(config, "scaling", "\n".join(lines))
-    draw(config, rate, counts)
+    run.save_figure(config, "scaling", lambda: draw(config, rate, counts))
     best, worst = max((key for key in rate if key[1] > 1), key=lambda key: rate[key]), max(apart.values())
     found = (
         f"test losses at most {worst:.1e} apart in {len(fits)} runs on {', '.join(map(str, counts))} devices; "
@@ -136,7 +136,7 @@ def scaling(config: Config, fits: dict[tuple[str, int], run.Result], counts: lis
     return Claim("S02", text, found, f"{CLOSE:.0e}", "sums in another order", bound.holds, bounds=(bound,))
 
 
-def draw(config: Config, rate: dict[tuple[str, int], float], counts: list[int]) -> None:
+def draw(config: Config, rate: dict[tuple[str, int], float], counts: list[int]) -> Any:
     """Examples a second over devices."""
     figure, axis = plots.new_figure(5.5, 4)
     for mode in MODES:
@@ -151,7 +151,7 @@ def draw(config: Config, rate: dict[tuple[str, int], float], counts: list[int]) 
     axis.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
     axis.minorticks_off()
     axis.legend()
-    run.save_figure(config, "scaling", figure)
+    return figure
 
 
 def accelerator(config: Config, first: run.Result) -> Claim:

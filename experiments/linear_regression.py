@@ -119,7 +119,8 @@ def notes(config: Config) -> list[Claim]:
     path = np.stack([result.curve("train/slope")[1], result.curve("train/intercept")[1]], -1)
     solution = np.linalg.lstsq(np.hstack([x, np.ones_like(x)]), y)[0][:, 0]
     lines = {f"after {t:,} epochs": path[t - 1] for t in (10, 100, EPOCHS) if t <= len(path)}
-    draw(config, "fit", y, np.zeros_like(x, bool), lines | {"least squares": solution})
+    lines |= {"least squares": solution}
+    run.save_figure(config, "fit", lambda: draw(y, np.zeros_like(x, bool), lines))
     texts = {
         "B08": "steps written out in NumPy, float64, and the framework's: parameters alike to 1e-6 for 100 steps",
         "H01 D02": "1,000 epochs leave to the least-squares line what H says, to 1e-4; 1e-3 takes as many as H says, "
@@ -190,7 +191,7 @@ def tables(config: Config, rows: Table) -> list[Claim]:
     return claims
 
 
-def draw(config: run.RunConfig, name: str, y: np.ndarray, wrong: np.ndarray, lines: dict[str, Any]) -> None:
+def draw(y: np.ndarray, wrong: np.ndarray, lines: dict[str, Any]) -> Any:
     """The notes' x with y, the wrong points marked, and lines {label: (slope, intercept)}, the last one dashed."""
     figure, axis = plots.new_figure(6, 4.2)
     x, ends = line()[0], np.array([0.0, 2.0])
@@ -202,7 +203,7 @@ def draw(config: run.RunConfig, name: str, y: np.ndarray, wrong: np.ndarray, lin
         axis.plot(ends, slope * ends + intercept, label=label, **style)
     axis.set(xlabel="x", ylabel="y", title="y = 4 + 3x + noise" + ", 5% outliers" * bool(wrong.any()))
     axis.legend()
-    run.save_figure(config, name, figure)
+    return figure
 
 
 if __name__ == "__main__":

@@ -90,7 +90,8 @@ def lines(config: Config) -> Claim:
     fit = run.fit(build(config, train.example), train, None, config, name="lines")
     found = np.asarray(weights(fit.state))
     labelled = {f"{name}: {b:.2f} {w:+.2f}x": (w, b) for name, (w, b) in zip(LOSSES, found.T, strict=True)}
-    draw(config, "outliers", spoilt, wrong, labelled | {"truth: 4.00 +3.00x": (3.0, 4.0)})
+    labelled["truth: 4.00 +3.00x"] = (3.0, 4.0)
+    run.save_figure(config, "outliers", lambda: draw(spoilt, wrong, labelled))
 
     peers = LinearRegression(), QuantileRegressor(alpha=0), HuberRegressor(alpha=0)
     slope = lambda peer, rows: float(peer.fit(x, np.where(rows, y - 20, y)[:, 0]).coef_[0])

@@ -202,8 +202,8 @@ def templates(config: Config, images: Images, state: Any) -> Claim:
     """Rows of W, drawn and matched: of all x of length 1 the score w_k.x is greatest along w_k."""
     w, y = np.asarray(state.learner.params["Dense_0"]["kernel"]).T, images.test["y"]
     rows = w.reshape(-1, *images.test["x"].shape[1:]).mean(-1, keepdims=True)
-    figure = plots.image_grid(rows, images.names, columns=10, diverging=True, title="rows of W")
-    run.save_figure(config, "weights", figure)
+    picture = lambda: plots.image_grid(rows, images.names, columns=10, diverging=True, title="rows of W")
+    run.save_figure(config, "weights", picture)
     along = w / np.linalg.norm(w, axis=1, keepdims=True)
     scores = w @ along.T  # of class i along row k
     lead = np.diag(scores) - np.where(np.eye(len(w)), -np.inf, scores).max(0)
