@@ -75,8 +75,7 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
                 download(config.dataset, config.data_dir, mirror=config.mirror, progress=config.progress)
             if config.predict or config.evaluate:
                 signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --predict=... | head
-                use_run(config, module, name)
-                sys.exit(0)
+                _use(config, module, name)
             if processes() > 1 and not config.workdir:
                 raise FlagError("--workdir: not given; several processes need one folder that all of them see")
             config = with_folder(config, name)
@@ -91,6 +90,18 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
         except (FlagError, MissingData, DataError) as error:
             _fail(error)
         _run(config, body, name, command, words, before)
+
+
+def _use(config: Any, module: Any, name: str) -> NoReturn:
+    """--predict and --evaluate: what they find is shown, also where the run's folder cannot be written."""
+    try:
+        use_run(config, module, name)
+    except OSError as error:
+        if isinstance(error, MissingData):
+            raise
+        print(printable(f"error: {error.filename}: {error.strerror or error}"), file=sys.stderr, flush=True)
+        sys.exit(CANNOT_WRITE)
+    sys.exit(0)
 
 
 def _run(

@@ -180,6 +180,19 @@ def test_folder_deleted(start, tmp_path, what, promise):
     promise("R9", 1, 1, f"{what or 'run folder'} deleted in mid-run, seed 0")
 
 
+def test_predictions_of_a_read_only_run_are_shown(runs, small_disk, promise):
+    folder = small_disk.folder / "run"
+    shutil.copytree(runs.finished, folder)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk.folder)], check=True, capture_output=True)
+    status, said = runs.command(folder, "predict")
+    *_, first, second, error = said.splitlines()
+    assert status == 74
+    assert "row 1" in first
+    assert "row 2" in second
+    assert error == f"error: {folder / 'predictions.csv.part'}: Read-only file system"
+    promise("R9", 1, 1, "predictions of a read-only run")
+
+
 def test_folder_made_again_by_a_save_in_flight_is_not_the_old_one(tmp_path, promise):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     checkpoints.save(1, {"x": np.arange(7)})
