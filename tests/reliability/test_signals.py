@@ -19,6 +19,7 @@ from jaxdl.run.seal import SEAL
 from jaxdl.run.signals import caught
 from tests.reliability import program
 from tests.reliability.conftest import digests, outcome, restored, rows
+from tests.reliability.nursery import PROGRAM, environment
 
 WORDS = ("--steps=200", "--nap=0.01", "--checkpoint_every=0")
 EITHER = (signal.SIGTERM, signal.SIGINT)
@@ -191,3 +192,19 @@ def test_a_closed_stderr_does_not_disarm_the_second_signal(signum):
         time.sleep(0.3)
         process.send_signal(signum)
     assert process.wait(10) == 128 + signum
+
+
+def test_hang_up_saves(warm, tmp_path, promise):
+    passed = one_signal(warm, tmp_path / "run", tmp_path / "said", signal.SIGHUP, 0.05)
+    promise("R3", passed, 1, "SIGHUP")
+
+
+def test_hang_up_under_nohup_is_nothing(tmp_path, promise):
+    folder, said = tmp_path / "run", (tmp_path / "said").open("wb")
+    command = ["nohup", sys.executable, "-m", PROGRAM, f"--workdir={folder}", "--steps=50", "--nap=0.01"]
+    process = subprocess.Popen(command, stdout=said, stderr=said, stdin=subprocess.DEVNULL, env=environment())
+    while not (folder / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 0
+    promise("R3", json.loads((folder / "result.json").read_text())["step"] == 50, 1, "SIGHUP under nohup")
