@@ -88,7 +88,9 @@ class Runs:
         if action == "compare":
             words = ["compare", str(place), str(place.parent / "other"), f"--out={self.folder / 'compared.png'}"]
         status, said = in_process(words)
-        return status, said, re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "WHEN", said) if status == 0 else None
+        lines = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "", said).splitlines()
+        shown = sorted(" ".join(line.split()) for line in lines)  # a list has the newest first, a table wide columns
+        return status, said, shown if status == 0 else None
 
     def left(self, place: Path, action: str) -> object:
         if action == "predict":
