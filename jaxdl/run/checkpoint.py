@@ -154,7 +154,8 @@ class Checkpoints:
         places = jax.tree.map(lambda x: x.sharding, like)
         target = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like, places)
         # put aside, now or by a run before
-        refused = {path.stem: "" for path in self._folder.glob(f"*{DAMAGED}") if path.stem.isdigit()}
+        aside = sorted(path for path in self._folder.glob(f"*{DAMAGED}") if path.stem.isdigit())
+        refused = {path.stem: _fault(path) for path in aside}
         for path in reversed(_steps(self._folder)) if step is None else [self._folder / str(step)]:
             try:
                 verify(path)
@@ -200,6 +201,14 @@ def _reason(error: BaseException) -> str:
             return os.strerror(int(code[1]))
         cause = cause.__cause__ or cause.__context__
     return " ".join(str(error).split())[:300]
+
+
+def _fault(folder: Path) -> str:
+    try:
+        verify(folder)
+    except DataError as error:
+        return _cause(error)
+    return ""
 
 
 def _cause(error: Exception) -> str:

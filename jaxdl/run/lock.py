@@ -37,7 +37,8 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     except FileExistsError:
         raise FlagError(f"{flag}: is a file; name a folder") from None
     except OSError as error:
-        why = f"{path} is a link" if error.errno == errno.ELOOP else error.strerror
+        kinds = {errno.ELOOP: "a link", errno.EISDIR: "a folder"}
+        why = f"{path} is {kinds[error.errno]}" if error.errno in kinds else error.strerror
         raise FlagError(f"{flag}: cannot be written ({why})") from None
     if file is None:
         raise FlagError(f"{flag}: {_holder(path)} is using it; wait, end it, or name another folder")

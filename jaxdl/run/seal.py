@@ -41,8 +41,10 @@ def verify(folder: Path) -> dict[str, Any]:
     record = read_json(folder / SEAL)
     if record is None:
         raise DataError(f"{folder}: has no {SEAL}; its save was cut off")
+    if not _is_seal(record):
+        raise DataError(f"{folder / SEAL}: is no seal of a checkpoint")
     expected, here = record["files"], {str(path.relative_to(folder)): path for path in _files(folder)}
-    if str(record["step"]) != folder.name:
+    if str(record.get("step")) != folder.stem:  # one that was put aside has a suffix
         raise DataError(f"{folder}: is the checkpoint of step {record['step']} under another name")
     for name in sorted(expected.keys() | here.keys()):
         if name not in here:
@@ -55,6 +57,17 @@ def verify(folder: Path) -> dict[str, Any]:
         if digest != expected[name][1]:
             raise DataError(f"{folder / name}: its content has changed since it was written")
     return record["facts"]
+
+
+def _is_seal(record: dict[str, Any]) -> bool:
+    """Whether a record that somebody may have made has the parts of a seal, each of its type."""
+    files, facts = record.get("files"), record.get("facts")
+    pair = lambda value: isinstance(value, list) and [type(one) for one in value] == [int, str]
+    if not (isinstance(files, dict) and all(map(pair, files.values())) and isinstance(facts, dict)):
+        return False
+    watched, score = facts.get("watched", []), facts.get("score")
+    good = isinstance(watched, list) and all(type(step) is int for step in watched)
+    return good and pair(facts.get("log", [0, ""])) and (score is None or isinstance(score, (int, float)))
 
 
 def _files(folder: Path) -> list[Path]:

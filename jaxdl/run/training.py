@@ -48,6 +48,8 @@ class Training:
         self.saved = self.t if found else -1
         facts = checkpoints.facts(self.t) if found else {}
         if found:
+            if "log" not in facts:
+                raise DataError(f"{folder}/checkpoints/{self.t}: is no checkpoint of a fit; name another folder")
             log.check(facts["log"])
         self.watch = Watch(plan.watch, folder and folder / "watched", state, facts.get("watched", []))
         self.watch.look(self.t, self.state)

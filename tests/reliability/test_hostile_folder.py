@@ -16,6 +16,9 @@ WRITTEN = (*RECORDS, "predictions.csv", "curves.png", "confusion.png")
 FOLDERS = ("checkpoints", *(f"checkpoints/{step}" for step in (8, 16, 21)), "watched", "tensorboard", ".overwritten")
 NAMES = ("\x1b[2J\x1b]0;title\x07", "$(touch INVADED)", "; touch INVADED #", "$50_to_$100", "a\nerror: b",
          "<img src=x>", "\u202eexe.csv", "\x9b31m")  # fmt: skip
+SEALS = "checkpoints/16/checksums.json"
+FACTS = ("facts", "facts log", "facts watched", "facts score")
+ODD = (None, 5, "x", [9, 9], {"x": 1})
 MODULES = ("os", "../../x", "__main__", None, 5)
 
 
@@ -92,6 +95,7 @@ HARMS = {
         f"workdir {x!r}": changed("config.json", x, "flags", "workdir")
         for x in ("/etc", "../../outside/folder", *NAMES)
     },
+    **{f"seal {key} {x!r}": changed(SEALS, x, *key.split()) for key in ("step", "files", *FACTS) for x in ODD},
     **{f"metric {x!r}": changed("result.json", {x: 1.0}, "metrics") for x in NAMES},
 }
 

@@ -121,7 +121,10 @@ def test_a_run_that_goes_on_from_nothing_but_damage_is_refused_and_again_so(save
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             checkpoints = Checkpoints(tmp_path / "c")
-        with pytest.raises(DataError, match=r"none of its checkpoints \(3, 5\) can be used.*; --overwrite starts anew"):
+        with pytest.raises(
+            DataError,
+            match=r"none of its checkpoints \(3, 5\) can be used: .*_METADATA: has 0 bytes.*; --overwrite starts anew",
+        ):
             checkpoints.restore(state)
         checkpoints.close()
 
