@@ -5,6 +5,7 @@ import dataclasses
 import importlib.metadata
 import os
 import re
+import resource
 import shlex
 import signal
 import sys
@@ -38,6 +39,7 @@ from jaxdl.streams import keep_streams, printable
 from jaxdl.tuned import set_xla_flags
 
 CANNOT_WRITE = 74  # BSD's EX_IOERR
+LEAST = 3 << 30  # bytes of addresses; XLA's threads abort the process where they get none
 # those above 2 are BSD's, of sysexits.h; all others: 1
 STATUS = {PortTaken: 75, FlagError: 2, DataError: 65, MissingData: 66, Diverged: 70}
 
@@ -193,6 +195,11 @@ def cache_folder() -> str:
 
 
 def _prepare() -> None:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if 0 <= limit < LEAST:
+        raise FlagError(
+            f"ulimit -v {limit >> 10}: is too little for JAX, which ends without a word; {LEAST >> 10} will do"
+        )
     sys.unraisablehook = partial(_without_late_writers, sys.unraisablehook)
     os.environ.setdefault("MPLBACKEND", "Agg")
     if jax.config.values.get("jax_compilation_cache_dir") is None:

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -43,6 +44,17 @@ def test_a_bad_flag_answers_at_once_and_leaves_nothing(cli, tmp_path):
         assert done.returncode == 2
         assert done.stderr == "error: --learningrate: no such flag; the nearest is --learning_rate (--help lists all)\n"
     assert min(times) < 3  # the promise is one second on a machine that does nothing else
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_few_addresses_are_one_line(tmp_path):
+    words = [sys.executable, "-m", "experiments.image_classifier", *SHORT, f"--workdir={tmp_path / 'run'}"]
+    few = lambda: resource.setrlimit(resource.RLIMIT_AS, (1600 << 20, resource.RLIM_INFINITY))
+    done = subprocess.run(words, cwd=ROOT, preexec_fn=few, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert (
+        done.stderr == "error: ulimit -v 1638400: is too little for JAX, which ends without a word; 3145728 will do\n"
+    )
     assert not list(tmp_path.iterdir())
 
 
