@@ -202,6 +202,8 @@ def _prepare() -> None:
         )
     sys.unraisablehook = partial(_without_late_writers, sys.unraisablehook)
     os.environ.setdefault("MPLBACKEND", "Agg")
+    # scikit-learn's threads wait spinning, and on a busy machine the fit of a few trees takes half a minute
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if jax.config.values.get("jax_compilation_cache_dir") is None:
         jax.config.update("jax_compilation_cache_dir", cache_folder())
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

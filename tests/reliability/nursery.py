@@ -26,6 +26,7 @@ def environment() -> dict[str, str]:
     """That of a user: one device, no test settings, all compiled programs kept."""
     found = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1", "PYTHONWARNINGS": "ignore"}
     found["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    found["OMP_WAIT_POLICY"] = "PASSIVE"  # as a command sets it before scikit-learn is imported
     for name in ("JAX_NUMPY_RANK_PROMOTION", "JAXDL_DATA_DIR"):
         found.pop(name, None)
     return found
