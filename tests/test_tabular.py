@@ -164,7 +164,7 @@ def test_a_linear_net_finds_the_rule_of_the_file(tmp_path, seed, bound):
 WRONG_FLAGS = {
     "no such table": ({"table": "irsi"}, r"--table=irsi: must be a file such as ./irsi.csv, or one of .*mean iris\?"),
     "an empty table": ({"table": ""}, "--table=: must be a file such as ./table.csv"),
-    "layers": ({"hidden": "64,x"}, "--hidden=64,x: must be whole numbers >= 1"),
+    "layers": ({"hidden": "64,x"}, "--hidden=64,x: must be whole numbers from 1 to 999999999"),
     "a layer of none": ({"hidden": "64,0"}, "--hidden=64,0: must be"),
     "a comma too many": ({"hidden": "64,"}, "--hidden=64,: must be"),
     "everything held out": ({"test_fraction": 1.0}, "--test_fraction=1.0: must be a finite number > 0 and < 1"),

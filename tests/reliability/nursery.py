@@ -143,6 +143,7 @@ def serve() -> None:
     for module in (PROGRAM, *sys.argv[1:]):
         importlib.import_module(module)
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored in every child
     for line in sys.stdin:
         question = json.loads(line)
         if "words" in question:
