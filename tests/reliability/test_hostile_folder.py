@@ -137,7 +137,7 @@ def gate(runs, promise, action, names):
 
 @pytest.mark.parametrize("action", READING)
 def test_some_harms(runs, promise, action):
-    gate(runs, promise, action, random.Random(action).sample(sorted(HARMS), 15))
+    gate(runs, promise, action, random.Random(action).sample(sorted(HARMS), 10))
 
 
 @pytest.mark.full

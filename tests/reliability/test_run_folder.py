@@ -80,7 +80,7 @@ def damaged(runs, action, pick):
 @pytest.mark.parametrize("action", READING)
 def test_some_damage_in_every_file(runs, promise, action):
     draw = random.Random(action)
-    pick = lambda cases: draw.sample(cases, 25)
+    pick = lambda cases: draw.sample(cases, 15)
     passed, tried, wrong = damaged(runs, action, pick)
     promise("R19", passed, tried, f"{action}; failed: {wrong}" if wrong else action)
 
