@@ -153,9 +153,7 @@ class Checkpoints:
 
         places = jax.tree.map(lambda x: x.sharding, like)
         target = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like, places)
-        # put aside, now or by a run before
-        aside = sorted(path for path in self._folder.glob(f"*{DAMAGED}") if path.stem.isdigit())
-        refused = {path.stem: _fault(path) for path in aside}
+        refused = dict[str, str]()
         for path in reversed(_steps(self._folder)) if step is None else [self._folder / str(step)]:
             try:
                 verify(path)
@@ -164,6 +162,9 @@ class Checkpoints:
             except Exception as error:  # Orbax raises many kinds where the structure is another one
                 refused[path.name] = _cause(error)
                 _warn(path.name, refused[path.name])
+        for path in sorted(self._folder.glob(f"*{DAMAGED}")):  # put aside, now or by a run before
+            if path.stem.isdigit():
+                refused.setdefault(path.stem, _fault(path))
         if refused:
             all_of_them = ", ".join(sorted(refused, key=int))
             because = next((f": {reason}" for reason in refused.values() if reason), "")

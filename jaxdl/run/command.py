@@ -98,10 +98,10 @@ def _use(config: Any, module: Any, name: str) -> NoReturn:
     """--predict and --evaluate: what they find is shown, also where the run's folder cannot be written."""
     try:
         use_run(config, module, name)
+    except MissingData:
+        raise
     except OSError as error:
-        if isinstance(error, MissingData):
-            raise
-        print(printable(f"error: {error.filename}: {error.strerror or error}"), file=sys.stderr, flush=True)
+        _say_unwritten(error, config.workdir)
         sys.exit(CANNOT_WRITE)
     sys.exit(0)
 
@@ -141,8 +141,7 @@ def _run(
         reason = (str(error) or "this machine has no more").partition("\n")[0][:200]
         _fail(RuntimeError(f"out of memory: {reason}; a smaller model, --batch_size or data set needs less"))
     except OSError as error:
-        where = "" if isinstance(error, Unwritten) else f"{error.filename or workdir}: "
-        print(printable(f"error: {where}{error.strerror or error}"), file=sys.stderr, flush=True)
+        _say_unwritten(error, workdir)
         os._exit(CANNOT_WRITE)  # threads that still want to write would hold the process for minutes
     except Interrupted as error:
         say(f"{error}\n{ending}")
@@ -202,7 +201,7 @@ def _prepare() -> None:
         )
     sys.unraisablehook = partial(_without_late_writers, sys.unraisablehook)
     os.environ.setdefault("MPLBACKEND", "Agg")
-    # scikit-learn's threads wait spinning, and on a busy machine the fit of a few trees takes half a minute
+    # scikit-learn's threads wait spinning: on a busy machine the fit of a few trees takes seconds and sometimes stalls
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if jax.config.values.get("jax_compilation_cache_dir") is None:
         jax.config.update("jax_compilation_cache_dir", cache_folder())
@@ -226,6 +225,11 @@ def _without_late_writers(before: Callable[[Any], Any], late: Any) -> None:
     """TensorStore's threads print a traceback each where a save has failed and Orbax's event loop ended before them."""
     if str(late.exc_value) != "Event loop is closed":
         before(late)
+
+
+def _say_unwritten(error: OSError, workdir: Any) -> None:
+    where = "" if isinstance(error, Unwritten) else f"{error.filename or workdir}: "
+    print(printable(f"error: {where}{error.strerror or error}"), file=sys.stderr, flush=True)
 
 
 def _fail(error: Exception) -> NoReturn:

@@ -10,7 +10,7 @@ import optax
 
 from jaxdl import optim
 from jaxdl.data import Batches
-from jaxdl.run.flags import FlagError, check, flag
+from jaxdl.run.flags import MOST, FlagError, check, flag
 from jaxdl.run.originals import SOURCES
 
 
@@ -30,7 +30,7 @@ class RunConfig:
         group="training", low=0,
     )  # fmt: skip
     batch_size: int = flag(128, "examples per step, over all devices", group="training", low=1)
-    seed: int = flag(0, "seed of initial weights, batch order and noise", group="training", low=0, high=2**31 - 1)
+    seed: int = flag(0, "seed of initial weights, batch order and noise", group="training", low=0, high=MOST - 1)
     seeds: int | None = flag(
         1, "runs, with seeds seed, seed+1, ...; mean ± standard deviation", group="training", low=1
     )
@@ -160,8 +160,8 @@ class RunConfig:
                 raise FlagError(f"--steps={self.steps} --epochs={self.epochs:g}: give one of the two")
             object.__setattr__(self, defaults[0], None)
         last = self.seed + (self.seeds or 1) - 1
-        if last >= 2**31:
-            told = f"the last seed would be {last}, and {2**31 - 1} is the greatest"
+        if last >= MOST:
+            told = f"the last seed would be {last}, and {MOST - 1} is the greatest"
             raise FlagError(f"--seed={self.seed} --seeds={self.seeds}: {told}")
         self._chain(1.0)
 

@@ -144,6 +144,11 @@ def refuse_links(folder: Path) -> None:
                 raise DataError(f"{path}: is a link, and no run writes through one; put there what it leads to")
 
 
+def is_sum(value: Any) -> bool:
+    """Whether a part of a record is [a size or a count, a checksum], as those of files and of histories are."""
+    return isinstance(value, list) and [type(one) for one in value] == [int, str]
+
+
 def plain(value: Any) -> Any:
     """What comes back when a value is written as JSON and read again."""
     if isinstance(value, Mapping):

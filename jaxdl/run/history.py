@@ -74,9 +74,10 @@ class Events:
         """Opens a new file, whose events hide those of earlier files from behind `step`, which are done again."""
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.proto.summary_pb2 import Summary
 
         folder.mkdir(parents=True, exist_ok=True)
-        self._event, self._flushed = Event, time.perf_counter()
+        self._event, self._summary, self._flushed = Event, Summary, time.perf_counter()
         self._file = EventsWriter(str(folder / "events"))
         if step:
             start = SessionLog(status=SessionLog.START)
@@ -84,10 +85,8 @@ class Events:
 
     def add(self, step: int, scalars: Mapping[str, float]) -> None:
         """Adds one row; TensorBoard sees it within FLUSHED seconds of training."""
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
-        self._file.write_event(self._event(step=step, wall_time=time.time(), summary=Summary(value=values)))
+        values = [self._summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
+        self._file.write_event(self._event(step=step, wall_time=time.time(), summary=self._summary(value=values)))
         if time.perf_counter() - self._flushed > FLUSHED:
             self._file.flush()
             self._flushed = time.perf_counter()

@@ -13,7 +13,7 @@ from jaxdl.run.config import RunConfig
 from jaxdl.run.distributed import is_first
 from jaxdl.run.evaluate import Parts
 from jaxdl.run.files import numbers, refuse_links
-from jaxdl.run.flags import FlagError
+from jaxdl.run.flags import MOST, FlagError
 from jaxdl.run.folder import begun
 from jaxdl.run.history import Log
 from jaxdl.run.identity import claim_folder, same, versions
@@ -85,8 +85,8 @@ def _fit(plan: Plan, config: RunConfig, name: str) -> Result:
         state = plan.start(config.seed)
         first = int(state.step)
         last = first + (config.steps or 0)
-        if last >= 2**31:
-            raise FlagError(f"--steps={config.steps}: from step {first} on that is more than {2**31 - 1}, the most")
+        if last >= MOST:
+            raise FlagError(f"--steps={config.steps}: from step {first} on that is more than {MOST - 1}, the most")
         ended = _ended(folder, last)
         if ended:
             return load_ended(plan, config, state, ended, log, checkpoints, folder)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from jaxdl.data import DataError
 from jaxdl.run.config import RunConfig
-from jaxdl.run.files import read_json
+from jaxdl.run.files import is_sum, read_json
 from jaxdl.run.report import Row, with_prefix
 
 
@@ -74,7 +74,7 @@ def read_end(folder: Path) -> dict[str, Any] | None:
     good = good and all(isinstance(end.get(name), dict) for name in ("metrics", "valid", "tested", "versions"))
     good = good and all(v is None or number(v) for name in ("metrics", "valid") for v in end[name].values())
     good = good and all(isinstance(end.get(name), list) for name in ("log", "watched"))
-    if not (good and [type(one) for one in end["log"]] == [int, str] and all(map(number, end["watched"]))):
+    if not (good and is_sum(end["log"]) and all(map(number, end["watched"]))):
         raise DataError(f"{path}: is no result of a fit")
     return end
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl.data import DataError
-from jaxdl.run.files import PART, fsync_folder, read_json, write_json
+from jaxdl.run.files import PART, fsync_folder, is_sum, read_json, write_json
 
 SEAL = "checksums.json"
 
@@ -45,7 +45,7 @@ def verify(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder / SEAL}: is no seal of a checkpoint")
     expected, here = record["files"], {str(path.relative_to(folder)): path for path in _files(folder)}
     if str(record.get("step")) != folder.stem:  # one that was put aside has a suffix
-        raise DataError(f"{folder}: is the checkpoint of step {record['step']} under another name")
+        raise DataError(f"{folder}: is the checkpoint of step {record.get('step')} under another name")
     for name in sorted(expected.keys() | here.keys()):
         if name not in here:
             raise DataError(f"{folder / name}: is missing")
@@ -62,12 +62,11 @@ def verify(folder: Path) -> dict[str, Any]:
 def _is_seal(record: dict[str, Any]) -> bool:
     """Whether a record that somebody may have made has the parts of a seal, each of its type."""
     files, facts = record.get("files"), record.get("facts")
-    pair = lambda value: isinstance(value, list) and [type(one) for one in value] == [int, str]
-    if not (isinstance(files, dict) and all(map(pair, files.values())) and isinstance(facts, dict)):
+    if not (isinstance(files, dict) and all(map(is_sum, files.values())) and isinstance(facts, dict)):
         return False
     watched, score = facts.get("watched", []), facts.get("score")
     good = isinstance(watched, list) and all(type(step) is int for step in watched)
-    return good and pair(facts.get("log", [0, ""])) and (score is None or isinstance(score, (int, float)))
+    return good and is_sum(facts.get("log", [0, ""])) and (score is None or isinstance(score, (int, float)))
 
 
 def _files(folder: Path) -> list[Path]:

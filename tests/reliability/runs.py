@@ -39,7 +39,8 @@ class Runs:
         status, said = self.command(self.finished, "again")
         assert status == 0, said
         shutil.copytree(self.finished, self.other)
-        process = self.nursery.start(self.words(self.unfinished, "again"), self.folder / "said", 0, HALF, MODULE)
+        words = self.words(self.unfinished, "again")
+        process = self.nursery.start(words, self.folder / "said", kill_at=HALF, module=MODULE)
         process.wait()
         assert len(list((self.unfinished / "checkpoints").glob("[0-9]*"))) > 1, process.said()
         assert not (self.unfinished / "result.json").exists()
@@ -67,7 +68,7 @@ class Runs:
 
     def command(self, place: Path, action: str) -> tuple[int, str]:
         """Runs the experiment's command: its exit status and what it said."""
-        process = self.nursery.start(self.words(place, action), self.folder / "said", 0, 0, MODULE)
+        process = self.nursery.start(self.words(place, action), self.folder / "said", module=MODULE)
         return process.wait(60), process.said()
 
     def act(self, place: Path, action: str) -> tuple[int, str, object]:
