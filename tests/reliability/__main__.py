@@ -114,6 +114,7 @@ GATES = {
     "R7": "test_workers.py",
     "R12": "test_bad_flags.py",
     "R14": "test_long_run.py",
+    "R17": "test_identity.py",
     "R18": "test_calls.py",
     "R19": "test_run_folder.py",
     "S1": "test_security.py",

@@ -1,0 +1,125 @@
+"""R17: a folder of a run with other flags is refused, for every flag of every experiment that can change a result."""
+
+import dataclasses
+import importlib
+
+import pytest
+
+from jaxdl.run import FlagError
+from jaxdl.run.flags import flags_of
+from jaxdl.run.folder import open_run
+from tests.test_experiments import NAMES, Setting
+
+# another value of a flag that is a text, where its choices do not give one
+TEXTS = {
+    "monitor": "loss|accuracy",
+    "freeze": "bias",
+    "sweep": "learning_rate=0.001,0.002",
+    "dataset": "glyphs",
+    "augment": "shift",
+    "text": "other.txt",
+    "table": "other.csv",
+    "target": "price",
+    "drop": "id",
+    "hidden": "7",
+}
+# what gives a flag an effect beside its `needs`
+WITH = {"target": {"table": "some.csv"}, "drop": {"table": "some.csv"}, "remat": {"model": "resnet20"},
+        "features": {"parameters": 200_000}}  # fmt: skip
+LENGTH = ("steps", "epochs")  # one of the two is set
+# that need files of their own, or are no part of a single fit, and so meet `open_run` only
+NO_FIT = ("sweep", "seeds", "epochs", "dataset", "text", "table", "target", "drop", "task")
+
+
+def others(flag, value):
+    """Values of a flag beside the one it has, the least surprising first; of steps only fewer."""
+    if flag.type is bool:
+        return [not value]
+    if flag.type is str:
+        return [text for text in flag.rule.choices or TEXTS[flag.name].split("|") if text != value]
+    if flag.name in LENGTH:
+        return [value // 2]
+    kind, value = flag.type, value or 0
+    return [x for x in (kind(value / 2), kind(2 * value), value + 1, kind(0.5), 64) if x != value]
+
+
+def changes(config):
+    """(flag, base, changed) for each flag that can change a result: the configuration as given, or with what gives the
+    flag an effect, and the same with another value of the flag.
+    """
+    for flag in flags_of(type(config)):
+        one = (flag.name in LENGTH and getattr(config, flag.name) is None) or len(flag.rule.choices) == 1
+        if one or not flag.rule.result:
+            continue
+        base = config
+        if flag.rule.needs and getattr(config, flag.rule.needs[0]) not in flag.rule.needs[1]:
+            base = dataclasses.replace(base, **{flag.rule.needs[0]: flag.rule.needs[1][0]})
+        with_it = {name: value for name, value in WITH.get(flag.name, {}).items() if hasattr(config, name)}
+        base = dataclasses.replace(base, **with_it)
+        for value in others(flag, getattr(base, flag.name)):
+            try:
+                changed = dataclasses.replace(base, **{flag.name: value})
+            except FlagError as error:
+                if not str(error).startswith(f"--{flag.name}"):
+                    raise
+                continue  # not within the experiment's own rules
+            yield flag, base, changed
+            break
+
+
+def content(folder):
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def refused(flag, act, *args, **kwargs) -> bool:
+    """Whether it is refused in one line that names the flag: as another one than before, or as no good by itself."""
+    try:
+        act(*args, **kwargs)
+    except FlagError as error:
+        return "\n" not in str(error) and f"--{flag.name}" in str(error)
+    return False
+
+
+def test_a_command_with_any_other_flag_is_refused(tmp_path, promise):
+    tried, wrong = 0, []
+    for name in NAMES:
+        module = importlib.import_module(f"experiments.{name}")
+        for flag, base, changed in changes(module.Config(**module.SMALL)):
+            folder = tmp_path / name / flag.name
+            open_run(dataclasses.replace(base, workdir=str(folder)), name)
+            before, tried = content(folder), tried + 1
+            other = dataclasses.replace(changed, workdir=str(folder))
+            if not refused(flag, open_run, other, name) or content(folder) != before:
+                wrong.append(f"{name} --{flag.name}")
+    promise("R17", tried - len(wrong), tried, f"failed: {wrong}" if wrong else f"flags of {len(NAMES)} experiments")
+
+
+def values(config):
+    return {f.name: getattr(config, f.name) for f in flags_of(type(config))}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", NAMES)
+def test_a_fit_with_any_other_flag_is_refused(name, tmp_path, promise):
+    """Also where the fit had not ended."""
+    setting, tried, wrong = Setting(name), 0, []
+    for flag, base, changed in changes(setting.config):
+        if flag.name in NO_FIT:
+            continue
+        folder = tmp_path / flag.name
+        try:
+            first, second = (Setting(name, **values(config)) for config in (base, changed))
+        except FlagError as error:
+            if flag.name not in str(error):
+                raise
+            continue  # not a value that its data allow
+        metrics = first.fit(workdir=str(folder)).metrics
+        for ended in (True, False):
+            if not ended:
+                (folder / "result.json").unlink()
+            before, tried = content(folder), tried + 1
+            if not refused(flag, second.fit, workdir=str(folder)) or content(folder) != before:
+                wrong.append(f"--{flag.name} {'ended' if ended else 'not ended'}")
+        if first.fit(workdir=str(folder)).metrics != metrics:
+            wrong.append(f"--{flag.name} as at first")
+    promise("R17", tried - len(wrong), tried, f"failed: {wrong}" if wrong else "flags, twice each")
