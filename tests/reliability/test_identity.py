@@ -13,7 +13,7 @@ from tests.test_experiments import NAMES, Setting
 # another value of a flag that is a text, where its choices do not give one
 TEXTS = {
     "monitor": "loss|accuracy",
-    "freeze": "bias",
+    "freeze": "kernel",
     "sweep": "learning_rate=0.001,0.002",
     "dataset": "glyphs",
     "augment": "shift",
@@ -28,7 +28,8 @@ WITH = {"target": {"table": "some.csv"}, "drop": {"table": "some.csv"}, "remat":
         "features": {"parameters": 200_000}}  # fmt: skip
 LENGTH = ("steps", "epochs")  # one of the two is set
 # that need files of their own, or are no part of a single fit, and so meet `open_run` only
-NO_FIT = ("sweep", "seeds", "epochs", "dataset", "text", "table", "target", "drop", "task")
+NO_FIT = ("sweep", "seeds", "epochs", "dataset", "text", "table", "target", "drop", "task",
+          "image_size")  # fmt: skip
 
 
 def others(flag, value):
