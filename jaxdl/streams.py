@@ -5,7 +5,9 @@ Nothing heavy is imported here: it runs before jax does.
 
 import contextlib
 import os
+import shlex
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -18,6 +20,21 @@ def printable(text: object) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in str(text)
     )
+
+
+def shell(words: Sequence[str]) -> str:
+    """The words as a line for a shell that gives them back; one that is not printable is written as $'\\x1b'.
+
+    Bytes of a name that are not UTF-8 are given back too.
+    """
+    return " ".join(shlex.quote(word) if word.isprintable() else f"$'{_escaped(word)}'" for word in words)
+
+
+def _escaped(word: str) -> str:
+    plain = lambda c: c.isprintable() and c not in "\\'"
+    errors = lambda c: "surrogateescape" if "\udc80" <= c <= "\udcff" else "surrogatepass"
+    coded = lambda c: "".join(f"\\x{byte:02x}" for byte in c.encode("utf-8", errors(c)))
+    return "".join(c if plain(c) else coded(c) for c in word)
 
 
 class Printable:

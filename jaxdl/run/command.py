@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import re
 import resource
-import shlex
 import signal
 import sys
 import warnings
@@ -35,7 +34,7 @@ from jaxdl.run.signals import Interrupted
 from jaxdl.run.sweep import configs, sweep
 from jaxdl.run.training import Diverged
 from jaxdl.run.use import use_run
-from jaxdl.streams import keep_streams, printable
+from jaxdl.streams import keep_streams, printable, shell
 from jaxdl.tuned import set_xla_flags
 
 CANNOT_WRITE = 74  # BSD's EX_IOERR
@@ -115,7 +114,7 @@ def _run(
     resume = dataclasses.replace(repeat, workdir=str(workdir))
     count = os.environ.get("JAXDL_PROCESSES", "1")
     again = words + (command if count == "1" else f"./launch.sh --processes={count} {name}")
-    ending = f"resume: {again} {shlex.join(given(resume))}\nrepeat: {again} {shlex.join(given(repeat))}".rstrip()
+    ending = f"resume: {again} {shell(given(resume))}\nrepeat: {again} {shell(given(repeat))}".rstrip()
     save = lambda config, claims: _summary(config, claims, name, command)
     try:
         if config.sweep:
@@ -177,7 +176,7 @@ def _summary(config: Any, claims: Sequence[Claim], name: str, command: str) -> N
         workdir / "summary.json",
         {
             "experiment": name,
-            "command": f"{command} {shlex.join(given(repeat))}".rstrip(),
+            "command": f"{command} {shell(given(repeat))}".rstrip(),
             "flags": dataclasses.asdict(config),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "settings": settings.settings(config.devices),

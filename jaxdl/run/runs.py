@@ -3,7 +3,6 @@
 import math
 import os
 import re
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from jaxdl.run.files import numbers, read_json
 from jaxdl.run.flags import FlagError, flags_of, shown
 from jaxdl.run.report import Row, last_of, plus_minus
 from jaxdl.run.result import read_end
-from jaxdl.streams import printable
+from jaxdl.streams import printable, shell
 
 # flags that say where and how a run is kept, not what it is; those of devices change its seconds
 PLACE = frozenset(f.name for f in flags_of(RunConfig) if not f.rule.result and f.rule.group != "devices")
@@ -192,7 +191,7 @@ def _row(
         state = f"sweep: {ended} of {len(swept['points'])} points ended"
         scores = [f"best {swept['best_metric']:.4g}"] if "best_metric" in swept else []
     told = f"{monitor} {', '.join(scores[:3])}{more}" if scores else "-"
-    flags = "(an experiment that is not here)" if usual is None else shlex.join(words)
+    flags = "(an experiment that is not here)" if usual is None else shell(words)
     return [_when(run.touched), run.experiment, str(path), state, told, flags]
 
 

@@ -1,12 +1,12 @@
 """What decides the bits of a run besides its flags, data and code: XLA's flags, jax's settings, the devices."""
 
 import os
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
+from jaxdl.streams import shell
 from jaxdl.tuned import SETTINGS, SWITCH
 
 # of jax, each a variable of the environment and, in lower case, a setting of jax.config
@@ -46,7 +46,7 @@ def words_for(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             unset.append(f"-u {name}")
             put += [f"{SWITCH}=0"] if name == "XLA_FLAGS" else []
         else:
-            put.append(f"{name}={shlex.quote(str(value))}")
+            put.append(f"{name}={shell([str(value)])}")
     return " ".join(["env", *unset, *put]) if unset or put else ""
 
 
@@ -54,4 +54,4 @@ def given(environment: Mapping[str, str]) -> str:
     """The variables that a user has set and that decide bits, as words before a command; empty if there are none."""
     usual = {setting.name: setting.value for setting in SETTINGS}
     found = {name: environment[name] for name in (SWITCH, "XLA_FLAGS", *OF_JAX, *PLACES) if name in environment}
-    return "".join(f"{name}={shlex.quote(value)} " for name, value in found.items() if usual.get(name) != value)
+    return "".join(f"{name}={shell([value])} " for name, value in found.items() if usual.get(name) != value)

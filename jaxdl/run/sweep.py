@@ -12,7 +12,6 @@ import csv
 import itertools
 import math
 import re
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +32,7 @@ from jaxdl.run.report import Claim, say
 from jaxdl.run.runs import PLACE, Run, read_run
 from jaxdl.run.sweep_report import Point, picture, table, verdict
 from jaxdl.run.training import Diverged
-from jaxdl.streams import printable
+from jaxdl.streams import printable, shell
 
 C = TypeVar("C", bound=RunConfig)
 FIXED = PLACE | {"sweep", "monitor", "monitor_mode"}  # the points are compared by one metric
@@ -131,7 +130,7 @@ def sweep(
     """
     root, runs = Path(str(config.workdir)), configs(config, text)
     repeat = {id: given(replace(one, workdir=None, overwrite=False)) for id, (_, one) in runs.items()}
-    found = {id: Point(id, flags, f"{command} {shlex.join(repeat[id])}".rstrip()) for id, (flags, _) in runs.items()}
+    found = {id: Point(id, flags, f"{command} {shell(repeat[id])}".rstrip()) for id, (flags, _) in runs.items()}
     before = _before(root / "sweep.json")
     fit, first_error = before.get("fit"), None
     known = {point["command"]: point for point in before.get("points", ())}

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 
 from jaxdl.data import DataError, MissingData
 from jaxdl.run import FlagError
-from jaxdl.streams import Unfailing, printable
+from jaxdl.streams import Unfailing, printable, shell
 from tests.reliability.nursery import PROGRAM, environment
 
 WORDS = ["--steps=6", "--checkpoint_every=3", "--eval_every=3", "--progress=true"]
@@ -55,6 +56,24 @@ def test_what_an_encoding_lacks_is_escaped():
     stream.flush()
     assert raw.getvalue() == b"1.0 \\xb1 0.1 \\udcff\n"
     assert stream.failed == ""
+
+
+def test_a_line_for_the_shell_gives_the_words_back():
+    words = [
+        "a b",
+        "",
+        "it's",
+        "$(touch x)",
+        "a\x1b[31m's \\x41",
+        "two\nlines",
+        "\u202ename é",
+        os.fsdecode(b"\xff.png"),
+    ]
+    line = shell(words)
+    assert line.isprintable()
+    done = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True)
+    assert done.stdout.split(b"\0")[:-1] == [os.fsencode(word) for word in words]
+    assert shell(["\ud800"]) == "$'\\xed\\xa0\\x80'"  # no name has it, but a forged record may
 
 
 @pytest.mark.parametrize("kind", [DataError, FlagError, MissingData])
