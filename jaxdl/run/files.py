@@ -23,6 +23,16 @@ MOST = 1 << 28  # bytes of a file of a run that is read: a history of a million 
 
 
 @contextlib.contextmanager
+def naming(path: Path | None) -> Iterator[None]:
+    """Gives an OSError of the block that names no file, as a full disk's, this one's name."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which becomes `path` at the end of the block, or vanishes if that raises.
 
@@ -39,7 +49,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     with contextlib.suppress(FileNotFoundError):
         part.unlink()
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as file:
+        new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with naming(path), os.fdopen(os.open(part, new, 0o666), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxdl.data import DataError
 from jaxdl.run.distributed import is_first
-from jaxdl.run.files import read_text, write
+from jaxdl.run.files import naming, read_text, write
 from jaxdl.run.report import Row
 
 SUM = "crc32"
@@ -115,7 +115,8 @@ class Log:
     def mark(self, step: int | None = None) -> list[Any]:
         """[rows, checksum of the last] up to `step`, or of all, which are on the disk then: what `check` wants."""
         if self._file:
-            os.fsync(self._file.fileno())
+            with naming(self._path):
+                os.fsync(self._file.fileno())
         count = len(self.rows) if step is None else sum(row["step"] <= step for row in self.rows)
         return [count, self._sums[count - 1] if count else ""]
 
@@ -149,10 +150,12 @@ class Log:
         self.rows.append(row)
         self._sums.append(found)
         if self._file:
-            self._file.write(text)
-            self._file.flush()
+            with naming(self._path):
+                self._file.write(text)
+                self._file.flush()
         if self._events:
-            self._events.add(step, scalars)
+            with naming(self._tensorboard):
+                self._events.add(step, scalars)
         return row
 
     def seconds(self) -> float:

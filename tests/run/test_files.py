@@ -1,5 +1,6 @@
 """The files of a run: whole or not at all, sealed, and never through a link."""
 
+import errno
 import json
 import os
 
@@ -65,6 +66,20 @@ class TestRecords:
         (tmp_path / "deep" / "er").symlink_to("/etc")
         with pytest.raises(DataError, match="deep/er: is a link"):
             refuse_links(tmp_path)
+
+    def test_a_full_disk_names_the_file(self, tmp_path, monkeypatch):
+        log = history.Log(tmp_path, tensorboard=False)
+        log.begin(0)
+        log._file = open("/dev/full", "w")  # noqa: SIM115
+        with pytest.raises(OSError, match=r"metrics\.jsonl"):
+            log.add(1, {"train/loss": 0.5})
+
+        def full(descriptor):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=r"a\.txt"):
+            write(tmp_path / "a.txt", "new")
 
 
 class TestHistory:
