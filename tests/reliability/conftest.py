@@ -117,6 +117,11 @@ def digests(tree) -> dict[str, str]:
     return found
 
 
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    """{path: content} of all that is in a folder; None for what is no file."""
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
 def rows(workdir: Path) -> list[dict]:
     """metrics.jsonl without its clock fields."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()

@@ -14,6 +14,7 @@ from jaxdl.run.files import read_json, write_json
 from jaxdl.run.flags import parse
 from jaxdl.run.folder import open_run
 from jaxdl.run.lock import locked
+from tests.reliability.conftest import snapshot
 from tests.reliability.nursery import environment
 
 SECONDS = 3  # the promise is one second on a machine that does nothing else
@@ -103,7 +104,7 @@ def places(tmp_path, monkeypatch):
     open_run(Config(workdir="RUN", learning_rate=0.25), "image_classifier")
     record = read_json(tmp_path / "RUN" / "config.json")
     write_json(tmp_path / "OTHER" / "config.json", record | {"experiment": "gan"})
-    return lambda: {str(p): p.read_bytes() if p.is_file() else b"" for p in sorted(tmp_path.rglob("*"))}
+    return lambda: snapshot(tmp_path)
 
 
 def begun(words):

@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from jaxdl.run.files import read_json, write_json
+from tests.reliability.conftest import snapshot
 from tests.reliability.runs import COMMANDS, READING
 
 RECORDS = ("config.json", "about.json", "fit.json", "result.json", "summary.json", "metrics.jsonl", "flags.txt")
@@ -98,10 +99,6 @@ HARMS = {
     **{f"seal {key} {x!r}": changed(SEALS, x, *key.split()) for key in ("step", "files", *FACTS) for x in ODD},
     **{f"metric {x!r}": changed("result.json", {x: 1.0}, "metrics") for x in NAMES},
 }
-
-
-def snapshot(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
 
 def done(runs, action, name):

@@ -8,6 +8,7 @@ import pytest
 from jaxdl.run import FlagError
 from jaxdl.run.flags import flags_of
 from jaxdl.run.folder import open_run
+from tests.reliability.conftest import snapshot
 from tests.test_experiments import NAMES, Setting
 
 # another value of a flag that is a text, where its choices do not give one
@@ -49,8 +50,8 @@ def changes(config):
     flag an effect, and the same with another value of the flag.
     """
     for flag in flags_of(type(config)):
-        one = (flag.name in LENGTH and getattr(config, flag.name) is None) or len(flag.rule.choices) == 1
-        if one or not flag.rule.result:
+        unset = flag.name in LENGTH and getattr(config, flag.name) is None
+        if unset or not flag.rule.result or len(flag.rule.choices) == 1:
             continue
         base = config
         if flag.rule.needs and getattr(config, flag.rule.needs[0]) not in flag.rule.needs[1]:
@@ -66,10 +67,6 @@ def changes(config):
                 continue  # not within the experiment's own rules
             yield flag, base, changed
             break
-
-
-def content(folder):
-    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def refused(flag, act, *args, **kwargs) -> bool:
@@ -88,15 +85,11 @@ def test_a_command_with_any_other_flag_is_refused(tmp_path, promise):
         for flag, base, changed in changes(module.Config(**module.SMALL)):
             folder = tmp_path / name / flag.name
             open_run(dataclasses.replace(base, workdir=str(folder)), name)
-            before, tried = content(folder), tried + 1
+            before, tried = snapshot(folder), tried + 1
             other = dataclasses.replace(changed, workdir=str(folder))
-            if not refused(flag, open_run, other, name) or content(folder) != before:
+            if not refused(flag, open_run, other, name) or snapshot(folder) != before:
                 wrong.append(f"{name} --{flag.name}")
     promise("R17", tried - len(wrong), tried, f"failed: {wrong}" if wrong else f"flags of {len(NAMES)} experiments")
-
-
-def values(config):
-    return {f.name: getattr(config, f.name) for f in flags_of(type(config))}
 
 
 @pytest.mark.full
@@ -109,7 +102,7 @@ def test_a_fit_with_any_other_flag_is_refused(name, tmp_path, promise):
             continue
         folder = tmp_path / flag.name
         try:
-            first, second = (Setting(name, **values(config)) for config in (base, changed))
+            first, second = (Setting(name, **vars(config)) for config in (base, changed))
         except FlagError as error:
             if flag.name not in str(error):
                 raise
@@ -118,8 +111,8 @@ def test_a_fit_with_any_other_flag_is_refused(name, tmp_path, promise):
         for ended in (True, False):
             if not ended:
                 (folder / "result.json").unlink()
-            before, tried = content(folder), tried + 1
-            if not refused(flag, second.fit, workdir=str(folder)) or content(folder) != before:
+            before, tried = snapshot(folder), tried + 1
+            if not refused(flag, second.fit, workdir=str(folder)) or snapshot(folder) != before:
                 wrong.append(f"--{flag.name} {'ended' if ended else 'not ended'}")
         if first.fit(workdir=str(folder)).metrics != metrics:
             wrong.append(f"--{flag.name} as at first")

@@ -15,7 +15,7 @@ from jaxdl.run.lock import FIT, locked
 from jaxdl.run.settings import changed, given, settings, words_for
 from jaxdl.streams import printable
 from tests.reliability import program
-from tests.reliability.conftest import rows
+from tests.reliability.conftest import rows, snapshot
 
 RECORD = {"name": "é\x1b", "rate": 0.1, "steps": [1, 2.0, None], "inner": {"a": True}}
 
@@ -70,9 +70,11 @@ class TestRecords:
     def test_a_full_disk_names_the_file(self, tmp_path, monkeypatch):
         log = history.Log(tmp_path, tensorboard=False)
         log.begin(0)
+        log._file.close()
         log._file = open("/dev/full", "w")  # noqa: SIM115
         with pytest.raises(OSError, match=r"metrics\.jsonl"):
             log.add(1, {"train/loss": 0.5})
+        log.close()
 
         def full(descriptor):
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -173,28 +175,25 @@ class TestOverwrite:
         (tmp_path / "w" / "checkpoints" / "5" / "x").write_text("old")
         return tmp_path / "w"
 
-    def content(self, folder):
-        return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
     def over(self, folder, **flags):
         return open_run(RunConfig(steps=7, workdir=str(folder), overwrite=True, **flags), "demo")
 
     def test_the_old_run_is_there_until_the_new_one_begins(self, folder):
-        before = self.content(folder)
+        before = snapshot(folder)
         self.over(folder)
         assert read_json(folder / "config.json")["flags"]["steps"] == 7
         undo(folder, {})
-        assert self.content(folder) == before
+        assert snapshot(folder) == before
         self.over(folder)
         begun(folder)
         assert sorted(path.name for path in folder.iterdir()) == ["config.json", "flags.txt"]
 
     def test_what_a_killed_overwrite_left_is_put_back(self, folder):
-        before = self.content(folder)
+        before = snapshot(folder)
         self.over(folder)
         (folder / ASIDE / "config.json").rename(folder / "config.json")  # killed while it was put back
         open_run(RunConfig(steps=5, workdir=str(folder)), "demo")
-        assert self.content(folder).keys() == before.keys()
+        assert snapshot(folder).keys() == before.keys()
         assert not (folder / JOURNAL).exists()
 
     def test_a_later_attempt_of_the_same_launch_goes_on(self, folder, monkeypatch):
@@ -212,10 +211,10 @@ class TestOverwrite:
     def test_what_no_run_has_made_is_never_touched(self, folder, name):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("mine")
-        before = self.content(folder)
+        before = snapshot(folder)
         with pytest.raises(FlagError, match="is nothing that a run has made"):
             self.over(folder)
-        assert self.content(folder) == before
+        assert snapshot(folder) == before
 
     def test_a_run_that_goes_on_below_is_left_alone(self, folder):
         open_run(RunConfig(steps=5, workdir=str(folder / "seed=1")), "demo")
