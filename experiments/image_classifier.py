@@ -9,25 +9,22 @@ and writes curves, a confusion matrix and the worst mistakes into the run's fold
     python -m experiments.image_classifier --dataset=mnist --model=cnn --epochs=10 --data_dir=DATA
     python -m experiments.image_classifier --dataset=cifar10 --model=resnet20 --epochs=5 --data_dir=DATA
 
-Mission rows I12 and B27. LeCun, Bottou, Bengio and Haffner 1998; He, Zhang, Ren and Sun 2015 (arXiv:1512.03385).
+LeCun, Bottou, Bengio and Haffner 1998; He, Zhang, Ren and Sun 2015 (arXiv:1512.03385).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 from flax import linen as nn
 
-from experiments import _image_use
-from experiments._image_report import baselines, draw
 from jaxdl import metrics, run
 from jaxdl.core import Experiment, supervised
-from jaxdl.data import IMAGE_SETS, Batches, Images, augment, load_folder, load_images, unit
+from jaxdl.data import IMAGE_SETS, Data, augment, load_folder, load_images, unit
 from jaxdl.losses import softmax_cross_entropy
+from jaxdl.methods import baselines, parameter_count
 from jaxdl.nn import CNN, MLP, LeNet5, ResNet, ResNet18
-from jaxdl.run import Bound, Claim, flag
+from jaxdl.run import Claim, Quantity, flag, pictures
 
 MODELS: dict[str, Any] = {  # classes -> network
     "softmax": lambda classes: MLP((classes,)),
@@ -43,59 +40,56 @@ AUGMENTATIONS = {
     "rotate": partial(augment.rotate, degrees=10),
     "noise": partial(augment.noise, scale=0.1),
 }
-
-
-class Recipe(NamedTuple):
-    """What a data set is trained with unless flags say otherwise."""
-
-    model: str
-    epochs: float
-    seeds: int = 1
-    augment: str = "none"
-
-
-RECIPES = {
-    "digits": Recipe("cnn", 80, seeds=5, augment="shift"),
-    "glyphs": Recipe("cnn", 30),
-    "mnist": Recipe("lenet", 6),
-    "fashion_mnist": Recipe("cnn", 5),
-    "usps": Recipe("cnn", 15, augment="shift"),
-    "cifar10": Recipe("resnet20", 5, augment="flip,crop"),
-    "folder": Recipe("cnn", 30, augment="shift"),
-}
-CLASSES = {"digits": 10, "glyphs": 62, "mnist": 10, "fashion_mnist": 10, "usps": 10, "cifar10": 10}
-REFERENCES = {  # (data set, model) -> accuracy and where it is published
-    ("mnist", "lenet"): (0.9905, "LeCun 1998, LeNet-5 without distortions"),
-    ("mnist", "cnn"): (0.9917, "flax's MNIST example, 10 epochs"),
-    ("fashion_mnist", "cnn"): (0.916, "fashion-mnist README, 2 conv layers, > 300 epochs"),
-    ("fashion_mnist", "mlp"): (0.900, "fashion-mnist README, MLP 256-128-64"),
-    ("usps", "cnn"): (0.975, 'zip.info.txt: "a 2.5% error rate is excellent"'),
-    ("cifar10", "resnet20"): (0.9125, "He 2015 table 6: 50,000 images, 164 epochs"),
-    ("cifar10", "resnet56"): (0.9303, "He 2015 table 6: 50,000 images, 164 epochs"),
+REFERENCES = {  # (data set, model) -> {where it is published: accuracy}
+    ("mnist", "lenet"): {"LeCun 1998, LeNet-5 without distortions": 0.9905},
+    ("mnist", "cnn"): {"flax's MNIST example, 10 epochs": 0.9917},
+    ("fashion_mnist", "cnn"): {"fashion-mnist README, 2 conv layers, > 300 epochs": 0.916},
+    ("fashion_mnist", "mlp"): {"fashion-mnist README, MLP 256-128-64": 0.900},
+    ("usps", "cnn"): {'zip.info.txt: "a 2.5% error rate is excellent"': 0.975},
+    ("cifar10", "resnet20"): {"He 2015 table 6: 50,000 images, 164 epochs": 0.9125},
+    ("cifar10", "resnet56"): {"He 2015 table 6: 50,000 images, 164 epochs": 0.9303},
 }
 TARGETS = {("digits", "cnn"): 0.985, ("mnist", "lenet"): 0.99, ("mnist", "cnn"): 0.99}
+MNIST = "--dataset=mnist --data_dir=DATA"
+CLAIMS = {
+    "accuracy": Claim(
+        "the net tells new images: as often as its target says, and far above chance where it has none", "B27", True
+    ),
+    "lenet5": Claim("LeNet-5 has its published number of weights and its error on MNIST", "I12",
+                    needs="files:mnist hours", flags=MNIST),
+}  # fmt: skip
 SMALL = {"dataset": "digits", "seeds": 3}  # where the tests check the claims; one seed is 2.4 deviations off its bound
 
 
-@dataclass(frozen=True, kw_only=True)
 class Config(run.RunConfig):
-    """Flags of this experiment; `auto` and what is not set stand for the data set's own recipe."""
+    """Flags of this experiment."""
 
+    recipes = {
+        "dataset": {
+            "digits": {"model": "cnn", "epochs": 80, "seeds": 5, "augment": "shift"},
+            "glyphs": {"model": "cnn", "epochs": 30, "augment": "none"},
+            "mnist": {"model": "lenet", "epochs": 6, "augment": "none"},
+            "fashion_mnist": {"model": "cnn", "epochs": 5, "augment": "none"},
+            "usps": {"model": "cnn", "epochs": 15, "augment": "shift"},
+            "cifar10": {"model": "resnet20", "epochs": 5, "augment": "flip,crop"},
+            "folder": {"model": "cnn", "epochs": 30, "augment": "shift"},
+        }
+    }
     dataset: str = flag(
         "digits",
         "images; all but digits and glyphs are files in --data_dir; folder: PNG or JPEG in one folder for each class",
         choices=(*IMAGE_SETS, "folder"),
     )
-    image_size: int = flag(
-        0, "pixels of a side to which all images are brought; 0: as they are", low=0, needs=("dataset", ("folder",))
-    )
-    model: str = flag("auto", "architecture; auto: the data set's own", choices=("auto", *MODELS))
-    augment: str = flag("auto", f"none, or some of {','.join(AUGMENTATIONS)}; auto: the data set's own")
+    image_size: int | None = flag(
+        None, "pixels of a side to which all images are brought", low=1, needs=("dataset", ("folder",)),
+        shown="as they are",
+    )  # fmt: skip
+    model: str = flag(None, "architecture", choices=MODELS)
+    augment: str = flag(None, f"none, or some of {','.join(AUGMENTATIONS)}")
     precision: str = flag("float32", "of the network in training; weights stay float32", group="devices",
                           choices=("float32", "bfloat16"))  # fmt: skip
     remat: bool = flag(False, "compute a ResNet's blocks anew in the backward pass: less memory", group="devices")
-    seeds: int | None = flag(None, "runs, with seeds seed, seed+1, ...; mean ± standard deviation", group="training",
-                             low=1, shown="5 on digits, else 1")  # fmt: skip
+    seeds: int = flag(None)
     batch_size: int = 64
     learning_rate: float = 2e-3
     schedule: str = "cosine"
@@ -105,108 +99,68 @@ class Config(run.RunConfig):
     def __post_init__(self) -> None:
         """Raises FlagError for a value outside its range."""
         super().__post_init__()
-        model = RECIPES[self.dataset].model if self.model == "auto" else self.model
-        if self.remat and not model.startswith("resnet"):
-            raise run.FlagError(f"--remat: {model} has no blocks to compute anew; a resnet has")
+        if self.remat and not self.model.startswith("resnet"):
+            raise run.FlagError(f"--remat: {self.model} has no blocks to compute anew; a resnet has")
         for name in self.augment.split(","):
-            if name not in (*AUGMENTATIONS, "none", "auto"):
+            if name not in (*AUGMENTATIONS, "none"):
                 raise run.FlagError(f"--augment={self.augment}: {name!r} is none of none,{','.join(AUGMENTATIONS)}")
 
-    def with_recipe(self) -> "Config":
-        """The configuration with every open choice filled in."""
-        recipe = RECIPES[self.dataset]
-        return replace(
-            self,
-            model=recipe.model if self.model == "auto" else self.model,
-            augment=recipe.augment if self.augment == "auto" else self.augment,
-            seeds=self.seeds or recipe.seeds,
-            epochs=recipe.epochs if self.steps is None and self.epochs is None else self.epochs,
-        )
 
-
-def load(config: Config) -> Images:
+def data(config: Config) -> Data:
     """The images that the flags name; digits and glyphs are split by seed 0, so that every run has the same tests."""
     if config.dataset == "folder":
-        return load_folder(config.data_dir, size=config.image_size or None, valid=config.valid_fraction)
-    return load_images(config.dataset, config.data_dir, valid=config.valid_fraction)
+        images = load_folder(config.data_dir, size=config.image_size, valid=config.valid_fraction)
+    else:
+        images = load_images(config.dataset, config.data_dir, valid=config.valid_fraction)
+    return images.data(config.batch_size)
 
 
-def data(config: Config, images: Images | None = None) -> tuple[Batches, Batches | None, Batches]:
-    """Training, validation and test batches."""
-    images, size = images or load(config), max(config.batch_size, 256)
-    valid = Batches(images.valid, size) if images.valid else None
-    return Batches(images.train, config.batch_size), valid, Batches(images.test, size)
-
-
-def make_model(config: Config, classes: int) -> nn.Module:
-    """The network: (images [B, H, W, C] in -1..1, train) -> logits [B, N]."""
-    model = MODELS[config.with_recipe().model](classes)
-    return model.clone(remat=True) if config.remat else model
-
-
-def inputs(batch: dict[str, Any]) -> tuple[jax.Array]:
-    """What the model sees: pixels scaled to -1..1."""
-    return ((unit(batch["x"]) - 0.5) / 0.5,)
-
-
-def build(config: Config, example: dict[str, Any], classes: int | None = None) -> Experiment:
-    """The experiment for batches of `example`'s shapes; of a folder `classes` must be given, the others' are known."""
-    config = config.with_recipe()
-    if classes is None and config.dataset not in CLASSES:
-        raise ValueError("build(config, example, classes): of --dataset=folder the number of classes is needed")
+def build(config: Config, data: Data) -> Experiment:
+    """A network (images [B, H, W, C] in -1..1, train) -> logits [B, N] that predicts probabilities."""
+    model = MODELS[config.model](len(data.facts["names"]))
     chosen: list[Any] = [AUGMENTATIONS[name] for name in config.augment.split(",") if name != "none"]
     change = augment.batched(augment.compose(*chosen))
     return supervised(
-        make_model(config, classes or CLASSES[config.dataset]),
-        config.make_optimizer(),
-        example=example,
-        inputs=inputs,
+        model.clone(remat=True) if config.remat else model,
+        config.make_optimizer(data),
+        example=data.example,
+        inputs=lambda batch: ((unit(batch["x"]) - 0.5) / 0.5,),
         loss=lambda logits, batch: softmax_cross_entropy(logits, batch["y"]),
         metrics=lambda logits, batch: {"accuracy": metrics.accuracy(logits, batch["y"])},
         augment=(lambda keys, batch: batch | {"x": change(keys, unit(batch["x"]))}) if chosen else None,
+        predict=nn.softmax,
         precision=config.precision,
     )
 
 
-def probabilities(model: Any) -> Callable[[Any, Any], Any]:
-    """(state, batch) -> [B, N]."""
-    return lambda state, batch: nn.softmax(model.apply(state.variables, *inputs(batch)))
+inference = run.of_images
 
 
-def use(config: Config, about: dict[str, Any]) -> run.Use:
-    """The class of image files, and the score on another set with the same classes."""
-    n = len(about["names"])
-    model, experiment = make_model(config, n), build(config, about["example"], n)
-    return _image_use.use(config, about, model, experiment, probabilities(model))
+def fitted(config: run.RunConfig, dataset: str) -> run.Result:
+    """The classifier of a data set by its recipe and with seed 0, trained into workdir/classifier or loaded from there."""
+    kept = ("valid_fraction", "data_dir", "workdir", "progress", "parallel", "devices")
+    same = {name: getattr(config, name) for name in kept}
+    own = Config(dataset=dataset, seeds=1, tensorboard=False, **same)
+    images = data(own)
+    return run.fit(build(own, images), images, own, name="classifier")
 
 
-def main(config: Config) -> list[Claim]:
-    """Trains, draws and reports."""
-    images = load(config)
-    train, valid, test = data(config, images)
-    run.say(images.note)
-    config, n = config.with_recipe().resolve(train), len(images.names)
-    run.remember(config, train.example, names=images.names)
-    result = run.fit(build(config, train.example, n), train, valid, config, test=test)
-    draw(config, images, run.apply(probabilities(make_model(config, n)), result.state, test))
+def report(config: Config, data: Data) -> Iterator[run.Finding]:
+    """One fit of each seed; the first one's confusions and worst mistakes are drawn."""
+    result = run.fit(build(config, data), data, config)
+    test, names, p = data.test.arrays, data.facts["names"], result.predict(data.test)
+    run.save_figure(config, "confusion", lambda: pictures.confusion(test["y"], p.argmax(-1), names))
+    run.save_figure(config, "mistakes", lambda: pictures.mistakes(test["x"], test["y"], p, names))
 
-    key, accuracy = (config.dataset, config.model), result.metrics["accuracy"]
-    beside = [f"{name} {score:.4f} (scikit-learn, same split)" for name, score in baselines(images).items()]
-    beside += ["{:.4f} ({})".format(*REFERENCES[key])] if key in REFERENCES else []
-    least = TARGETS.get(key, min(2 / n, 0.5))  # without a target: far above chance
-    text = f"{config.model} on {config.dataset}: at least {least:.1%} of {test.length:,} test images right"
-    found = f"{run.plus_minus(result.values('accuracy'))} in {result.seconds:.0f} s"
-    right = Bound(accuracy, ">=", least, "accuracy")
-    lenet, known = "LeNet-5 with 61,706 parameters: error on MNIST at most 1%", ("0.95%", "LeCun 1998")
-    claims = [Claim("B27", text, found, ", ".join(beside), holds=right.holds, bounds=(right,))]
-    if key != ("mnist", "lenet"):
-        command = "python -m experiments.image_classifier --dataset=mnist --data_dir=DATA"
-        return [*claims, Claim("I12", lenet, "not measured", *known, command=command)]
-    count = sum(x.size for x in jax.tree.leaves(result.state.learner.params))
-    error, epochs = Bound(1 - accuracy, "<=", 0.01, "error"), (config.steps or 0) * config.batch_size / train.length
-    found = f"{error.value:.2%} with {count:,} after {epochs:.3g} epochs"
-    return [*claims, Claim("I12", lenet, found, *known, error.holds and count == 61_706, bounds=(error,))]
+    key = config.dataset, config.model
+    least = TARGETS.get(key, min(2 / len(names), 0.5))  # without a target: far above chance
+    beside = baselines.classifiers(data.train.arrays, test, ("SVC", "logistic regression")) | REFERENCES.get(key, {})
+    yield run.measured("accuracy", Quantity("accuracy", result.values("accuracy"), ">=", least), beside=beside)
+    if key == ("mnist", "lenet"):
+        size = Quantity("weights", parameter_count(result.state.learner.params), "==", 61_706)
+        error = Quantity("error", [1 - right for right in result.values("accuracy")], "<=", 0.01)
+        yield run.measured("lenet5", size, error, beside={"LeCun 1998, without distortions": 0.0095})
 
 
 if __name__ == "__main__":
-    run.main(Config, main)
+    run.main()

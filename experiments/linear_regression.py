@@ -6,38 +6,42 @@
 `--steps` and the optimiser's flags are those of the notes' fit; the other fits are brought to their minimum.
 
     python -m experiments.linear_regression                                        # no files needed
-    python -m experiments.linear_regression --table=california_housing --data_dir=DATA
+    python -m experiments.linear_regression --dataset=california_housing --data_dir=DATA
 
-Mission rows A02, B08, D02, H01, S01. Legendre 1805 (least squares).
+Legendre 1805 (least squares).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from experiments._notes_in_torch import line_losses
 from jaxdl import losses, metrics, run
 from jaxdl.core import Experiment, supervised
-from jaxdl.data import Batches, Table, load_table, split, standardize
+from jaxdl.data import Batches, Data, load_table, split, standardize
+from jaxdl.methods import baselines, torch_losses
 from jaxdl.nn import INITIALIZERS, MLP
-from jaxdl.run import Bound, Claim, flag, plots
-from jaxdl.run.flags import flags_of
+from jaxdl.run import Claim, Quantity, flag, plots
 
 LOSSES = {"L2": losses.squared_error, "L1": losses.absolute_error, "Huber": losses.huber}
 REGRESSION_TABLES = ("diabetes", "california_housing", "bike_sharing")
 EPOCHS = 1000  # of the notes
-COMMAND = "python -m experiments.linear_regression"
+CLAIMS = {
+    "by_hand": Claim("the parameters are those of a training loop written out in NumPy, float64, step by step", "B08"),
+    "hessian": Claim("the distance to the least-squares line falls as the loss's Hessian says", "H01 D02"),
+    "script": Claim("from the same weights the losses are those of the notes' PyTorch script, all epochs", "H01 S01",
+                    headline=True, needs="extra:peers"),
+    "all_rows": Claim("on all rows of a table gradient descent explains as much as scikit-learn's least squares", "A02"),
+    "held_out": Claim("on rows held out its error is that of scikit-learn's least squares", "A02", headline=True),
+}  # fmt: skip
 SMALL = {"steps": 2500}  # where the tests check the claims
 
 
-@dataclass(frozen=True, kw_only=True)
 class Config(run.RunConfig):
     """Flags of this experiment; the defaults are the notes' settings, but for the number of steps."""
 
-    table: str = flag("diabetes", "real table; the others are files in --data_dir", choices=REGRESSION_TABLES)
+    dataset: str = flag("diabetes", "real table; the others are files in --data_dir", choices=REGRESSION_TABLES)
     valid_fraction: float = flag(0.0, "nothing is chosen here, so nothing is held out", group="data", low=0, high=0)
     steps: int | None = 3000
     batch_size: int = 100
@@ -55,35 +59,26 @@ def line() -> tuple[np.ndarray, np.ndarray]:
     return x, 4 + 3 * x + random.randn(100, 1)
 
 
-def data(config: Config) -> tuple[Batches, None, None]:
+def data(config: Config) -> Data:
     """The notes' points, all 100 a batch unless --batch_size says otherwise; none of them are held out."""
     x, y = line()
-    return Batches({"x": x, "y": y}, config.batch_size), None, None
+    return Data(Batches({"x": x, "y": y}, config.batch_size))
 
 
-def build(config: run.RunConfig, example: dict[str, Any], names: Sequence[str] = ("L2",)) -> Experiment:
+def build(config: run.RunConfig, data: Data, names: Sequence[str] = ("L2",)) -> Experiment:
     """Linear regression of y [B, K] on x [B, D]: K models side by side, the k-th trained on the loss names[k]."""
     model = MLP((len(names),), **INITIALIZERS["torch_linear"])  # of one input: U(-1, 1), as nn.Linear(1, 1)
 
     def loss(outputs: jax.Array, batch: Any) -> Any:
         return sum(LOSSES[name](outputs[:, k], batch["y"][:, k]) for k, name in enumerate(names))
 
-    return supervised(model, config.make_optimizer(), example=example, loss=loss)
+    return supervised(model, config.make_optimizer(data), example=data.example, loss=loss)
 
 
 def weights(state: Any) -> Any:
     """[D + 1, K]: the rows are w_1 ... w_D and b."""
     layer = state.learner.params["Dense_0"]
     return jax.numpy.vstack([layer["kernel"], layer["bias"][None]])
-
-
-def solve(config: Config, name: str, arrays: dict[str, Any], names: Sequence[str], test: Any = None) -> run.Result:
-    """A fit to the minimum: all rows a batch, a rate that falls to 0 because L1's gradient does not."""
-    flags: dict[str, Any] = {f.name: f.default for f in flags_of(Config) if f.rule.group == "optimiser"}
-    flags |= {"optimizer": "nesterov", "learning_rate": 0.1, "schedule": "cosine"}
-    config = replace(config, steps=2000, epochs=None, log_every=20, **flags)
-    train = Batches(arrays, len(arrays["x"]))
-    return run.fit(build(config, train.example, names), train, None, config, test=test, name=name)
 
 
 def by_hand(x: np.ndarray, y: np.ndarray, start: np.ndarray, rate: float, steps: int) -> np.ndarray:
@@ -97,98 +92,80 @@ def by_hand(x: np.ndarray, y: np.ndarray, start: np.ndarray, rate: float, steps:
     return np.array(path)
 
 
-def main(config: Config) -> list[Claim]:
-    """Trains, draws and reports."""
-    rows = load_table(config.table, config.data_dir)
-    run.say(rows.note)
-    return [*notes(config), *tables(config, rows)]
+def report(config: Config, data: Data) -> Iterator[run.Finding]:
+    """The notes' line, then a real table."""
+    yield from on_a_line(config, data)
+    yield from on_a_table(config)
 
 
-def notes(config: Config) -> list[Claim]:
+def on_a_line(config: Config, data: Data) -> Iterator[run.Finding]:
     """The notes' fit beside NumPy's, the normal equations and PyTorch."""
-    (x, y), (train, *_) = line(), data(config)
-    config = config.resolve(train)
-    experiment = build(config, train.example)
+    (x, y), experiment, rate = line(), build(config, data), config.learning_rate
 
     def step(state: Any, batch: Any) -> tuple[Any, Any]:
         state, scalars = experiment.step(state, batch)
         (slope,), (intercept,) = weights(state)
         return state, scalars | {"slope": slope, "intercept": intercept}
 
-    result = run.fit(experiment._replace(step=step), train, None, config, name="line")
+    result = run.fit(experiment._replace(step=step), data, config, name="line")
     path = np.stack([result.curve("train/slope")[1], result.curve("train/intercept")[1]], -1)
     solution = np.linalg.lstsq(np.hstack([x, np.ones_like(x)]), y)[0][:, 0]
     lines = {f"after {t:,} epochs": path[t - 1] for t in (10, 100, EPOCHS) if t <= len(path)}
     lines |= {"least squares": solution}
     run.save_figure(config, "fit", lambda: draw(y, np.zeros_like(x, bool), lines))
-    texts = {
-        "B08": "steps written out in NumPy, float64, and the framework's: parameters alike to 1e-6 for 100 steps",
-        "H01 D02": "1,000 epochs leave to the least-squares line what H says, to 1e-4; 1e-3 takes as many as H says, "
-        "to 20",
-        "H01 S01": "from the same weights the losses of the notes' PyTorch script, all 1,000 epochs, to 1e-4",
-    }
     if len(path) < EPOCHS or config.log_every > 1:
-        return [Claim(row, text, "not measured", command=COMMAND) for row, text in texts.items()]
+        return
 
     start = np.asarray(weights(experiment.init(jax.random.key(config.seed))), np.float64)[:, 0]
-    hand = by_hand(x, y, start, config.learning_rate, len(path))
+    hand = by_hand(x, y, start, rate, len(path))
     gap = np.maximum.accumulate(np.abs(path - hand).max(-1) / np.abs(hand).max(-1))
-    alike = f"relative {gap[0]:.0e} after 1 step, {gap[99]:.0e} after 100, {gap[-1]:.0e} after {len(path):,}"
+    within = Quantity("relative distance within 100 steps", gap[99], "<", 1e-6)
+    yield run.measured("by_hand", Quantity("within 1 step", gap[0]), within, Quantity("at the end", gap[-1]))
+
     hessian = 2 * np.array([[np.mean(x**2), np.mean(x)], [np.mean(x), 1]])
     values, vectors = np.linalg.eigh(hessian)
-    powers = (1 - config.learning_rate * values) ** np.arange(1, len(path) + 1)[:, None]
+    powers = (1 - rate * values) ** np.arange(1, len(path) + 1)[:, None]
     distance = np.abs(path - solution).max(-1)
-    left = np.abs(powers * ((start - solution) @ vectors) @ vectors.T).max(-1)
-    within = lambda d: 1 + int(np.argmax(d < 1e-3)) if d.min() < 1e-3 else len(path)
-    epochs = lambda d: f"below 1e-3 from epoch {within(d):,}" if d.min() < 1e-3 else "1e-3 not reached"
-    tell = lambda d: f"{d[EPOCHS - 1]:.4f}; {epochs(d)}"
-    near = Bound(gap[99], "<", 1e-6)
-    as_said = (
-        Bound(abs(distance[EPOCHS - 1] - left[EPOCHS - 1]), "<", 1e-4, "distance after 1,000 epochs"),
-        Bound(abs(within(distance) - within(left)), "<=", 20, "epochs to 1e-3"),
+    said = np.abs(powers * ((start - solution) @ vectors) @ vectors.T).max(-1)
+    reached = lambda d: 1 + int(np.argmax(d < 1e-3)) if d.min() < 1e-3 else len(path)
+    yield run.measured(
+        "hessian",
+        Quantity("distance after 1,000 epochs", distance[EPOCHS - 1]),
+        Quantity("from what H says", abs(distance - said)[EPOCHS - 1], "<", 1e-4),
+        Quantity("epochs to 1e-3", reached(distance)),
+        Quantity("from what H says", abs(reached(distance) - reached(said)), "<=", 20, "epochs"),
+        beside={"H's larger eigenvalue": values[1], "H's smaller one": values[0]},
     )
-    found, good = f"{tell(distance)}; eigenvalues of H {values.round(3)}", all(bound.holds for bound in as_said)
-    known = tell(left), "(I - rate H)^t (start - np.linalg.lstsq)"
-    claims = [
-        Claim("B08", texts["B08"], alike, holds=near.holds, bounds=(near,)),
-        Claim("H01 D02", texts["H01 D02"], found, *known, good, bounds=as_said),
-    ]
     try:
-        peer = line_losses(x, y, start, config.learning_rate, EPOCHS)
+        squared = lambda torch, parameters, x, y: torch.nn.MSELoss()(parameters[0] * x + parameters[1], y)
+        peer = torch_losses(start, squared, [(x, y)] * EPOCHS, rate)
     except ImportError:
-        command = f"pip install jaxdl[peers] && {COMMAND}"
-        return [*claims, Claim("H01 S01", texts["H01 S01"], "not measured", command=command)]
+        return
     history = np.array(result.curve("train/loss")[1][:EPOCHS])
-    apart, ends = np.abs(history - peer).max(), "{:.4f} at first, {:.4f} at last".format
-    found, known = f"{ends(*history[[0, -1]])}; at most {apart:.0e} apart", (ends(*peer[[0, -1]]), "PyTorch")
-    bound = Bound(apart, "<", 1e-4)
-    return [*claims, Claim("H01 S01", texts["H01 S01"], found, *known, bound.holds, bounds=(bound,))]
+    apart = Quantity("losses apart", np.abs(history - peer).max(), "<", 1e-4)
+    yield run.measured("script", Quantity("last loss", history[-1]), apart, beside={"PyTorch": peer[-1]})
 
 
-def tables(config: Config, rows: Table) -> list[Claim]:
+def on_a_table(config: Config) -> Iterator[run.Finding]:
     """A real table, once all rows and once with a fifth held out, beside scikit-learn on the same rows."""
-    from sklearn.linear_model import LinearRegression
-
-    every, claims = {"x": rows.x.astype(np.float64), "y": rows.y[:, None]}, []
-    for name, (train, test) in {"all": (every, every), "held_out": split(every, 0.2, config.seed)}.items():
+    rows = load_table(config.dataset, config.data_dir)
+    run.say(rows.note)
+    every = {"x": rows.x.astype(np.float64), "y": rows.y[:, None]}
+    # brought to the minimum: all rows a batch, a rate that falls to 0 because L1's gradient does not
+    own = Config(optimizer="nesterov", learning_rate=0.1, schedule="cosine", steps=2000, log_every=20,
+                 **{name: getattr(config, name) for name in ("workdir", "progress", "seed")})  # fmt: skip
+    for name, (train, test) in {"all_rows": (every, every), "held_out": split(every, 0.2, config.seed)}.items():
         (x, test_x), (y, test_y) = (standardize(train[key], test[key]) for key in ("x", "y"))
-        n, held_out = len(test_y), Batches({"x": test_x, "y": test_y}, len(test_y))
-        mse = solve(config, f"table_{name}", {"x": x, "y": y}, ("L2",), held_out).metrics["loss"]
-        r2, rmse = metrics.r_squared(n * mse, test_y.sum(), (test_y**2).sum(), n), mse**0.5 * float(train["y"].std())
-        peer = LinearRegression().fit(train["x"], train["y"])
-        known_r2, error = float(peer.score(test["x"], test["y"])), peer.predict(test["x"]) - test["y"]
-        known = float(np.sqrt(np.mean(error**2)))
-        text, bound = {
-            "all": (f"all {n:,} rows: R^2 is scikit-learn's to 1e-4", Bound(abs(r2 - known_r2), "<", 1e-4)),
-            "held_out": (
-                f"{n:,} rows held out: RMSE at most 0.1% above scikit-learn's", Bound(rmse / known, "<=", 1.001)
-            ),
-        }[name]  # fmt: skip
-        found, reference = (f"R^2 {a:.5f}, RMSE {b:.6g}" for a, b in ((r2, rmse), (known_r2, known)))
-        text = f"{rows.target} in {config.table}, {text}"
-        source = "scikit-learn's LinearRegression"
-        claims.append(Claim("A02", text, found, reference, source, bound.holds, bounds=(bound,)))
-    return claims
+        parts = Data(Batches({"x": x, "y": y}, len(x)), test=Batches({"x": test_x, "y": test_y}, len(x)))
+        mse = run.fit(build(own, parts), parts, own, name=f"table_{name}").metrics["loss"]
+        r2 = metrics.r_squared(len(test_y) * mse, test_y.sum(), (test_y**2).sum(), len(test_y))
+        ((source, (known, known_r2)),) = baselines.regressors({"x": x, "y": y}, {"x": test_x, "y": test_y}).items()
+        kept = {
+            "all_rows": Quantity("R^2 apart", abs(r2 - known_r2), "<", 1e-4),
+            "held_out": Quantity("RMSE beside scikit-learn's", mse**0.5 / known, "<=", 1.001, "times"),
+        }[name]
+        rmse = Quantity("RMSE", mse**0.5 * float(train["y"].std()))
+        yield run.measured(name, Quantity("R^2", r2), rmse, kept, beside={f"R^2, {source}": known_r2})
 
 
 def draw(y: np.ndarray, wrong: np.ndarray, lines: dict[str, Any]) -> Any:
@@ -207,4 +184,4 @@ def draw(y: np.ndarray, wrong: np.ndarray, lines: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    run.main(Config, main)
+    run.main()

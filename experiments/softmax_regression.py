@@ -6,48 +6,71 @@
     python -m experiments.softmax_regression                                  # digits, 3 seeds, no files needed
     python -m experiments.softmax_regression --dataset=mnist --data_dir=DATA  # the notes' 5 epochs
 
-Mission rows A05, B07, B27, H03, H04, H05, S01, S02, S03. LeCun, Bottou, Bengio and Haffner 1998.
+LeCun, Bottou, Bengio and Haffner 1998.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 
-from experiments._image_report import baselines
-from experiments._notes_in_torch import net_losses
 from jaxdl import losses, metrics, run
 from jaxdl.core import Experiment, supervised
-from jaxdl.data import IMAGE_SETS, Batches, Images, load_images, unit
+from jaxdl.data import IMAGE_SETS, Batches, Data, load_images, unit
+from jaxdl.methods import baselines, torch_losses
 from jaxdl.nn import INITIALIZERS, MLP
-from jaxdl.run import Bound, Claim, flag, plots
+from jaxdl.run import Claim, Quantity, flag, pictures, plots
+
+REFERENCES = {
+    ("mnist", "linear"): {"LeCun 1998, linear classifier": 0.880, "the same, deskewed": 0.916},
+    ("mnist", "mlp"): {"LeCun 1998, 300 hidden units": 0.953},
+    ("fashion_mnist", "mlp"): {"fashion-mnist README, MLP 256-128-64": 0.900},
+}
+LEAST = {"digits": 0.93, "mnist": 0.88}  # accuracy of the linear model
+MNIST = "--dataset=mnist --data_dir=DATA"
+CLAIMS = {
+    "linear": Claim("softmax regression tells new images", "H04 B27", headline=True),
+    "mlp": Claim("one command goes from raw file to test report: the two-layer net tells new images", "B07 B27"),
+    "size": Claim("the notes' net for MNIST has the number of weights that they say", "H05"),
+    "learns": Claim("two-layer net: the training loss falls, the validation accuracy rises", "A05"),
+    "floor": Claim("softmax twice: the training loss stays above the floor that N classes give", "H05"),
+    "better": Claim("softmax once gains test accuracy over softmax twice, every seed", "H05", headline=True),
+    "script": Claim("the notes' script as it stands: same weights and batches, same losses as PyTorch", "S01 H05",
+                    needs="extra:peers"),
+    "order": Claim("batch t depends on seed and t alone: an epoch forwards and backwards", "S02"),
+    "templates": Claim("an image along row k of W scores highest for class k, whose test images are more like it than "
+                       "the others", "H03"),
+    "original": Claim("MNIST or Fashion-MNIST from the original IDX files, by their checksums", "S03",
+                      needs="files:mnist", flags=MNIST),
+}  # fmt: skip
+SMALL = {"seeds": 1}  # where the tests check the claims
+
+
+def softmax_twice(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """-log softmax(softmax(z))_y [B]: what a net trains whose last layer is a softmax and whose loss has one too.
+
+    Probabilities differ by at most 1, so the loss stays above log(1 + (N - 1) / e); its gradient passes through the
+    Jacobian diag(p) - p p^T, which vanishes for confidently wrong examples as well as for right ones.
+    """
+    return losses.softmax_cross_entropy(nn.softmax(logits), labels)
+
 
 Net = tuple[tuple[int, ...], Callable[[Any, Any], Any]]  # hidden units; loss of logits [B, N] and labels
 NETS: dict[str, Net] = {
     "linear": ((), losses.softmax_cross_entropy),
     "mlp": ((128,), losses.softmax_cross_entropy),
-    "double_softmax": ((128,), losses.softmax_then_cross_entropy),
+    "double_softmax": ((128,), softmax_twice),
 }
-SCORES = {"accuracy": metrics.accuracy, "cross_entropy": losses.softmax_cross_entropy}
-REFERENCES = {
-    ("mnist", "linear"): "0.880, deskewed 0.916 (LeCun 1998, linear classifier)",
-    ("mnist", "mlp"): "0.953 (LeCun 1998, 300 hidden units)",
-    ("fashion_mnist", "mlp"): "0.900 (fashion-mnist README, MLP 256-128-64)",
-}
-LEAST = {"digits": 0.93, "mnist": 0.88}  # accuracy of the linear model
-EPOCHS = {"digits": 150.0}  # elsewhere the notes' 5; from 200 on the second softmax catches up on digits
-COMMAND = "python -m experiments.softmax_regression"
-SMALL = {"seeds": 1}  # where the tests check the claims
 
 
-@dataclass(frozen=True, kw_only=True)
 class Config(run.RunConfig):
-    """Flags of this experiment; the defaults are the notes' settings, with more epochs on digits."""
+    """Flags of this experiment; the notes' settings, with more epochs on digits: from 200 on softmax twice catches up."""
 
+    recipes = {"dataset": {name: {"epochs": 150 if name == "digits" else 5} for name in IMAGE_SETS}}
     dataset: str = flag("digits", "images; all but digits and glyphs are files in --data_dir", choices=IMAGE_SETS)
-    epochs: float | None = flag(None, "passes over the data", group="training", low=0, shown="150 on digits, else 5")
+    net: str = flag("mlp", "of `build`; a run trains all three", choices=NETS)
     batch_size: int = 64
     seeds: int = 3
     optimizer: str = "sgd"
@@ -56,172 +79,117 @@ class Config(run.RunConfig):
     tensorboard: bool = False
 
 
-def load(config: Config) -> Images:
+def data(config: Config) -> Data:
     """The images that the flags name; digits and glyphs are split by seed 0, so that every run has the same tests."""
-    return load_images(config.dataset, config.data_dir, valid=config.valid_fraction)
+    return load_images(config.dataset, config.data_dir, valid=config.valid_fraction).data(config.batch_size)
 
 
-def data(config: Config, images: Images | None = None) -> tuple[Batches, Batches | None, Batches]:
-    """Training, validation and test images."""
-    images = images or load(config)
-    valid = Batches(images.valid, 256) if images.valid else None
-    return Batches(images.train, config.batch_size), valid, Batches(images.test, 256)
-
-
-def inputs(batch: Mapping[str, Any]) -> Any:
+def inputs(batch: Any) -> tuple[Any]:
     """What a model sees: 0..1 brought to -1..1, the notes' Normalize((0.5,), (0.5,))."""
-    return (unit(batch["x"]) - 0.5) / 0.5
+    return ((unit(batch["x"]) - 0.5) / 0.5,)
 
 
-def make_model(classes: int, hidden: Sequence[int]) -> MLP:
-    """x [B, ...] -> logits [B, N], with the initial weights of PyTorch's layers."""
-    return MLP((*hidden, classes), **INITIALIZERS["torch_linear"])
-
-
-def predict(classes: int, hidden: Sequence[int]) -> Callable[[Any, Any], Any]:
-    """(state, batch) -> logits [B, N]."""
-    return lambda state, batch: make_model(classes, hidden).apply(state.variables, inputs(batch))
-
-
-def build(
-    config: run.RunConfig, example: Any, net: Net = NETS["mlp"], classes: int = 10, scores: Mapping[str, Any] = SCORES
-) -> Experiment:
-    """A net on batches of x and y; scores are functions of logits and y, as the net's loss is."""
+def build(config: Config, data: Data) -> Experiment:
+    """The net of `--net`, x [B, ...] -> logits [B, N], from the initial weights of PyTorch's layers."""
+    hidden, loss = NETS[config.net]
+    scores: dict[str, Any] = {"accuracy": metrics.accuracy, "cross_entropy": losses.softmax_cross_entropy}
     return supervised(
-        make_model(classes, net[0]),
-        config.make_optimizer(),
-        example=example,
-        inputs=lambda batch: (inputs(batch),),
-        loss=lambda logits, batch: net[1](logits, batch["y"]),
+        MLP((*hidden, len(data.facts["names"])), **INITIALIZERS["torch_linear"]),
+        config.make_optimizer(data),
+        example=data.example,
+        inputs=inputs,
+        loss=lambda logits, batch: loss(logits, batch["y"]),
         metrics=lambda logits, batch: {name: score(logits, batch["y"]) for name, score in scores.items()},
+        predict=nn.softmax,
     )
 
 
-def main(config: Config) -> list[Claim]:
-    """Trains, draws and reports."""
-    images = load(config)
-    train, valid, test = data(config, images)
-    run.say(images.note)
-    if config.steps is None and config.epochs is None:
-        config = replace(config, epochs=EPOCHS.get(config.dataset, 5.0))
-    config, n = config.resolve(train), len(images.names)
-    built = {name: build(config, train.example, net, n) for name, net in NETS.items()}
-    fits = {name: run.fit(built[name], train, valid, config, test=test, name=name) for name in NETS}
-    return [
-        *accuracies(config, images, fits),
-        *notes_net(config, fits, n),
-        same_losses(config, fits["double_softmax"], train, n),
-        order(config, train),
-        templates(config, images, fits["linear"].state),
-        original(config, images),
-    ]
+def report(config: Config, data: Data) -> Iterator[run.Finding]:
+    """The three nets, and what there is to say of them."""
+    built = {name: build(config.replace(net=name), data) for name in NETS}
+    fits = {name: run.fit(built[name], data, config, net=name, name=name) for name in NETS}
+    names, test = data.facts["names"], data.test.arrays
+    known = {net: REFERENCES.get((config.dataset, net), {}) for net in NETS}
+    known["linear"] = known["linear"] | baselines.classifiers(data.train.arrays, test)
+    for net in ("linear", "mlp"):
+        least = LEAST.get(config.dataset, 2 / len(names))
+        yield run.measured(net, Quantity("accuracy", fits[net].values("accuracy"), ">=", least), beside=known[net])
+    shapes = jax.eval_shape(MLP((128, 10)).init, jax.random.key(0), np.zeros((1, 28, 28, 1)))
+    count = sum(x.size for x in jax.tree.leaves(shapes))
+    yield run.measured("size", Quantity("weights", count, "==", 785 * 128 + 129 * 10))
+    yield from of_the_loss(config, fits["mlp"], fits["double_softmax"], len(names))
+    yield from beside_torch(config, fits["double_softmax"], data)
+    yield order(config, data.train)
+    yield templates(config, data, fits["linear"].state)
+    if config.dataset in ("mnist", "fashion_mnist"):
+        yield run.measured("original", Quantity("sets of original files", data.facts["original"], "==", 1))
 
 
-def accuracies(config: Config, images: Images, fits: dict[str, run.Result]) -> list[Claim]:
-    """Test accuracies beside other people's."""
-    least = LEAST.get(config.dataset, 2 / len(images.names))
-    right = f"at least {least:.2g} of {len(images.test['y']):,} test images of {config.dataset} right"
-    known = {net: REFERENCES.get((config.dataset, net), "") for net in NETS}
-    beside = {name: f"{score:.4f} (scikit-learn, same split)" for name, score in baselines(images).items()}
-    known["linear"] += beside.get("logistic regression", "")
-    texts = {
-        "linear": ("H04 B27", f"softmax regression: {right}"),
-        "mlp": ("B07 B27", f"one command from raw file to test report: two-layer net, {right}"),
-    }
-    claims = []
-    for net, (row, text) in texts.items():
-        found = f"{run.plus_minus(fits[net].values('accuracy'))} in {fits[net].seconds:.0f} s"
-        bound = Bound(fits[net].metrics["accuracy"], ">=", least, f"accuracy of {net}")
-        claims.append(Claim(row, text, found, known[net], holds=bound.holds, bounds=(bound,)))
-    return claims
-
-
-def notes_net(config: Config, fits: dict[str, run.Result], classes: int) -> list[Claim]:
-    """The notes' net: that it learns, its size, what a second softmax does to the loss and to the accuracy."""
-    once, twice, limit = fits["mlp"], fits["double_softmax"], float(np.log(1 + (classes - 1) / np.e))
+def of_the_loss(config: Config, once: run.Result, twice: run.Result, classes: int) -> Iterator[run.Finding]:
+    """That the net learns, and what a second softmax does to its loss and its accuracy."""
     histories = {"softmax once": once.histories(), "softmax twice": twice.histories()}
     run.save_figure(config, "losses", lambda: plots.curves(histories))
-    shapes = jax.eval_shape(make_model(10, (128,)).init, jax.random.key(0), np.zeros((1, 28, 28, 1)))
-    size = sum(x.size for x in jax.tree.leaves(shapes))
-    claims = [Claim("H05", "784-128-10 has 101,770 parameters", f"{size:,}", "785 128 + 129 10", holds=size == 101_770)]
-    learns = "two-layer net: training loss falls, validation accuracy rises"
-    above = f"softmax twice: the training loss stays above log(1 + {classes - 1} / e)"
-    better = "softmax once gains test accuracy over twice, every seed"
     (_, loss), (_, right) = once.curve("train/loss"), once.curve("valid/accuracy")
     if len(loss) < 100 or len(right) < 2:
-        short = {"A05": learns, "H05": f"{above}; {better}"}
-        return claims + [Claim(row, text, "not measured", command=COMMAND) for row, text in short.items()]
-    last = float(np.mean(loss[-10:]))
-    learnt = f"loss {loss[0]:.3f} to {last:.3f}, accuracy {right[0]:.4f} to {right[-1]:.4f}"
-    falls = Bound(last - loss[0], "<", 0.0, "loss"), Bound(right[-1] - right[0], ">", 0.0, "accuracy")
-    least = min(value for one in twice.runs or (twice,) for value in one.curve("train/loss")[1])
-    stays = Bound(least, ">=", limit, "loss of softmax twice", seeds=len(twice.histories()))
+        return
+    falls = Quantity("loss, last ten steps - first", float(np.mean(loss[-10:])) - loss[0], "<", 0.0)
+    yield run.measured("learns", falls, Quantity("accuracy, last - first", right[-1] - right[0], ">", 0.0))
+    least = [min(one.curve("train/loss")[1]) for one in twice.runs]
+    yield run.measured("floor", Quantity("least loss", least, ">=", np.log(1 + (classes - 1) / np.e), enough=-1))
     gains = 100 * np.subtract(once.values("accuracy"), twice.values("accuracy"))
-    gained = Bound(float(gains.min()), ">", 0.0, "points gained", seeds=len(gains))
-    scores = ["{accuracy:.4f}, cross-entropy {cross_entropy:.3f}".format(**fit.metrics) for fit in (once, twice)]
-    gain = f"{run.plus_minus(gains, 3)} points: {scores[0]} against {scores[1]}"
-    return [
-        *claims,
-        Claim("A05", learns, learnt, holds=all(bound.holds for bound in falls), bounds=falls),
-        Claim("H05", above, f"least {least:.4f}", f"{limit:.4f}", holds=stays.holds, bounds=(stays,)),
-        Claim("H05", better, gain, holds=gained.holds, bounds=(gained,)),
+    told = [
+        Quantity(f"cross-entropy {n}", fit.values("cross_entropy")) for n, fit in (("once", once), ("twice", twice))
     ]
+    yield run.measured("better", Quantity("accuracy gained", gains, ">", 0.0, "points", -1), *told)
 
 
-def same_losses(config: Config, result: run.Result, train: Batches, classes: int) -> Claim:
-    """The notes' script, as it stands, beside PyTorch."""
-    text = "the notes' script: losses of its first 100 SGD steps, same weights and batches, to 1e-4"
-    steps, history = (column[:100] for column in (result.runs or (result,))[0].curve("train/loss"))
+def beside_torch(config: Config, result: run.Result, data: Data) -> Iterator[run.Finding]:
+    """The notes' script, softmax and then CrossEntropyLoss, beside PyTorch for a hundred steps."""
+    steps, history = (column[:100] for column in result.runs[0].curve("train/loss"))
     if config.optimizer != "sgd" or steps != list(range(1, 101)):
-        return Claim("S01 H05", text, "not measured", command=COMMAND)
-    start = build(config, train.example, NETS["double_softmax"], classes).init(jax.random.key(config.seed))
-    batches = (train.batch(config.seed, t) for t in range(100))
-    pairs = [(inputs(batch).reshape(len(batch["y"]), -1), batch["y"]) for batch in batches]
+        return
+    params = result.experiment.init(jax.random.key(config.seed)).learner.params
+    start = [params[f"Dense_{i}"][name] for i in (0, 1) for name in ("kernel", "bias")]
+    batches = (data.train.batch(config.seed, t) for t in range(100))
+    pairs = [(inputs(batch)[0].reshape(len(batch["y"]), -1), batch["y"]) for batch in batches]
+
+    def loss(torch: Any, parameters: Any, x: Any, y: Any) -> Any:
+        w, b, v, c = parameters
+        return torch.nn.CrossEntropyLoss()(torch.softmax(torch.relu(x @ w + b) @ v + c, dim=1), y)
+
     try:
-        peer = net_losses(start.learner.params, pairs, config.learning_rate)
+        peer = torch_losses(start, loss, pairs, config.learning_rate)
     except ImportError:
-        return Claim("S01 H05", text, "not measured", command=f"pip install jaxdl[peers] && {COMMAND}")
-    apart = Bound(float(np.abs(np.subtract(history, peer)).max()), "<", 1e-4, "losses apart")
-    ends = "{:.5f} at first, {:.5f} at last".format
-    found, known = f"{ends(history[0], history[-1])}; at most {apart.value:.0e} apart", ends(peer[0], peer[-1])
-    return Claim("S01 H05", text, found, known, "PyTorch", apart.holds, bounds=(apart,))
+        return
+    apart = Quantity("losses apart", np.abs(np.subtract(history, peer)).max(), "<", 1e-4)
+    yield run.measured("script", Quantity("last loss", history[-1]), apart, beside={"PyTorch": peer[-1]})
 
 
-def order(config: Config, train: Batches) -> Claim:
+def order(config: Config, train: Batches) -> run.Finding:
     """One epoch's batches drawn forwards, and backwards by another object."""
     batches, again = range(-(-train.length // train.batch_size)), Batches(train.arrays, train.batch_size)
     forwards = np.stack([train.order(config.seed, t) for t in batches])
     backwards = np.stack([again.order(config.seed, t) for t in reversed(batches)])[::-1]
     rows = len(np.unique(forwards.ravel()[: train.length]))
-    same = np.array_equal(forwards, backwards) and rows == train.length
-    found = f"{len(batches)} batches {'alike' if same else 'differ'}, {rows:,} different rows of {train.length:,}"
-    return Claim("S02", "batch t depends on (seed, t) alone: an epoch forwards and backwards", found, holds=same)
+    differ = Quantity("batches that differ", np.sum((forwards != backwards).any(-1)), "==", 0)
+    return run.measured("order", differ, Quantity("rows seen", rows, "==", train.length))
 
 
-def templates(config: Config, images: Images, state: Any) -> Claim:
+def templates(config: Config, data: Data, state: Any) -> run.Finding:
     """Rows of W, drawn and matched: of all x of length 1 the score w_k.x is greatest along w_k."""
-    w, y = np.asarray(state.learner.params["Dense_0"]["kernel"]).T, images.test["y"]
-    rows = w.reshape(-1, *images.test["x"].shape[1:]).mean(-1, keepdims=True)
-    picture = lambda: plots.image_grid(rows, images.names, columns=10, diverging=True, title="rows of W")
+    test, names = data.test.arrays, data.facts["names"]
+    w, y = np.asarray(state.learner.params["Dense_0"]["kernel"]).T, test["y"]
+    rows = w.reshape(-1, *test["x"].shape[1:]).mean(-1, keepdims=True)
+    picture = lambda: pictures.image_grid(rows, names, columns=10, diverging=True, title="rows of W")
     run.save_figure(config, "weights", picture)
     along = w / np.linalg.norm(w, axis=1, keepdims=True)
     scores = w @ along.T  # of class i along row k
     lead = np.diag(scores) - np.where(np.eye(len(w)), -np.inf, scores).max(0)
-    likeness = inputs(images.test).reshape(len(y), -1) @ along.T
-    closer = np.array([likeness[y == k, k].mean() - likeness[y != k, k].mean() for k in range(len(w))])
-    text = "an image along row k of W scores highest for class k, whose test images are more like it than the others"
-    found = f"{np.sum(lead > 0)} and {np.sum(closer > 0)} of {len(w)} classes"
-    bounds = Bound(float(lead.min()), ">", 0.0, "least lead"), Bound(float(closer.min()), ">", 0.0, "least likeness")
-    return Claim("H03", text, found, holds=all(bound.holds for bound in bounds), bounds=bounds)
-
-
-def original(config: Config, images: Images) -> Claim:
-    """Whether the files are the published ones, which the reader tells by their checksums."""
-    text = "MNIST or Fashion-MNIST from the original IDX files, by their checksums"
-    if config.dataset not in ("mnist", "fashion_mnist"):
-        return Claim("S03", text, "not measured", command=f"{COMMAND} --dataset=mnist --data_dir=DATA")
-    return Claim("S03", text, images.note, holds=images.original)
+    likeness = inputs(test)[0].reshape(len(y), -1) @ along.T
+    closer = [likeness[y == k, k].mean() - likeness[y != k, k].mean() for k in range(len(w))]
+    least = Quantity("least likeness of a class over the others", min(closer), ">", 0.0)
+    return run.measured("templates", Quantity("least lead of a class along its row", lead.min(), ">", 0.0), least)
 
 
 if __name__ == "__main__":
-    run.main(Config, main)
+    run.main()

@@ -12,40 +12,51 @@ one 0/1 column for each of its values and a missing number the median of its col
     python -m experiments.tabular --workdir=RUN --predict=new.csv                   # the finished run on other rows
     python -m experiments.tabular --workdir=RUN --evaluate=other.csv
 
-Mission rows A02 and B07. Beside it: Friedman 2001, Greedy function approximation (boosted trees).
+Beside it: Friedman 2001, Greedy function approximation (boosted trees).
 """
 
 import csv
 import difflib
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 from flax import linen as nn
 
-from experiments._tabular_report import baselines, draw
-from experiments._tabular_rows import Rows, encode, parts
 from jaxdl import losses, metrics, run
 from jaxdl.core import Experiment, supervised, total
-from jaxdl.data import TABLES, Batches, DataError, Table, load_table, read_csv
-from jaxdl.data.tables import encode_csv
+from jaxdl.data import (
+    TABLES,
+    Batches,
+    Data,
+    DataError,
+    Table,
+    encode_csv,
+    encode_rows,
+    load_table,
+    read_csv,
+    scaled_parts,
+)
+from jaxdl.methods import baselines
 from jaxdl.nn import MLP
-from jaxdl.run import Bound, Claim, flag
+from jaxdl.run import Claim, Quantity, flag, pictures
 
 TASKS = {"auto": None, "regression": False, "classification": True}
 FEW = 20  # different whole numbers that may be classes in disguise
+CLAIMS = {
+    "classes": Claim("classes of new rows are told more often than by the most frequent class", "B07", headline=True),
+    "numbers": Claim("numbers of new rows are told better than by their mean", "A02 B07", flags="--table=diabetes"),
+}
 SMALL = {"table": "diabetes", "epochs": 30, "dropout": 0.0}  # where the tests check the claims
 
 
-@dataclass(frozen=True, kw_only=True)
 class Config(run.RunConfig):
     """Flags of this experiment."""
 
     table: str = flag("breast_cancer", f"a CSV or TSV file, or one of {','.join(TABLES)}")
-    target: str = flag("", "column to predict; named tables have their own", shown="needed for a file")
-    drop: str = flag("", "columns of the file to leave out, separated by commas", shown="none")
+    target: str | None = flag(None, "column to predict; named tables have their own", shown="needed for a file")
+    drop: str | None = flag(None, "columns of the file to leave out, separated by commas", shown="none")
     task: str = flag("auto", "auto: classification where the target is text, else regression", choices=TASKS)
     test_fraction: float = flag(0.2, "part of the rows held out for testing", above=0, below=1)
     hidden: str = flag("64,64", "units of each hidden layer, separated by commas; empty: the linear model")
@@ -81,8 +92,8 @@ class Config(run.RunConfig):
 def load(config: Config) -> Table:
     """The table that the flags name."""
     if config.table not in TABLES:
-        drop = next(csv.reader([config.drop], skipinitialspace=True), [])
-        return read_csv(config.table, target=config.target, classification=TASKS[config.task], drop=drop)
+        drop = next(csv.reader([config.drop or ""], skipinitialspace=True), [])
+        return read_csv(config.table, target=config.target or "", classification=TASKS[config.task], drop=drop)
     table = load_table(config.table, config.data_dir)
     if config.task not in ("auto", "classification" if table.names else "regression"):
         kind = "classes" if table.names else "numbers"
@@ -90,83 +101,76 @@ def load(config: Config) -> Table:
     return table
 
 
-def held_out(config: Config, table: Table) -> Rows:
-    """The table's parts."""
-    return parts(table, config.test_fraction, config.seed, config.table, config.valid_fraction)
-
-
-def data(config: Config, rows: Rows | None = None) -> tuple[Batches, Batches | None, Batches]:
-    """Training, validation and test batches."""
-    rows, size = rows or held_out(config, load(config)), max(config.batch_size, 256)
+def data(config: Config) -> Data:
+    """The rows in three parts, and by what their columns are scaled."""
+    table = load(config)
+    kinds, note = np.unique(table.y), table.note
+    if config.task == "auto" and not table.names and len(kinds) <= FEW and np.array_equal(kinds, kinds.round()):
+        note += (f"\n{table.target} is taken for a number; --task=classification takes its {len(kinds)} values for "
+                 "classes")  # fmt: skip
+    try:
+        rows = scaled_parts(table, config.test_fraction, config.seed, config.table, config.valid_fraction)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise run.FlagError(str(error)) from None
+    size = max(config.batch_size, 256)
     valid = Batches(rows.valid, size) if rows.valid else None
-    return Batches(rows.train, config.batch_size), valid, Batches(rows.test, size)
+    facts = {"schema": table.schema, "scales": rows.scales}
+    return Data(Batches(rows.train, config.batch_size), valid, Batches(rows.test, size), note, facts)
 
 
-def make_model(config: Config, outputs: int) -> MLP:
-    """The network: (x [B, D], train) -> [B, K] logits, or [B, 1]."""
-    return MLP((*(int(word) for word in config.hidden.split(",") if word), outputs), dropout=config.dropout)
-
-
-def build(config: Config, example: dict[str, Any], scale: float = 1.0) -> Experiment:
-    """A classifier of y [B, K] one-hot, or the regression of y [B, 1], whose errors are told times `scale`."""
-    outputs = example["y"].shape[-1]
-    model, tx = make_model(config, outputs), config.make_optimizer()
+def build(config: Config, data: Data) -> Experiment:
+    """A classifier of y [B, K] one-hot that predicts probabilities, or a regression of y [B, 1], in the target's units."""
+    outputs, scales = data.example["y"].shape[-1], data.facts["scales"]
+    model = MLP((*(int(word) for word in config.hidden.split(",") if word), outputs), dropout=config.dropout)
+    tx = config.make_optimizer(data)
     if outputs > 1:
         return supervised(
             model,
             tx,
-            example=example,
+            example=data.example,
             loss=lambda logits, batch: losses.softmax_cross_entropy(logits, batch["y"].argmax(-1)),
             metrics=lambda logits, batch: {"accuracy": metrics.accuracy(logits, batch["y"].argmax(-1))},
+            predict=nn.softmax,
         )
-    base = supervised(model, tx, example=example, loss=lambda out, batch: losses.squared_error(out, batch["y"])[:, 0])
+    (scale,), (mean,) = scales["y_deviation"], scales["y_mean"]
+    base = supervised(
+        model,
+        tx,
+        example=data.example,
+        loss=lambda out, batch: losses.squared_error(out, batch["y"])[:, 0],
+        predict=lambda out: out[:, 0] * scale + mean,
+    )
+    assert base.evaluate is not None
+    scores = base.evaluate
 
     def evaluate(state: Any, batch: Any) -> Any:
         y, mask = batch["y"][:, 0], batch["mask"]
-        assert base.evaluate is not None
-        return base.evaluate(state, batch) | {"y": total(y, mask), "y2": total(y**2, mask)}
+        return scores(state, batch) | {"y": total(y, mask), "y2": total(y**2, mask)}
 
     def summarize(sums: Any) -> dict[str, float]:
         error, count = (float(value) for value in sums["loss"])
-        mse = error / count
-        return {
-            "loss": mse,
-            "rmse": scale * mse**0.5,
-            "r2": metrics.r_squared(error, sums["y"].sum, sums["y2"].sum, count),
-        }
+        r2 = metrics.r_squared(error, sums["y"].sum, sums["y2"].sum, count)
+        return {"loss": error / count, "rmse": scale * (error / count) ** 0.5, "r2": r2}
 
     return base._replace(evaluate=evaluate, summarize=summarize)
 
 
-def predictor(model: Any, scales: dict[str, list[float]]) -> Any:
-    """(state, batch) -> {"p": [B, K]}, or {"value": [B]} in the target's units."""
-
-    def predict(state: Any, batch: Any) -> dict[str, jax.Array]:
-        out = model.apply(state.variables, batch["x"])
-        if out.shape[-1] > 1:
-            return {"p": nn.softmax(out)}
-        return {"value": out[:, 0] * scales["y_deviation"][0] + scales["y_mean"][0]}
-
-    return predict
-
-
-def use(config: Config, about: dict[str, Any]) -> run.Use:
+def inference(config: Config, data: Data) -> run.Inference:
     """The class or the number of each row of a CSV file, and the score on another file of the same columns."""
-    schema, scales, names = about["schema"], about["scales"], about["schema"]["names"]
-    model = make_model(config, about["example"]["y"].shape[-1])
+    schema, scales, names = data.facts["schema"], data.facts["scales"], data.facts["schema"]["names"]
 
     def read(files: list[str]) -> tuple[list[str], Batches]:
         x = [encode_csv(file, schema, target=False)[0] for file in files]
         rows = [f"{file} row {i + 1}" for file, part in zip(files, x, strict=True) for i in range(len(part))]
         none = np.zeros(len(rows), int)
-        return rows, Batches({"x": encode(np.concatenate(x), none, names, scales)["x"]}, 256)
+        return rows, Batches({"x": encode_rows(np.concatenate(x), none, names, scales)["x"]}, 256)
 
-    def table(outputs: dict[str, np.ndarray]) -> dict[str, Any]:
-        if not names:
-            return {schema["target"]: [f"{value:.6g}" for value in outputs["value"]]}
-        p = outputs["p"]
-        best = {schema["target"]: [names[i] for i in p.argmax(-1)]}
-        return best | {f"p({name})": [f"{value:.4f}" for value in p[:, i]] for i, name in enumerate(names)}
+    def table(found: np.ndarray) -> dict[str, Any]:
+        if names:
+            return run.of_classes(found, names, schema["target"], "p({})")
+        return {schema["target"]: [f"{value:.6g}" for value in found]}
 
     def test(source: str) -> Batches:
         if source in TABLES:
@@ -174,48 +178,34 @@ def use(config: Config, about: dict[str, Any]) -> run.Use:
         x, y = encode_csv(source, schema)
         if y is None:
             raise DataError(f"{source}: no column {schema['target']!r} to score by; --predict needs none")
-        return Batches(encode(x, y, names, scales), 256)
+        return Batches(encode_rows(x, y, names, scales), 256)
 
-    experiment = build(config, about["example"], scales.get("y_deviation", [1.0])[0])
-    return run.Use(experiment, model, read, predictor(model, scales), table, test)
+    return run.Inference(read, table, test)
 
 
-def main(config: Config) -> list[Claim]:
-    """Trains, draws and reports."""
-    table = load(config)
-    run.say(table.note)
-    kinds = np.unique(table.y)
-    if config.task == "auto" and not table.names and len(kinds) <= FEW and np.array_equal(kinds, kinds.round()):
-        run.say(
-            f"{table.target} is taken for a number; --task=classification takes its {len(kinds)} values for classes"
-        )
-    rows = held_out(config, table)
-    train, valid, test = data(config, rows)
-    config = config.resolve(train)
-    run.remember(config, train.example, schema=table.schema, scales=rows.scales)
-    scale = rows.scales.get("y_deviation", [1.0])[0]
-    result = run.fit(build(config, train.example, scale), train, valid, config, test=test)
-    predict = predictor(make_model(config, train.example["y"].shape[-1]), rows.scales)
-    draw(config, table, test.arrays["y"], run.apply(predict, result.state, test), rows.scales)
-
-    beside = ", ".join(
-        f"{name} {score}" for name, score in baselines(rows.train, rows.test, scale, config.seed).items()
+def report(config: Config, data: Data) -> Iterator[run.Finding]:
+    """One fit of each seed beside scikit-learn's models."""
+    result = run.fit(build(config, data), data, config)
+    train, test, scales, names = (
+        data.train.arrays,
+        data.test.arrays,
+        data.facts["scales"],
+        data.facts["schema"]["names"],
     )
-    sizes = f"{train.length:,} rows to learn from, {test.length:,} new ones"
-    if table.names:
-        share = float(rows.test["y"].mean(0).max())
-        text = (
-            f"{config.table}, {sizes}: {table.target} is right more often than the most frequent of {len(table.names)} "
-        )
-        found, bound = run.plus_minus(result.values("accuracy")), Bound(result.metrics["accuracy"], ">", share)
-        text, row = text + f"classes, {share:.4f}", "B07"
-    else:
-        text = f"{config.table}, {sizes}: {table.target} is told better than by its mean, R^2 above 0"
-        found = f"RMSE {run.plus_minus(result.values('rmse'))}, R^2 {run.plus_minus(result.values('r2'))}"
-        bound, row = Bound(result.metrics["r2"], ">", 0.0), "A02 B07"
-    found, source = f"{found} in {result.seconds:.0f} s", "scikit-learn, same rows"
-    return [Claim(row, text, found, beside, source, bound.holds, bounds=(bound,))]
+    found, y = result.predict(data.test), test["y"]
+    if names:
+        run.save_figure(config, "confusion", lambda: pictures.confusion(y.argmax(-1), found.argmax(-1), names))
+        accuracy = Quantity("accuracy", result.values("accuracy"), ">", y.mean(0).max())
+        models = ("logistic regression", "boosted trees")
+        peers: Any = baselines.classifiers(train, test, models, seed=config.seed, most=np.inf)
+        yield run.measured("classes", accuracy, beside=peers)
+        return
+    truth = y[:, 0] * scales["y_deviation"][0] + scales["y_mean"][0]
+    run.save_figure(config, "predictions", lambda: pictures.errors(truth, found, data.facts["schema"]["target"]))
+    peers = baselines.regressors(train, test, ("least squares", "boosted trees"), seed=config.seed)
+    rmse, r2 = Quantity("RMSE", result.values("rmse")), Quantity("R^2", result.values("r2"), ">", 0.0)
+    yield run.measured("numbers", rmse, r2, beside={f"R^2, {source}": score for source, (_, score) in peers.items()})
 
 
 if __name__ == "__main__":
-    run.main(Config, main)
+    run.main()

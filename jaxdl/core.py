@@ -155,12 +155,16 @@ class Experiment(NamedTuple):
     step: state, batch -> state, metrics; a `lax.scan` body. Metrics are scalars, means over the batch.
     evaluate: state, batch -> a pytree of sums, `Total` where a mean is meant; `batch["mask"]` [B] is 0 on padding.
     summarize: the sums over the whole test set, on the host -> {name: number}.
+    predict: state, batch -> a pytree of arrays [B, ...]: what the trained network says of each row.
+    model: what a notebook applies to `state.variables`: a linen module, or what stands for one.
     """
 
     init: Callable[[Array], Any]
     step: Callable[[Any, Batch], tuple[Any, Metrics]]
     evaluate: Callable[[Any, Batch], Sums] | None = None
     summarize: Callable[[Any], dict[str, float]] = means
+    predict: Callable[[Any, Batch], Any] | None = None
+    model: Any = None
 
 
 def descend(
@@ -269,6 +273,7 @@ def supervised(
     metrics: Callable[[Any, Batch], Metrics] = lambda outputs, batch: {},
     inputs: Callable[[Batch], tuple[Any, ...]] = lambda batch: (batch["x"],),
     augment: Callable[[Array, Batch], Batch] | None = None,
+    predict: Callable[[Any], Any] = lambda outputs: outputs,
     precision: str = "float32",
 ) -> Experiment:
     """A network trained on labelled batches: minimise sum_b(m_b loss_b) / sum_b(m_b).
@@ -285,6 +290,7 @@ def supervised(
       inputs: what of the batch the model sees.
       augment: (keys [B], batch) -> batch, in training only; one key per example, so any number of devices draws the
         same.
+      predict: outputs -> what is said of each row, [B, ...]: probabilities of logits, for one.
       precision: "bfloat16": in training the network computes with parameters and inputs rounded so; its outputs are
         float32 again for the loss, and parameters, batch norm's averages and evaluation are float32 all along.
 
@@ -327,8 +333,11 @@ def supervised(
             reduced["learning_rate"] = rate
         return state.advance(learner=learner, stats=average(stats)), reduced
 
-    def evaluate(state: Supervised, batch: Batch) -> dict[str, Total]:
-        outputs = model.apply(state.variables, *inputs(batch), train=False)
-        return {name: total(values, batch["mask"]) for name, values in scores(outputs, batch).items()}
+    apply = lambda state, batch: model.apply(state.variables, *inputs(batch), train=False)
 
-    return Experiment(init, step, evaluate)
+    def evaluate(state: Supervised, batch: Batch) -> dict[str, Total]:
+        found = scores(apply(state, batch), batch)
+        return {name: total(values, batch["mask"]) for name, values in found.items()}
+
+    says = lambda state, batch: predict(apply(state, batch))
+    return Experiment(init, step, evaluate, predict=says, model=model)

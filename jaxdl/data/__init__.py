@@ -8,6 +8,8 @@ from jaxdl.data.folder import load_folder, read_images
 from jaxdl.data.glyphs import render_glyphs
 from jaxdl.data.idx import read_idx
 from jaxdl.data.images import IMAGE_SETS, Images, load_images, unit
+from jaxdl.data.parts import Data
+from jaxdl.data.rows import Rows, encode_rows, scaled_parts
 from jaxdl.data.splits import hold_out, k_folds, split
 from jaxdl.data.tables import TABLES, Table, column_scales, encode_csv, load_table, read_csv, standardize
 from jaxdl.data.text import TEXTS, Text, load_text, streams, windows
@@ -17,16 +19,19 @@ __all__ = [
     "TABLES",
     "TEXTS",
     "Batches",
+    "Data",
     "DataError",
     "Images",
     "MissingData",
     "Order",
+    "Rows",
     "Table",
     "Text",
     "batched",
     "column_scales",
     "compose",
     "encode_csv",
+    "encode_rows",
     "flip",
     "hold_out",
     "k_folds",
@@ -44,6 +49,7 @@ __all__ = [
     "rotate",
     "rotate_by",
     "shift",
+    "scaled_parts",
     "shuffled",
     "split",
     "standardize",

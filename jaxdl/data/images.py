@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdl.data.batches import Batches
 from jaxdl.data.cifar import read_cifar10
 from jaxdl.data.errors import shown
 from jaxdl.data.glyphs import CHARACTERS, FONTS, render_glyphs
 from jaxdl.data.idx import read_mnist
+from jaxdl.data.parts import Data
 from jaxdl.data.splits import VALIDATION, check_fraction, hold_out, split
 from jaxdl.data.usps import read_usps
 
@@ -36,6 +38,13 @@ class Images(NamedTuple):
     note: str  # one line for the person who runs it: counts, sizes, where from
     name: str  # of the set, or the path of the folder
     original: bool  # False where the files' checksums are not those published; True also where none are compared
+
+    def data(self, batch_size: int) -> Data:
+        """The parts in batches; evaluation takes 256 images at a time where that is more. Facts: names, original."""
+        size = max(batch_size, 256)
+        valid = Batches(self.valid, size) if self.valid else None
+        facts = {"names": list(self.names), "original": self.original}
+        return Data(Batches(self.train, batch_size), valid, Batches(self.test, size), self.note, facts)
 
 
 Loader = Callable[[str | Path | None, int, float], Images]

@@ -1,4 +1,4 @@
-"""From a command line to an exit status: the frame around every experiment's `main(config)`."""
+"""From a command line to an exit status: the frame around every experiment."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,9 @@ from jax.experimental import multihost_utils
 from jaxdl.data import DataError, MissingData
 from jaxdl.run import settings
 from jaxdl.run.checkpoint import Unwritten
+from jaxdl.run.claims import Finding, claims_table
 from jaxdl.run.config import RunConfig
+from jaxdl.run.contract import findings, named
 from jaxdl.run.distributed import PortTaken, failing_at_once, initialize, is_first, processes
 from jaxdl.run.download import download
 from jaxdl.run.files import read_json, write_json
@@ -28,7 +30,7 @@ from jaxdl.run.flags import FlagError, given, help_text, parse
 from jaxdl.run.folder import begun, open_run, records, undo, with_folder
 from jaxdl.run.lock import locked
 from jaxdl.run.plots import curves, save_figure
-from jaxdl.run.report import Claim, claims_table, say
+from jaxdl.run.report import say
 from jaxdl.run.runs import read_run
 from jaxdl.run.signals import Interrupted
 from jaxdl.run.sweep import configs, sweep
@@ -43,18 +45,20 @@ LEAST = 3 << 30  # bytes of addresses; XLA's threads abort the process where the
 STATUS = {PortTaken: 75, FlagError: 2, DataError: 65, MissingData: 66, Diverged: 70}
 
 
-def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) -> None:
-    """Runs body(config) with the configuration of the command line and ends the process.
+def main(module: Any = None) -> None:
+    """Runs an experiment with the configuration of the command line and ends the process.
 
-    The run's folder is made or resumed; the claims that `body` returns are printed and saved in summary.json. What a
+    Args:
+      module: as `jaxdl.run.contract` says; the one that was started if not given.
+
+    The run's folder is made or resumed; what `report` finds is printed and saved in summary.json. What a
     user can mend is told in one line: exit status 2 for a flag, 66 for a file that is missing, 65 for a broken one, 70
     for a loss that is no number, 74 for a disk that takes no more, 75 for the address of several processes that another
     program has taken, 128 + n for signal n.
     """
     keep_streams()
-    module = sys.modules["__main__"]
-    command = f"python -m {module.__spec__.name}" if module.__spec__ else f"python {sys.argv[0]}"
-    name = module.__spec__.name.rpartition(".")[2] if module.__spec__ else Path(sys.argv[0]).stem
+    module = module or sys.modules["__main__"]
+    config_class, (name, command) = module.Config, named(module)
     if any(word in ("--help", "-h", "--helpfull", "--helpshort", "-help") for word in sys.argv[1:]):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head
         print(help_text(config_class, module.__doc__ or "", command))
@@ -64,7 +68,7 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
     with failing_at_once(), contextlib.ExitStack() as held:
         try:
             config = parse(config_class, sys.argv[1:])
-            config = dataclasses.replace(config, data_dir=config.data_dir or os.environ.get("JAXDL_DATA_DIR") or None)
+            config = config.replace(data_dir=config.data_dir or os.environ.get("JAXDL_DATA_DIR") or None)
             set_xla_flags()
             if config.deterministic:
                 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
@@ -83,14 +87,14 @@ def main(config_class: type[RunConfig], body: Callable[[Any], Sequence[Claim]]) 
             if is_first():
                 held.enter_context(locked(Path(str(config.workdir))))
                 if config.sweep:
-                    configs(dataclasses.replace(config, sweep=None), config.sweep)  # all points are checked beforehand
+                    configs(config.replace(sweep=None), config.sweep)  # all points are checked beforehand
                 before = records(Path(str(config.workdir)))
                 config = open_run(config, name)
             if processes() > 1:
                 multihost_utils.sync_global_devices("run folder")
         except (FlagError, MissingData, DataError) as error:
             _fail(error)
-        _run(config, body, name, command, words, before)
+        _run(config, lambda config: findings(module, config, command), name, command, words, before)
 
 
 def _use(config: Any, module: Any, name: str) -> NoReturn:
@@ -106,21 +110,19 @@ def _use(config: Any, module: Any, name: str) -> NoReturn:
 
 
 def _run(
-    config: Any, body: Callable[[Any], Sequence[Claim]], name: str, command: str, words: str, before: dict[str, str]
+    config: Any, body: Callable[[Any], Sequence[Finding]], name: str, command: str, words: str, before: dict[str, str]
 ) -> None:
     workdir = Path(str(config.workdir))
     say(f"run folder: {workdir}")
-    repeat = dataclasses.replace(config, workdir=None, overwrite=False)
-    resume = dataclasses.replace(repeat, workdir=str(workdir))
+    repeat = config.replace(workdir=None, overwrite=False)
+    resume = repeat.replace(workdir=str(workdir))
     count = os.environ.get("JAXDL_PROCESSES", "1")
     again = words + (command if count == "1" else f"./launch.sh --processes={count} {name}")
     ending = f"resume: {again} {shell(given(resume))}\nrepeat: {again} {shell(given(repeat))}".rstrip()
     save = lambda config, claims: _summary(config, claims, name, command)
     try:
         if config.sweep:
-            claims: Sequence[Claim] = sweep(
-                dataclasses.replace(config, sweep=None), config.sweep, body, name, command, save
-            )
+            claims: Sequence[Finding] = sweep(config.replace(sweep=None), config.sweep, body, name, command, save)
         else:
             claims = body(config)
         begun(workdir)
@@ -170,8 +172,8 @@ def draw_curves(config: RunConfig) -> None:
             save_figure(config, f"{name}/curves".lstrip("/"), partial(curves, {name: [t.rows for t in traces]}))
 
 
-def _summary(config: Any, claims: Sequence[Claim], name: str, command: str) -> None:
-    workdir, repeat = Path(str(config.workdir)), dataclasses.replace(config, workdir=None, overwrite=False)
+def _summary(config: Any, claims: Sequence[Finding], name: str, command: str) -> None:
+    workdir, repeat = Path(str(config.workdir)), config.replace(workdir=None, overwrite=False)
     write_json(
         workdir / "summary.json",
         {
@@ -182,7 +184,7 @@ def _summary(config: Any, claims: Sequence[Claim], name: str, command: str) -> N
             "settings": settings.settings(config.devices),
             "versions": {package: importlib.metadata.version(package) for package in ("jax", "flax", "optax")},
             "fits": {str(p.parent.relative_to(workdir)): read_json(p) for p in sorted(workdir.glob("**/result.json"))},
-            "claims": [claim._asdict() for claim in claims],
+            "claims": [finding.record() for finding in claims],
         },
     )
 

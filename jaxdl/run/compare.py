@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxdl.data import DataError
+from jaxdl.run.claims import plus_minus
 from jaxdl.run.flags import FlagError, shown
 from jaxdl.run.plots import literal, new_figure, thinned
-from jaxdl.run.runs import PLACE, Run, Trace, columns, mean
+from jaxdl.run.runs import PLACE, Run, Trace, columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -147,8 +148,8 @@ def table(lines: Sequence[Line]) -> str:
         state = line.run.state()
         cells = [str(line.run.folder), *[line.run.experiment] * many, *[line.fit or "-"] * fits]
         cells += [shown(line.run.flags[name]) for name in flags]
-        cells += [mean([m[name] for t in line.traces if name in (m := t.metrics())]) for name in names]
-        cells += [_steps(line.traces), mean([trace.seconds() for trace in line.traces], 3)]
+        cells += [plus_minus([m[name] for t in line.traces if name in (m := t.metrics())]) for name in names]
+        cells += [_steps(line.traces), plus_minus([trace.seconds() for trace in line.traces], 3)]
         cells += [str(len(line.traces))] * seeds
         rows.append([*cells, "" if state == "finished" else f"NOT ENDED: {state}"])
     return columns(rows)

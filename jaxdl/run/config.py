@@ -2,27 +2,38 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self, dataclass_transform
 
 import jax
 import optax
 
 from jaxdl import optim
-from jaxdl.data import Batches
-from jaxdl.run.flags import MOST, FlagError, check, flag
+from jaxdl.data import Data
+from jaxdl.data.parts import is_batches
+from jaxdl.run.flags import MOST, FlagError, check, flag, flags_of
 from jaxdl.run.originals import SOURCES
 
 
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """How long, with what optimiser, where and on what to train. An experiment adds its own flags in a subclass.
 
-    Made in code it needs no command line: `Config(steps=100)`; a value outside its range raises FlagError.
+    A subclass is a frozen dataclass without being declared one. Made in code it needs no command line:
+    `Config(steps=100)`; a value outside its range raises FlagError.
 
-    `steps` and `epochs` are one choice. Where a class has a default for one of them and the other is given, the
-    default becomes None, on the command line, in code and in `dataclasses.replace`.
+    recipes: {flag: {its value: {other flags: their values}}}, what a data set is trained with unless flags say
+    otherwise. Those other flags are `flag(None)` in the class, None is what an open choice is called everywhere, and
+    `Config(dataset="mnist")` has the recipe's values at once; `replace` leaves open what was open.
+
+    `steps` and `epochs` are one choice. Where a class has a default for one of them, or a recipe, and the other is
+    given, the default becomes None, on the command line, in code and in `replace`.
     """
+
+    recipes: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
+    open: ClassVar[frozenset[str]] = frozenset()  # in an instance, the flags that its recipe filled in
 
     steps: int | None = flag(None, "batches to train on; given in place of --epochs", group="training", low=0)
     epochs: float | None = flag(
@@ -31,9 +42,7 @@ class RunConfig:
     )  # fmt: skip
     batch_size: int = flag(128, "examples per step, over all devices", group="training", low=1)
     seed: int = flag(0, "seed of initial weights, batch order and noise", group="training", low=0, high=MOST - 1)
-    seeds: int | None = flag(
-        1, "runs, with seeds seed, seed+1, ...; mean ± standard deviation", group="training", low=1
-    )
+    seeds: int = flag(1, "runs, with seeds seed, seed+1, ...; mean ± standard deviation", group="training", low=1)
     eval_every: int = flag(0, "steps between evaluations", group="training", low=0,
                            shown="ten in a run, fewer where they would take over 4% of it")  # fmt: skip
     watch_test: bool = flag(
@@ -151,19 +160,45 @@ class RunConfig:
         group="devices", low=0, result=False,
     )  # fmt: skip
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Makes the subclass a dataclass."""
+        super().__init_subclass__(**options)
+        dataclass(frozen=True, kw_only=True)(cls)
+
     def __post_init__(self) -> None:
         """Raises FlagError for a value outside its range, or flags that contradict each other."""
+        self._fill()
         check(self)
         if self.steps is not None and self.epochs is not None:
             defaults = [name for name in ("epochs", "steps") if getattr(self, name) == getattr(type(self), name)]
             if not defaults:
                 raise FlagError(f"--steps={self.steps} --epochs={self.epochs:g}: give one of the two")
             object.__setattr__(self, defaults[0], None)
-        last = self.seed + (self.seeds or 1) - 1
+        last = self.seed + self.seeds - 1
         if last >= MOST:
             told = f"the last seed would be {last}, and {MOST - 1} is the greatest"
             raise FlagError(f"--seed={self.seed} --seeds={self.seeds}: {told}")
         self._chain(1.0)
+
+    def _fill(self) -> None:
+        long = {"steps", "epochs"}
+        filled = set()
+        for flag_, table in self.recipes.items():
+            for name, value in table.get(getattr(self, flag_), {}).items():
+                given = [self.steps, self.epochs] if name in long else [getattr(self, name)]
+                if given == [None] * len(given):
+                    filled.add(name)
+                    object.__setattr__(self, name, value)
+        for name, _, optional, default, _ in flags_of(type(self)):
+            if default is None and not optional and getattr(self, name) is None:  # a recipe leaves it as inherited
+                inherited = (vars(one).get(name) for one in type(self).__mro__)
+                filled.add(name)
+                object.__setattr__(self, name, next((value for value in inherited if value is not None), None))
+        object.__setattr__(self, "open", frozenset(filled))
+
+    def replace(self, **changes: Any) -> Self:
+        """The configuration with `changes`; what a recipe had filled in is filled in anew, by the new data set's."""
+        return dataclasses.replace(self, **{name: None for name in self.open} | changes)
 
     def resolve(self, train: Any = None) -> Self:
         """The same configuration with `steps` in place of `epochs`.
@@ -171,7 +206,8 @@ class RunConfig:
         steps = ceil(epochs * examples / batch_size), rounded up to a multiple of `accumulate`.
 
         Args:
-          train: `Batches`, or a pytree of them: an epoch is then one of the longest. Not looked at if `steps` is set.
+          train: `Batches`, or a pytree of them: an epoch is then one of the longest; or the `Data` they are part of.
+            Not looked at if `steps` is set.
 
         Raises:
           FlagError: neither steps nor epochs are set; epochs of data without a length; steps that `accumulate` does not
@@ -185,21 +221,25 @@ class RunConfig:
             return self
         if self.epochs is None:
             raise FlagError("--steps: not given, nor is --epochs; give one of the two")
-        sources = jax.tree.leaves(train, is_leaf=lambda x: isinstance(x, Batches))
-        if not sources or not all(isinstance(x, Batches) for x in sources):
+        train = train.train if isinstance(train, Data) else train
+        sources = jax.tree.leaves(train, is_leaf=is_batches)
+        if not sources or not all(map(is_batches, sources)):
             raise FlagError(f"--epochs={self.epochs:g}: this training data has no length; give --steps")
         steps = max(math.ceil(self.epochs * x.length / x.batch_size) for x in sources)
-        return dataclasses.replace(self, steps=math.ceil(steps / k) * k, epochs=None)
+        return self.replace(steps=math.ceil(steps / k) * k, epochs=None)
 
-    def make_optimizer(self) -> optax.GradientTransformationExtraArgs:
-        """The optax chain that the optimiser flags describe; a schedule needs `steps`, so call it after `resolve`.
+    def make_optimizer(self, train: Any = None) -> optax.GradientTransformationExtraArgs:
+        """The optax chain that the optimiser flags describe.
 
+        A schedule has to know how many steps there are: `train`, as `resolve` takes it, tells what the epochs come to.
         The learning rate is a number in its state: runs that differ in it share their compiled programs. A `warmup` at
         the class's default is cut to a tenth of the updates; another one has to fit.
 
         Raises:
           FlagError: a warm-up longer than the run, a schedule that needs `steps`.
         """
+        if self.epochs is not None and train is not None:
+            return self.resolve(train).make_optimizer()
         updates, warmup = None if self.steps is None else max(1, self.steps // self.accumulate), self.warmup
         if updates is not None:
             if warmup == type(self).warmup:

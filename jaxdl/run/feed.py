@@ -11,16 +11,12 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import AXIS
-from jaxdl.data import Batches
+from jaxdl.data.parts import is_batches
 from jaxdl.run.parallel import check_divisible, place
 
 IN_FLIGHT = 2  # calls not waited for: with many in flight on several CPU devices the collectives deadlock
 # steps per call where a loop is not slow: a small MLP's step falls from 40 to 17 us, a large one loses nothing
 SCAN = 16
-
-
-def _is_batches(x: Any) -> bool:
-    return isinstance(x, Batches)
 
 
 class Feed:
@@ -32,9 +28,9 @@ class Feed:
 
     def __init__(self, train: Any, mesh: Mesh) -> None:
         """Places the arrays; raises FlagError where the devices do not divide a batch."""
-        self._sources = jax.tree.leaves(train, is_leaf=_is_batches)
-        self._structure = jax.tree.structure(train, is_leaf=_is_batches)
-        self.in_memory = bool(self._sources) and all(map(_is_batches, self._sources))
+        self._sources = jax.tree.leaves(train, is_leaf=is_batches)
+        self._structure = jax.tree.structure(train, is_leaf=is_batches)
+        self.in_memory = bool(self._sources) and all(map(is_batches, self._sources))
         self._train, self._mesh = train, mesh
         self._of_seed = functools.lru_cache(maxsize=4)(train if callable(train) else lambda seed: train)
         self.arrays: Any = ()
@@ -42,18 +38,11 @@ class Feed:
             check_divisible(self._sources, mesh)
             self.arrays = place(jax.tree.unflatten(self._structure, [s.arrays for s in self._sources]), mesh, P())
 
-    @property
-    def example(self) -> Any:
-        """A batch, for its shapes and dtypes; None where there are no data."""
-        if self.in_memory:
-            return jax.tree.unflatten(self._structure, [s.example for s in self._sources])
-        return None if self._train is None else jax.tree.map(np.asarray, self._of_seed(0)[0])
-
     def take(self, arrays: Any, rows: Any) -> Any:
         """The batch that the row numbers [B] stand for; what is not `Batches` is the batch itself."""
         if not self.in_memory:
             return rows
-        return jax.tree.map(lambda source, a, r: source.take(a, r), self._train, arrays, rows, is_leaf=_is_batches)
+        return jax.tree.map(lambda source, a, r: source.take(a, r), self._train, arrays, rows, is_leaf=is_batches)
 
     def rows(self, seed: int, t: int, count: int, length: int = 0) -> Any:
         """The row numbers [max(count, length), B] of batches t ... t + count - 1, the last one's again behind them.

@@ -1,9 +1,9 @@
 """Flags from a frozen dataclass: one declaration serves the command line, the notebook and the saved record of a run.
 
-    @dataclass(frozen=True, kw_only=True)
     class Config(RunConfig):
         width: int = flag(64, "hidden units", low=1)
         learning_rate: float = 0.1          # another default; help and range are inherited from RunConfig
+        batch_size: int = flag(None)        # what the recipe of the data set says
 
 absl's flags are made from the dataclass in a private `FlagValues`, and only when a command line is parsed, so any
 number of experiments can be imported side by side.
@@ -14,7 +14,7 @@ import difflib
 import math
 import shutil
 import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import NoneType
 from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 
@@ -62,12 +62,15 @@ class Rule(NamedTuple):
         return f"with --{name}" + ("" if allowed == (True,) else "=" + "|".join(map(shown, allowed)))
 
 
-def flag(default: Any, help: str, **rule: Any) -> Any:
+def flag(default: Any, help: str = "", **rule: Any) -> Any:
     """A dataclass field that is also a flag; the keywords are those of `Rule`.
 
+    None stands for what a recipe fills in, or for what is not set. Without `help` the rule is inherited.
     `needs=("optimizer", ("adam", "adamw"))`: refused, unless at its default, where the other flag has another value.
     None, 0 and "" among the values stand for a flag that is left out, (True,) for a switch that is on.
     """
+    if not help:
+        return dataclasses.field(default=default)
     if "choices" in rule:
         rule["choices"] = tuple(rule["choices"])
     return dataclasses.field(default=default, metadata={"rule": Rule(help, **rule)})
@@ -102,6 +105,8 @@ def check(config: Any) -> None:
         value = getattr(config, name)
         if value is None and optional:
             continue
+        if value is None and default is None:
+            raise FlagError(f"--{name}: not given, and no recipe says it; give one")
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not (number and kind in (float, type(value)) if kind in (int, float) else isinstance(value, kind)):
             raise FlagError(f"--{name}={value}: must be {WORDS[kind]}")
@@ -170,7 +175,7 @@ def given(config: Any, keep: Collection[str] = ()) -> list[str]:
     words = []
     for name, _, _, default, _ in sorted(flags_of(type(config)), key=lambda f: f.rule.group != "experiment"):
         value = getattr(config, name)
-        if value is not None and (value != default or name in keep):
+        if value is not None and ((value != default and name not in config.open) or name in keep):
             words.append(f"--{name}={shown(value)}")
     return words
 
@@ -184,12 +189,27 @@ def shown(value: Any) -> str:
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def help_text(config_class: type, doc: str, command: str) -> str:
+def recipe_table(by: str, table: Mapping[str, Mapping[str, Any]]) -> str:
+    """What each value of the flag `by` fills in, one a line."""
+    names = list(dict.fromkeys(name for recipe in table.values() for name in recipe))
+    cells = [[by, *names]] + [
+        [value, *(shown(recipe[name]) if name in recipe else "-" for name in names)] for value, recipe in table.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  " + "  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return f"What --{by} sets, unless a flag says otherwise:\n" + "\n".join(lines)
+
+
+def help_text(config_class: Any, doc: str, command: str) -> str:
     """The page of `--help`: the module's docstring, then the flags by group, each with range and default."""
     width = min(shutil.get_terminal_size((110, 24)).columns, 120)
     groups: dict[str, list[str]] = {}
+    choosing = {
+        name: f"by --{by}" for by, table in config_class.recipes.items() for row in table.values() for name in row
+    }
     for name, kind, _, default, rule in flags_of(config_class):
         shown = rule.shown or ("not set" if default is None else default)
+        shown = shown if default is not None else choosing.get(name, shown)
         head = (
             f"--[no]{name}" if kind is bool else f"--{name}={rule.range() if rule.choices else kind.__name__.upper()}"
         )
@@ -200,5 +220,6 @@ def help_text(config_class: type, doc: str, command: str) -> str:
         groups.setdefault(rule.group, []).append("\n".join([f"  {head}", *lines]))
     order = sorted(groups, key=lambda group: group != "experiment")
     pages = [f"{group[0].upper()}{group[1:]}:\n" + "\n".join(groups[group]) for group in order]
+    pages[1:1] = [recipe_table(by, table) for by, table in config_class.recipes.items()]
     extra = "  --flagfile=FILE\n      read flags from a file, one a line, as a run's flags.txt has them\n  --help"
     return "\n\n".join([f"{command} [--flag=value ...]", doc.strip(), *pages, extra])

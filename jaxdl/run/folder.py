@@ -4,13 +4,12 @@ flags.txt, config.json      what was asked for
 [NAME/]metrics.jsonl        one line a logged step or evaluation; tensorboard/ has the same
 [NAME/]checkpoints/         latest and best states
 [NAME/]watched/STEP.npz     what `fit(watch=...)` saw at the start and at every evaluation
-about.json                  what `--predict` and `jaxdl.load` need to know of the data
+[NAME/]fit.json             what the fit was made of, and what `--predict` and `jaxdl.load` need to know of the data
 [NAME/]result.json          written when the fit NAME has ended: it is then loaded, not run again
 *.png, summary.json         pictures and the table of claims
 """
 
 import contextlib
-import dataclasses
 import datetime
 import itertools
 import os
@@ -26,7 +25,7 @@ from jaxdl.run.flags import FlagError, flags_of, given, shown
 from jaxdl.run.lock import LOCKS, check_free
 
 C = TypeVar("C", bound=RunConfig)
-RECORDS = ("config.json", "flags.txt", "about.json")
+RECORDS = ("config.json", "flags.txt")
 # where the run that --overwrite replaces waits until the new one has begun, and the list of what belongs there
 ASIDE, JOURNAL = ".overwritten", ".overwritten.json"
 LAUNCH = "JAXDL_LAUNCH"  # the same for all the attempts of one launch.sh
@@ -43,7 +42,7 @@ def with_folder(config: C, name: str) -> C:
         path = base if n == 1 else base.with_name(f"{base.name}-{n}")
         try:
             path.mkdir(parents=True)
-            return dataclasses.replace(config, workdir=str(path))
+            return config.replace(workdir=str(path))
         except FileExistsError:
             if not path.is_dir():
                 raise FlagError(f"--workdir={path}: cannot be made, {path} is a file; name a folder") from None
@@ -84,7 +83,7 @@ def open_run(config: C, name: str) -> C:
         elif before is not None:
             _compare(before, record, type(config), workdir)
     try:
-        words = given(dataclasses.replace(config, overwrite=False), keep=set(record["flags"]) - {"overwrite"})
+        words = given(config.replace(overwrite=False), keep=set(record["flags"]) - {"overwrite"})
         write_json(workdir / "config.json", record | {"launch": launch})
         write(workdir / "flags.txt", "\n".join(words) + "\n")
     except OSError as error:

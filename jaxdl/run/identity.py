@@ -14,7 +14,7 @@ import numpy as np
 from jaxdl.data import Batches, DataError
 from jaxdl.run.config import RunConfig
 from jaxdl.run.distributed import is_first
-from jaxdl.run.files import read_json, write_json
+from jaxdl.run.files import plain, read_json, write_json
 from jaxdl.run.flags import FlagError, flags_of, shown
 from jaxdl.run.report import say
 from jaxdl.run.settings import changed, settings, words_for
@@ -108,6 +108,10 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         was = before.get("data", {}).get(part)
         if was != new:
             found.append(f"the {part} data were {_rows(was)}, are {_rows(new)}")
+    new, was = now.get("about", {}), before.get("about", {})
+    kinds = [kind for kind in new | was if was.get(kind) != plain(new.get(kind))]
+    if kinds and "about" in now:
+        found.append(f"what is known of the data has changed: {', '.join(kinds)}")
     if before["versions"] == now["versions"]:  # else the text of a program differs though it computes the same
         new, was = now.get("program", {}), before.get("program", {})
         kinds = [kind for kind in new | was if was.get(kind) != new.get(kind)]

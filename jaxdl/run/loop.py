@@ -2,16 +2,14 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jaxdl.core import Experiment
-from jaxdl.data import DataError
+from jaxdl.data import Data, DataError
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.config import RunConfig
 from jaxdl.run.distributed import is_first
-from jaxdl.run.evaluate import Parts
 from jaxdl.run.files import numbers, refuse_links
 from jaxdl.run.flags import MOST, FlagError
 from jaxdl.run.folder import begun
@@ -27,30 +25,29 @@ from jaxdl.run.watch import Watch
 
 def fit(
     experiment: Experiment,
-    train: Any = None,
-    valid: Parts = None,
-    config: RunConfig = RunConfig(),  # noqa: B008 (frozen)
+    data: Any = None,
+    config: RunConfig | None = None,
     *,
-    test: Parts = None,
     state: Any = None,
     name: str = "",
     watch: Callable[[Any], Any] | None = None,
+    **flags: Any,
 ) -> Result:
-    """Trains `experiment` for `config.steps` steps and evaluates it.
+    """Trains `experiment` for `config.steps` steps and evaluates it: `fit(experiment, train, steps=1000)`.
 
     Args:
       experiment: the pure functions.
-      train: `Batches`, or a pytree of them (a batch is then the same pytree), or anything whose `train[t]` is batch t
-        (a `grain.MapDataset` for example), or a function from a seed to such data, or None where the step needs none.
-      valid: the validation part, evaluated during training; `--patience` and `--monitor` look at it alone. `Batches`,
-        or several by name, or None: then nothing is evaluated before the end, unless `train` is None too and
-        `experiment.evaluate(state, None)` plays its own episodes.
+      data: `Data`, or its training part alone: `Batches`, a pytree of them, anything whose `train[t]` is batch t, a
+        function from a seed to such data, or None where the step needs none. The validation part is evaluated during
+        training, `--patience` and `--monitor` look at it alone; without one nothing is evaluated before the end, unless
+        there are no training data either and `experiment.evaluate(state, None)` plays its own episodes. The test part
+        is read once, when everything has been chosen; with `--watch_test` at every evaluation too.
       config: what the flags say. Without `workdir` nothing is written; with it the fit lives in workdir/name, goes on
         where an earlier one was stopped, and is loaded if it had ended.
-      test: the test part, read once, when everything has been chosen; with `--watch_test` at every evaluation too.
       state: where to start, left intact, with each seed's own key; by default `experiment.init` with it.
       name: tells several fits of one run apart.
       watch: state -> a pytree of arrays to be seen over training: samples from a fixed noise, a weight matrix.
+      flags: changes to `config`.
 
     Raises:
       FlagError: the devices do not divide the batch; the metric to monitor does not exist; the folder holds a fit of
@@ -58,13 +55,14 @@ def fit(
       Diverged: a loss or gradient is not finite.
       Interrupted: SIGINT or SIGTERM arrived, and the state was saved.
     """
-    config = config.resolve(train)
-    plan = prepare(experiment, train, valid, test, config, state, watch)
-    seeds = range(config.seed, config.seed + (config.seeds or 1))
+    data = data if isinstance(data, Data) else Data(data)
+    config = (config or RunConfig()).replace(**flags).resolve(data)
+    plan = prepare(experiment, data, config, state, watch)
+    seeds = range(config.seed, config.seed + config.seeds)
     if len(seeds) == 1:
         return _fit(plan, config, name)
     # one after another: vmapped on a CPU, 8 seeds of an MLP cost 13 times one
-    one = lambda s: replace(config, seed=s, seeds=1, profile=config.profile if s == config.seed else 0)
+    one = lambda s: config.replace(seed=s, seeds=1, profile=config.profile if s == config.seed else 0)
     return together([_fit(plan, one(s), f"{name}/seed{s}".lstrip("/")) for s in seeds])
 
 
@@ -120,4 +118,4 @@ def load_ended(
         say(f"{folder}: has ended at step {ended['step']}; loaded, nothing was trained")
     times = ended["seconds"], ended["steps_per_second"]
     metrics, valid = numbers(ended["metrics"]), numbers(ended["valid"])
-    return Result(plan.whole(state), metrics, log.rows, *times, watched=seen, valid=valid)
+    return Result(plan.experiment, plan.whole(state), metrics, log.rows, *times, watched=seen, valid=valid)

@@ -12,9 +12,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import Experiment
-from jaxdl.data import Batches
+from jaxdl.data import Batches, Data
 from jaxdl.optim import with_peak_of
 from jaxdl.run.config import RunConfig
+from jaxdl.run.contract import facts_of
 from jaxdl.run.evaluate import Parts, evaluator, traced
 from jaxdl.run.feed import Feed
 from jaxdl.run.flags import FlagError
@@ -34,6 +35,7 @@ class Plan(NamedTuple):
       read for it.
     """
 
+    experiment: Experiment
     start: Callable[[int], Any]
     call: Callable[..., tuple[Any, Any]]
     rows: Callable[..., Any]
@@ -48,10 +50,9 @@ class Plan(NamedTuple):
     tested: Callable[[], dict[str, Any]]
 
 
-def prepare(
-    experiment: Experiment, train: Any, valid: Parts, test: Parts, config: RunConfig, state: Any, watch: Any
-) -> Plan:
+def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, watch: Any) -> Plan:
     """Places the data, traces the functions and checks that what is asked for is there; arguments as for `fit`."""
+    train, valid, test = data.train, data.valid, data.test
     mesh = make_mesh(config.devices)
     feed = Feed(train, mesh)
     try:
@@ -64,11 +65,11 @@ def prepare(
     evaluated = valid is not None or (train is None and test is None)
     program, names = traced(experiment, valid, like) if evaluated else (None, [])
     check_monitor(config, names, evaluated, test)
-    step = jax.make_jaxpr(experiment.step)(like, feed.example)
+    step = jax.make_jaxpr(experiment.step)(like, data.example)
     digests = {"init": digest_of_program(init), "step": digest_of_program(step)}
     if program is not None:
         digests["evaluate"] = digest_of_program(program, experiment.summarize)
-    made_of = identity(config, {"train": train, "valid": valid}, digests, state)
+    made_of = identity(config, {"train": train, "valid": valid}, digests, state) | {"about": facts_of(data)}
 
     @functools.cache
     def tested() -> dict[str, Any]:
@@ -90,6 +91,7 @@ def prepare(
     call = compile_steps(experiment.step, like, mesh, parallel=config.parallel, take=feed.take)
     score = evaluator(experiment, mesh)
     return Plan(
+        experiment=experiment,
         start=start,
         call=partial(call.program if config.profile else call, feed.arrays),
         rows=feed.rows,

@@ -1,13 +1,9 @@
-"""What a person sees of a run: the line at the start, progress, logs, and the table of claims at the end."""
+"""What a person sees of a run: the line at the start, progress, and a line now and then."""
 
-import math
-import operator
-import shutil
 import sys
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -20,76 +16,6 @@ from jaxdl.streams import printable
 
 Row = dict[str, Any]
 CLOCK = ("seconds", "crc32")  # the fields of metrics.jsonl that two equal runs do not share
-
-
-class Bound(NamedTuple):
-    """A bound that a claim sets a trained figure, as numbers: its margin can be measured over seeds.
-
-    value, sign, limit: what was found, one of >=, <=, > and <, and what it is held against. A comparison of two
-    trained figures is the sign of their difference: Bound(gru - rnn, "<", 0.0, "GRU under RNN"). name: tells the
-    bounds of one claim apart. seeds, enough: the statement is one about each of `seeds` seeds, and holds if it holds
-    for `enough` of them (0: for all). value is then that of the seed which decides, the enough-th best: of all seeds
-    the worst one's, and of a run with one seed that seed's.
-    """
-
-    value: float
-    sign: str
-    limit: float
-    name: str = ""
-    seeds: int = 0
-    enough: int = 0
-
-    @property
-    def holds(self) -> bool:
-        """Whether the value keeps the bound; NaN never does."""
-        keeps = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}[self.sign]
-        return bool(keeps(self.value, self.limit))
-
-
-class Claim(NamedTuple):
-    """One thing that an experiment shows, with its figure.
-
-    row: the mission's row. claim: what is said. measured: what this run found. reference, source: a figure to hold
-    beside it and where that is from. holds: whether the claim held; None if this run was too short to tell, and then
-    `measured` says so and `command` measures it. expected: False where it is known not to hold. bounds: what its
-    trained figures are held against, as numbers.
-    """
-
-    row: str
-    claim: str
-    measured: str
-    reference: str = ""
-    source: str = ""
-    holds: bool | None = None
-    expected: bool = True
-    command: str = ""
-    bounds: Sequence[Bound] = ()
-
-
-def claims_table(claims: Sequence[Claim], width: int | None = None) -> str:
-    """The claims as a text table as wide as the terminal."""
-    width = max(80, min(width or shutil.get_terminal_size((120, 24)).columns, 150))
-    word = {True: "yes", False: "NO", None: "not measured"}
-    cells = [("row", "claim", "measured", "reference (source)", "holds")]
-    for c in claims:
-        reference = f"{c.reference} ({c.source})" if c.source else c.reference
-        verdict = word[c.holds] + (" (as expected)" if c.holds is False and not c.expected else "")
-        measured = f"{c.measured}; measure it with: {c.command}" if c.command else c.measured
-        cells.append((c.row, c.claim, measured, reference, verdict))
-    narrow, holds = max(len(row[0]) for row in cells), 12
-    part = (width - narrow - holds - 8) // 3
-    widths = (narrow, part, part, part, holds)
-    rule = "  ".join("-" * w for w in widths)
-    lines = [rule]
-    for row in cells:
-        wrapped = [
-            textwrap.wrap(printable(" ".join(text.split())), w) or [""] for text, w in zip(row, widths, strict=True)
-        ]
-        for i in range(max(map(len, wrapped))):
-            line = "  ".join((w[i] if i < len(w) else "").ljust(n) for w, n in zip(wrapped, widths, strict=True))
-            lines.append(line.rstrip())
-        lines.append(rule)
-    return "\n".join(lines)
 
 
 def size(count: float) -> str:
@@ -162,16 +88,6 @@ class Progress:
         """Leaves the bar as it is and goes to the next line."""
         if self._bar is not None:
             self._bar.close()
-
-
-def plus_minus(values: Iterable[float], digits: int = 4) -> str:
-    """Mean ± sample standard deviation; one value alone is shown as it is."""
-    values = list(values)
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return f"{mean:.{digits}g}"
-    spread = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
-    return f"{mean:.{digits}g} ± {spread:.1g} ({len(values)} seeds)"
 
 
 def say(line: str) -> None:

@@ -2,42 +2,52 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-from jaxdl.data import DataError
+from jaxdl.core import Experiment
+from jaxdl.data import Batches, DataError
 from jaxdl.run.config import RunConfig
+from jaxdl.run.evaluate import apply
 from jaxdl.run.files import is_sum, read_json
 from jaxdl.run.report import Row, with_prefix
 
 
-class Result(NamedTuple):
+@dataclass(frozen=True)
+class Result:
     """What a fit leaves: the state (the best one after early stopping) and the numbers.
 
+    experiment: what was trained.
     metrics: of `state` on the test part, read once at the end; on the validation part where there is no test part. The
       mean over the seeds if there were several.
     history: the rows of metrics.jsonl: {"step", "train/loss", ...}, {"step", "valid/loss", ...} and at the end
       {"step", "test/loss", ...}.
     seconds: of the whole fit. steps_per_second: of training alone, without the first interval, which compiles.
-    runs: the Result of each seed if there were several; `state`, `history` and `watched` are the first one's.
     watched: {step: watch(state)}, what `fit(watch=...)` saw at the start and at every evaluation.
     valid: of `state` on the validation part, by which everything is chosen; {} where there is none.
+    runs: the Result of each seed; `state`, `history` and `watched` are the first one's.
     """
 
+    experiment: Experiment
     state: Any
     metrics: dict[str, float]
     history: list[Row]
     seconds: float
     steps_per_second: float
-    runs: tuple[Any, ...] = ()
-    watched: Mapping[int, Any] = MappingProxyType({})
-    valid: dict[str, float] = {}  # noqa: RUF012 (never written to)
+    watched: Mapping[int, Any] = field(default_factory=dict)
+    valid: dict[str, float] = field(default_factory=dict)
+    runs: tuple["Result", ...] = field(default=(), repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """A fit of one seed is its own only run."""
+        if not self.runs:
+            object.__setattr__(self, "runs", (self,))
 
     def values(self, metric: str) -> list[float]:
         """One metric in the run of every seed."""
-        return [run.metrics[metric] for run in self.runs or (self,)]
+        return [run.metrics[metric] for run in self.runs]
 
     def curve(self, key: str) -> tuple[list[int], list[float]]:
         """(steps, values) of one column of the history, "train/loss" for example."""
@@ -46,7 +56,13 @@ class Result(NamedTuple):
 
     def histories(self) -> list[list[Row]]:
         """The history of every seed."""
-        return [run.history for run in self.runs or (self,)]
+        return [run.history for run in self.runs]
+
+    def predict(self, part: Batches) -> Any:
+        """What the experiment predicts for the rows of a part, in order: a pytree of arrays [n, ...]."""
+        if self.experiment.predict is None:
+            raise ValueError("this experiment predicts nothing: it has no predict(state, batch)")
+        return apply(self.experiment.predict, self.state, part)
 
 
 def together(runs: Sequence[Result]) -> Result:
@@ -55,7 +71,7 @@ def together(runs: Sequence[Result]) -> Result:
     first, seconds = runs[0], sum(run.seconds for run in runs)
     rate = fmean(run.steps_per_second for run in runs)
     metrics, valid = mean([run.metrics for run in runs]), mean([run.valid for run in runs])
-    return Result(first.state, metrics, first.history, seconds, rate, tuple(runs), first.watched, valid)
+    return replace(first, metrics=metrics, valid=valid, seconds=seconds, steps_per_second=rate, runs=tuple(runs))
 
 
 def read_end(folder: Path) -> dict[str, Any] | None:

@@ -10,15 +10,19 @@ from typing import Any, NamedTuple
 
 from jaxdl.data import DataError
 from jaxdl.run import history
+from jaxdl.run.claims import plus_minus
 from jaxdl.run.config import RunConfig
 from jaxdl.run.files import numbers, read_json
 from jaxdl.run.flags import FlagError, flags_of, shown
-from jaxdl.run.report import Row, last_of, plus_minus
+from jaxdl.run.report import Row, last_of
 from jaxdl.run.result import read_end
 from jaxdl.streams import printable, shell
 
 # flags that say where and how a run is kept, not what it is; those of devices change its seconds
 PLACE = frozenset(f.name for f in flags_of(RunConfig) if not f.rule.result and f.rule.group != "devices")
+
+
+Defaults = Callable[[str, Mapping[str, Any]], Mapping[str, Any] | None]
 
 
 class Trace(NamedTuple):
@@ -123,11 +127,6 @@ def expand(folder: Path) -> list[Path]:
     return [p.parent for p in sorted(folder.glob("*/config.json")) if any(p.parent.glob("**/metrics.jsonl"))]
 
 
-def mean(values: Sequence[float], digits: int = 4) -> str:
-    """Mean ± sample standard deviation; a dash for nothing."""
-    return plus_minus(values, digits).partition(" (")[0] if values else "-"
-
-
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text under each other; the last cell of a row is as long as it likes."""
     rows = [[printable(cell) for cell in row] for row in rows]
@@ -137,12 +136,12 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def runs_table(root: Path, defaults: Callable[[str], Mapping[str, Any] | None]) -> str:
+def runs_table(root: Path, defaults: Defaults) -> str:
     """What is in a folder of runs, the newest first; a sweep is one row.
 
     Args:
       root: the folder, however deep the runs lie in it.
-      defaults: name of an experiment -> {flag: default}, None where it is not known.
+      defaults: name of an experiment, flags -> {flag: what it is if not given}, None where it is not known.
     """
     if not root.is_dir():
         raise FlagError(f"--dir={root}: no such folder; runs are kept in runs/ where they are started")
@@ -160,7 +159,7 @@ def runs_table(root: Path, defaults: Callable[[str], Mapping[str, Any] | None]) 
     return columns([["when", "experiment", "folder", "state", "monitored", "flags that are not the default"], *rows])
 
 
-def _listed(path: Path, defaults: Callable[[str], Mapping[str, Any] | None]) -> tuple[float, list[str]]:
+def _listed(path: Path, defaults: Defaults) -> tuple[float, list[str]]:
     try:
         run = read_run(path)
         swept = read_json(path / "sweep.json")
@@ -171,17 +170,15 @@ def _listed(path: Path, defaults: Callable[[str], Mapping[str, Any] | None]) -> 
         return touched, [_when(touched), "?", str(path), "damaged", "-", told]
 
 
-def _row(
-    path: Path, run: Run, swept: dict[str, Any] | None, defaults: Callable[[str], Mapping[str, Any] | None]
-) -> list[str]:
-    usual, monitor = defaults(run.experiment), str(run.flags.get("monitor", "loss"))
+def _row(path: Path, run: Run, swept: dict[str, Any] | None, defaults: Defaults) -> list[str]:
+    usual, monitor = defaults(run.experiment, run.flags), str(run.flags.get("monitor", "loss"))
     words = [
         f"--{name}={shown(value)}"
         for name, value in run.flags.items()
         if name not in PLACE and value is not None and value != (usual or {}).get(name)
     ]
     scores = [
-        f"{name + ' ' if name else ''}{mean(values)}"
+        f"{name + ' ' if name else ''}{plus_minus(values)}"
         for name, fit in run.fits.items()
         if (values := [trace.metrics()[monitor] for trace in fit if monitor in trace.metrics()])
     ]

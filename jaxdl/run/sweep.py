@@ -13,7 +13,6 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, TypeVar
@@ -22,13 +21,14 @@ from urllib.parse import quote
 from absl import flags as absl_flags
 
 from jaxdl.data import DataError, MissingData
+from jaxdl.run.claims import Finding, found_words
 from jaxdl.run.config import RunConfig
 from jaxdl.run.files import read_json, write_json
 from jaxdl.run.flags import WORDS, Flag, FlagError, flags_of, given, nearest, shown
 from jaxdl.run.folder import discard, open_run
 from jaxdl.run.lock import locked
 from jaxdl.run.plots import save_figure
-from jaxdl.run.report import Claim, say
+from jaxdl.run.report import say
 from jaxdl.run.runs import PLACE, Run, read_run
 from jaxdl.run.sweep_report import Point, picture, table, verdict
 from jaxdl.run.training import Diverged
@@ -91,7 +91,7 @@ def configs(config: C, text: str) -> dict[str, tuple[dict[str, Any], C]]:
     combinations = points(type(config), text)
     swept = set(combinations[0])
     for name in combinations[0]:
-        if getattr(config, name) not in (default[name], None):
+        if name not in config.open and getattr(config, name) not in (default[name], None):
             raise FlagError(f"--sweep: {name} is given as --{name}={shown(getattr(config, name))} too; leave one out")
     if {"steps", "epochs"} <= swept:
         raise FlagError("--sweep: steps and epochs say the same; sweep one of the two")
@@ -100,7 +100,7 @@ def configs(config: C, text: str) -> dict[str, tuple[dict[str, Any], C]]:
         if len(point) > 200:  # a file's name has at most 255 bytes
             raise FlagError(f"--sweep: {point[:40]}... makes too long a name for a folder; sweep fewer flags")
         try:
-            found[point] = flags, replace(config, **flags, workdir=str(Path(config.workdir or "") / point))
+            found[point] = flags, config.replace(**flags, workdir=str(Path(config.workdir or "") / point))
         except FlagError as error:
             raise FlagError(f"--sweep: {error}") from None
     return found
@@ -109,17 +109,17 @@ def configs(config: C, text: str) -> dict[str, tuple[dict[str, Any], C]]:
 def sweep(
     config: RunConfig,
     text: str,
-    body: Callable[[Any], Sequence[Claim]],
+    body: Callable[[Any], Sequence[Finding]],
     experiment: str,
     command: str,
-    save: Callable[[Any, Sequence[Claim]], None],
-) -> list[Claim]:
+    save: Callable[[Any, Sequence[Finding]], None],
+) -> list[Finding]:
     """Runs body(config) at every point, or takes up what an earlier sweep did, and says which is the best.
 
     Args:
       config: what all points share; its `workdir` is the sweep's own folder.
       text: as `points` takes it.
-      body: an experiment's `main`.
+      body: what measures an experiment's claims, `findings` for one.
       experiment, command: its name and how it is started, python -m experiments.NAME.
       save: writes a point's summary.json, the sign that it has ended.
 
@@ -129,7 +129,7 @@ def sweep(
       Interrupted: a signal ended the sweep after the state of its point was saved.
     """
     root, runs = Path(str(config.workdir)), configs(config, text)
-    repeat = {id: given(replace(one, workdir=None, overwrite=False)) for id, (_, one) in runs.items()}
+    repeat = {id: given(one.replace(workdir=None, overwrite=False)) for id, (_, one) in runs.items()}
     found = {id: Point(id, flags, f"{command} {shell(repeat[id])}".rstrip()) for id, (flags, _) in runs.items()}
     before = _before(root / "sweep.json")
     fit, first_error = before.get("fit"), None
@@ -137,7 +137,7 @@ def sweep(
     record = {"experiment": experiment, "sweep": text, "monitor": config.monitor, "monitor_mode": config.monitor_mode}
     for i, (id, (_, one)) in enumerate(runs.items()):
         _write(root, record, fit, found, config)
-        one, old = replace(one, overwrite=False), known.get(found[id].command, {})
+        one, old = one.replace(overwrite=False), known.get(found[id].command, {})
         say(f"point {i + 1} of {len(runs)}: {id}")
         if old.get("state") == "diverged":  # it would again
             found[id] = found[id]._replace(state="diverged", why=old["why"])
@@ -167,7 +167,7 @@ def sweep(
     for point in (point for point in ranked if point.why):
         print(printable(f"{point.id}: {point.state}: {point.why}"))
     line = verdict(ranked, config.monitor)
-    print(line.measured)
+    print(f"best point: {ranked[0].id}; {found_words(line)}")
     return [line]
 
 

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jaxdl.run.claims import Claim, Finding, Quantity, measured, plus_minus
 from jaxdl.run.flags import shown
 from jaxdl.run.plots import literal, new_figure
-from jaxdl.run.report import Claim
-from jaxdl.run.runs import columns, mean
+from jaxdl.run.runs import columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 60  # points in a chart of dots
+SEARCH = Claim("search beats the median of its own trials; every trial is repeated by the command beside it")
 
 
 class Point(NamedTuple):
@@ -42,24 +43,25 @@ def table(ranked: Sequence[Point], monitor: str) -> str:
     rows = [["", *ranked[0].flags, monitor, *others, "steps", "seconds", "command"]]
     for i, point in enumerate(ranked):
         mark = "*" if i == 0 and monitor in point.metrics else ""
-        scores = [mean(point.metrics.get(name, ())) for name in (monitor, *others)]
+        scores = [plus_minus(point.metrics.get(name, ())) for name in (monitor, *others)]
         scores[0] = scores[0] if point.state == "ended" else point.state
         numbers = [str(point.steps or "-"), f"{point.seconds:.1f}" if point.seconds else "-"]
         rows.append([mark, *map(shown, point.flags.values()), *scores, *numbers, point.command])
     return columns(rows)
 
 
-def verdict(ranked: Sequence[Point], monitor: str) -> Claim:
-    """The best point beside the median of the points."""
-    text = "search beats the median of its own trials; every trial is repeated by the command beside it"
+def verdict(ranked: Sequence[Point], monitor: str) -> Finding:
+    """The best point beside the median of the points; not measured where fewer than two points have the metric."""
     scores = [fmean(point.metrics[monitor]) for point in ranked if monitor in point.metrics]
     if len(scores) < 2:
-        return Claim("B06", text, f"not measured: {len(scores)} of {len(ranked)} points have a {monitor}")
-    middle, better = median(scores), scores[0] != median(scores)  # the first is the best, so it differs by being better
-    found = f"best {monitor} {scores[0]:.4g} ({ranked[0].id}) against the median {middle:.4g} of {len(scores)} points"
+        return Finding("search", claim=SEARCH, command="a sweep of more points that end")
+    middle = median(scores)
+    # the first is the best, so it differs from the median by being better
+    gained = Quantity("best and median apart", abs(scores[0] - middle), ">", 0.0)
+    told = [Quantity(f"best {monitor}, validation", ranked[0].metrics[monitor])]
     if monitor in ranked[0].test and ranked[0].test != ranked[0].metrics:
-        found += f" on the validation part; on the test part {mean(ranked[0].test[monitor])}"
-    return Claim("B06", text, f"{found}: {'better' if better else 'not better'}", holds=better)
+        told.append(Quantity("its test part", ranked[0].test[monitor]))
+    return measured("search", *told, gained, beside={"median of the points": middle})._replace(claim=SEARCH)
 
 
 def picture(ranked: Sequence[Point], monitor: str, mode: str) -> "Figure":

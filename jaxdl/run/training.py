@@ -175,7 +175,8 @@ class Training:
         rate = sum(self.steps[1:]) / sum(self.seconds[1:]) if self.steps[1:] else sum(self.steps) / (
             sum(self.seconds) or math.inf)  # fmt: skip
         whole, seen = self.plan.whole(self.state), self.watch.seen
-        result = Result(whole, test or valid, self.log.rows, self.log.seconds(), rate, watched=seen, valid=valid)
+        numbers = test or valid, self.log.rows, self.log.seconds(), rate
+        result = Result(self.plan.experiment, whole, *numbers, watched=seen, valid=valid)
         if self.folder:
             end: dict[str, Any] = {"step": self.t, "state_step": kept, "stopped_early": self.t < self.last}
             end |= {"metrics": result.metrics, "valid": valid, "seconds": result.seconds, "steps_per_second": rate}

@@ -1,7 +1,6 @@
 """What is done with a finished run: its model in a notebook, predictions for files, its score on other data.
 
-An experiment that offers this has a function `use(config, about) -> Use`; its `main` calls `remember` once the data are
-read, so that neither they nor the command line are needed again.
+An experiment that offers this has a function `inference(config, data)`, as `jaxdl.run.contract` says.
 """
 
 import csv
@@ -10,49 +9,30 @@ import importlib
 import io
 import os
 import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import Experiment
-from jaxdl.data import Batches, DataError, MissingData
+from jaxdl.data import DataError, MissingData
 from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.claims import number
 from jaxdl.run.config import RunConfig
+from jaxdl.run.contract import recalled
 from jaxdl.run.evaluate import apply, evaluator
-from jaxdl.run.files import plain, read_json, write, write_json
+from jaxdl.run.files import read_json, write, write_json
 from jaxdl.run.flags import FlagError, flags_of
+from jaxdl.run.identity import NAME
+from jaxdl.run.inference import Inference
 from jaxdl.run.parallel import make_mesh, place
-from jaxdl.run.report import plus_minus, say
+from jaxdl.run.report import say
 from jaxdl.run.result import read_end
 from jaxdl.run.runs import columns as aligned
 from jaxdl.streams import printable
 
 SHOWN = 20  # rows of predictions on the screen
-
-
-class Use(NamedTuple):
-    """What an experiment's run can do after training.
-
-    experiment: as it was trained; its `init` has the shapes of the saved state, its `evaluate` scores.
-    model: what a notebook wants: a linen module, or the functions that stand for one.
-    read: files -> (the name of each row, the rows). None: nothing to predict.
-    predict: state, batch -> {name: [B, ...]}; pure.
-    table: {name: [n, ...]} of all rows -> the columns of the table.
-    test: a data set of the same kind, by name or path -> its test part. None: nothing to evaluate on.
-    variables: state -> what `model` is applied with.
-    """
-
-    experiment: Experiment
-    model: Any
-    read: Callable[[list[str]], tuple[list[str], Batches]] | None = None
-    predict: Callable[[Any, Any], dict[str, Any]] = lambda state, batch: {}
-    table: Callable[[dict[str, np.ndarray]], Mapping[str, Any]] = lambda outputs: outputs
-    test: Callable[[str], Batches] | None = None
-    variables: Callable[[Any], Any] = lambda state: state.variables
 
 
 class Loaded(NamedTuple):
@@ -67,49 +47,31 @@ class Finished(NamedTuple):
     """A run that has been opened: one state and one evaluation for each seed."""
 
     config: Any
-    use: Use
+    experiment: Experiment
+    inference: Inference
     states: list[Any]
     metrics: list[dict[str, float]]
 
 
-def remember(config: RunConfig, example: dict[str, Any], **facts: Any) -> None:
-    """Keeps in about.json what the run knows of its data: the shapes of one batch, and facts that JSON can hold.
-
-    Raises:
-      FlagError: the folder remembers something else; the weights in it belong to those data.
-    """
-    if not config.workdir:
-        return
-    path = Path(config.workdir) / "about.json"
-    shapes = {name: [list(np.shape(x)), np.asarray(x).dtype.name] for name, x in example.items()}
-    about = plain({"example": shapes, "facts": facts})
-    try:
-        before = read_json(path)
-    except DataError as error:
-        say(f"warning: {error}; it is written anew")
-        before = None
-    if before is not None and before != about:
-        raise FlagError(f"{path}: tells of other data than those that were read now; name another --workdir, or "
-                        "--overwrite it")  # fmt: skip
-    write_json(path, about)
-
-
-def load(workdir: str | Path, module: Any = None) -> Loaded:
+def load(workdir: str | Path, module: Any = None, fit: str = "") -> Loaded:
     """The model of a run, its trained variables and its configuration; of several seeds the first.
 
     Args:
       workdir: the run's folder.
       module: the experiment; needed only where it is no `experiments.NAME`, but a file of one's own.
+      fit: which one, where a run has several.
 
     Raises:
       MissingData: no run is there, or nothing of it has been saved yet.
-      DataError: the run is damaged, or its experiment has no `use`.
+      DataError: the run is damaged, or its experiment builds no model.
     """
-    run = open_finished(workdir, module)
-    return Loaded(run.use.model, run.use.variables(run.states[0]), run.config)
+    run = open_finished(workdir, module, fit)
+    return Loaded(run.experiment.model, run.states[0].variables, run.config)
 
 
-def open_finished(workdir: str | Path, module: Any = None, expected: str = "", **changes: Any) -> Finished:
+def open_finished(
+    workdir: str | Path, module: Any = None, fit: str = "", expected: str = "", **changes: Any
+) -> Finished:
     """Reads a run's configuration, makes `changes` in it, and its best or last state; else as `load`.
 
     Raises:
@@ -117,7 +79,7 @@ def open_finished(workdir: str | Path, module: Any = None, expected: str = "", *
     """
     root = Path(workdir)
     try:
-        return _opened(root, module, expected, changes)
+        return _opened(root, module, fit, expected, changes)
     except (FlagError, DataError):
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
@@ -126,8 +88,8 @@ def open_finished(workdir: str | Path, module: Any = None, expected: str = "", *
         ) from error
 
 
-def _opened(root: Path, module: Any, expected: str, changes: dict[str, Any]) -> Finished:
-    record, about = read_json(root / "config.json"), read_json(root / "about.json")
+def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str, Any]) -> Finished:
+    record = read_json(root / "config.json")
     if record is None:
         raise MissingData(f"{root}: no run is there (no config.json); name the folder that a run printed first")
     name = record["experiment"]
@@ -140,21 +102,27 @@ def _opened(root: Path, module: Any, expected: str, changes: dict[str, Any]) -> 
             module = importlib.import_module(f"experiments.{name}")
         except ImportError:
             raise DataError(f"{root}: a run of {name!r}, no experiment of this package; give its module") from None
-    if not hasattr(module, "use"):
-        raise DataError(f"{root}: {name} has nothing to load, predict or evaluate; image_classifier, for one, has")
-    if about is None:
-        raise MissingData(f"{root}: has no about.json; the run ended before it had read its data")
+    if not hasattr(module, "build"):
+        raise DataError(f"{root}: {name} is a study of other experiments' models; load a run of one of these")
+    folders = _seeds(root / fit)
+    made_of = read_json(folders[0] / NAME)
+    if made_of is None:
+        named = sorted(
+            {p.parent.name for p in root.glob(f"*/{NAME}")} | {p.parent.parent.name for p in root.glob(f"*/*/{NAME}")}
+        )
+        hint = f"it has the fits {', '.join(named)}" if named else "the run ended before it had read its data"
+        raise MissingData(f"{root / fit}: no fit is there (no {NAME}); {hint}")
     known = {f.name for f in flags_of(module.Config)}
-    seeds = sorted((p for p in root.glob("seed*") if re.fullmatch(r"seed\d+", p.name)), key=lambda p: int(p.name[4:]))
-    ends = [read_end(folder) or {} for folder in seeds or [root]]
+    ends = [read_end(folder) or {} for folder in folders]
     # a schedule has to know them
     changes |= {"workdir": str(root), "steps": max(1, ends[0].get("step", 1)), "epochs": None}
-    config = module.Config(**{k: v for k, v in record["flags"].items() if k in known} | changes)
-    example = {key: np.zeros(shape, dtype) for key, (shape, dtype) in about["example"].items()}
-    use: Use = module.use(config, about["facts"] | {"example": example})
-    like = place(jax.jit(use.experiment.init)(jax.random.key(0)), make_mesh(1), P())
+    flags = {k: v for k, v in (record["flags"] | made_of["flags"]).items() if k in known}
+    config, data = module.Config(**flags | changes), recalled(made_of["about"])
+    experiment = module.build(config, data)
+    inference = module.inference(config, data) if hasattr(module, "inference") else Inference()
+    like = place(jax.jit(experiment.init)(jax.random.key(0)), make_mesh(1), P())
     states, metrics = [], []
-    for folder, ended in zip(seeds or [root], ends, strict=True):
+    for folder, ended in zip(folders, ends, strict=True):
         checkpoints = Checkpoints(folder / "checkpoints", write=False)
         found = checkpoints.restore(like, ended.get("state_step"))
         checkpoints.close()
@@ -164,7 +132,13 @@ def _opened(root: Path, module: Any, expected: str, changes: dict[str, Any]) -> 
             say(f"{folder}: has not ended; its state of step {found[0]} is used")
         states.append(found[1])
         metrics.append(ended.get("metrics", {}))
-    return Finished(config, use, states, metrics)
+    return Finished(config, experiment, inference, states, metrics)
+
+
+def _seeds(fit: Path) -> list[Path]:
+    """The folders of a fit's seeds; its own where it has one."""
+    seeds = (p for p in fit.glob("seed*") if re.fullmatch(r"seed\d+", p.name))
+    return sorted(seeds, key=lambda p: int(p.name[4:])) or [fit]
 
 
 def use_run(config: RunConfig, module: Any, name: str) -> None:
@@ -184,15 +158,15 @@ def use_run(config: RunConfig, module: Any, name: str) -> None:
     if not config.workdir:
         raise FlagError(f"--{word}: name the run to use, --workdir=RUN")
     here = {flag: getattr(config, flag) for flag in ("data_dir", "devices", "progress")}
-    run = open_finished(config.workdir, module, name, **here)
+    run = open_finished(config.workdir, module, expected=name, **here)
     for f in flags_of(type(config)):
         value, was = getattr(config, f.name), getattr(run.config, f.name)
-        if f.rule.result and value not in (f.default, was):
+        if f.rule.result and f.name not in config.open and value not in (f.default, was):
             raise FlagError(f"--{f.name}={value}: this run was made with --{f.name}={was}; leave the flag out")
     if config.predict:
-        predict(run, expand(config.predict))
+        write_predictions(run, expand(config.predict))
     if config.evaluate:
-        evaluate(run, config.evaluate)
+        write_evaluation(run, config.evaluate)
 
 
 def expand(words: str) -> list[str]:
@@ -208,13 +182,15 @@ def expand(words: str) -> list[str]:
     return found
 
 
-def predict(run: Finished, files: list[str]) -> None:
+def write_predictions(run: Finished, files: list[str]) -> None:
     """Writes predictions.csv into the run's folder and shows its first rows."""
-    if run.use.read is None:
+    if run.inference.read is None:
         raise FlagError("--predict: this experiment predicts nothing for files")
-    names, rows = run.use.read(files)
-    outputs = apply(run.use.predict, run.states[0], rows)
-    columns = {"input": names, **run.use.table(outputs)}
+    names, rows = run.inference.read(files)
+    predict = run.inference.predict or run.experiment.predict
+    assert predict is not None
+    outputs = apply(predict, run.states[0], rows)
+    columns = {"input": names, **run.inference.table(outputs)}
     lines = [list(columns), *map(list, zip(*columns.values(), strict=True))]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
@@ -226,17 +202,17 @@ def predict(run: Finished, files: list[str]) -> None:
     say(f"{more}all columns in {path}{of}")
 
 
-def evaluate(run: Finished, source: str) -> None:
+def write_evaluation(run: Finished, source: str) -> None:
     """Shows the run's scores on another data set beside those of its own test set; adds them to evaluations.json."""
-    if run.use.test is None:
+    if run.inference.test is None:
         raise FlagError("--evaluate: this experiment is not scored on other data")
-    test = run.use.test(source)
-    score = evaluator(run.use.experiment, make_mesh(1))
+    test = run.inference.test(source)
+    score = evaluator(run.experiment, make_mesh(1))
     found = [score(state, test) for state in run.states]
     path = Path(run.config.workdir) / "evaluations.json"
     print(f"{'':14}{'on ' + printable(source):>24}{'on its own test set':>24}")
     for name in found[0]:
-        cells = [plus_minus([m[name] for m in those]) if all(name in m for m in those) else "-"
+        cells = [number([m[name] for m in those]) if all(name in m for m in those) else "-"
                  for those in (found, run.metrics)]  # fmt: skip
         print(f"{name:14}{cells[0]:>24}{cells[1]:>24}", flush=True)
     write_json(path, (read_json(path) or {}) | {source: found})

@@ -1,18 +1,15 @@
-"""The game of a GAN: two learners, n steps of the critic and one of the generator make one training step."""
+"""Two networks against each other: a generator and a critic, n steps of the critic and one of the generator in a step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 from jax import Array, lax
 
-from jaxdl import metrics
-from jaxdl.core import Batch, Learner, Metrics, Params, State, average, descend, mean, means, total
-from jaxdl.data import unit
+from jaxdl.core import Batch, Learner, Metrics, Params, State, average, descend, mean
 
 LAMBDA = 10.0  # Gulrajani et al. 2017
 
@@ -142,46 +139,3 @@ def game(
         return state.advance(generator=new, critic=learner, stats=average(stats)), scores | more
 
     return init, step
-
-
-def comparison(
-    sample: Callable[[Players, Array], Array],
-    critic: nn.Module,
-    objective: Objective,
-    scaled: Callable[[Array], Array],
-    look: Callable[[Array], tuple[Array, Array]],
-) -> tuple[Callable[[Players, Batch], Any], Callable[[Any], dict[str, float]]]:
-    """(evaluate, summarize) of an experiment whose batch to evaluate has "x" and "z", one sample for each real example.
-
-    modes, on_modes: how many modes are found, which share of the samples is on any; frechet: distance of the features;
-    pairs: how often the critic gives the real one more than the generated one, 0.5 if it cannot tell; critic_loss.
-
-    Args:
-      sample: (state, z) -> samples, on the scale that `look` takes and of the same kind as x.
-      critic: as in `game`.
-      objective: as in `game`.
-      scaled: as in `game`.
-      look: examples -> features [B, D], and on which of N modes they are, [B, N] of 0 and 1; N may be 0.
-    """
-
-    def evaluate(state: Players, batch: Batch) -> Any:
-        made, mask = sample(state, batch["z"]), batch["mask"]
-        examples = {"real": unit(batch["x"]), "made": made}
-        seen = {name: look(x) for name, x in examples.items()}
-        stats = state.stats["critic"]
-        on = {name: play(critic, state.critic.params, stats, scaled(x), train=False)[0] for name, x in examples.items()}
-        return {
-            "features": {name: metrics.moments(features, mask) for name, (features, _) in seen.items()},
-            "hits": jnp.sum(seen["made"][1] * mask[:, None], axis=0),
-            "pairs": total(on["real"] > on["made"], mask),
-            "critic_loss": total(objective.critic(on["real"], on["made"]), mask),
-        }
-
-    def summarize(sums: Any) -> dict[str, float]:
-        count, hits = float(sums["pairs"].count), np.asarray(sums["hits"])
-        modes = {"modes": metrics.modes_found(hits, count), "on_modes": hits.sum() / count} if len(hits) else {}
-        real, made = (metrics.mean_and_covariance(sums["features"][name]) for name in ("real", "made"))
-        scores = means({name: sums[name] for name in ("pairs", "critic_loss")})
-        return modes | {"frechet": metrics.frechet_distance(*real, *made)} | scores
-
-    return evaluate, summarize

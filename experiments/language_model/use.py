@@ -8,7 +8,6 @@ import numpy as np
 from flax import linen as nn
 
 from jaxdl import run
-from jaxdl.core import Experiment
 from jaxdl.data import TEXTS, Batches, DataError, load_text, read_text, windows
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.methods import LanguageModel
@@ -25,9 +24,7 @@ def encoded(text: str, vocabulary: str, source: str) -> np.ndarray:
     return np.array([numbers[character] for character in text], np.int32)
 
 
-def use(
-    config: Any, vocabulary: str, model: LanguageModel, experiment: Experiment, length: int, variables: Any
-) -> run.Use:
+def inference_of(config: Any, vocabulary: str, model: LanguageModel, length: int) -> run.Inference:
     """What a language model does after training; it sees the last `length` characters of a file."""
 
     def read(files: list[str]) -> tuple[list[str], Batches]:
@@ -36,7 +33,7 @@ def use(
         return files, Batches({"x": np.stack(padded), "n": np.array([len(row) for row in tokens], np.int32)}, 64)
 
     def predict(state: Any, batch: Any) -> dict[str, Any]:
-        logits, _ = model.read(variables(state), batch["x"], model.memory(len(batch["x"])))
+        logits, _ = model.read(state.variables, batch["x"], model.memory(len(batch["x"])))
         following = jnp.take_along_axis(logits, batch["n"][:, None, None] - 1, 1)[:, 0]
         losses = softmax_cross_entropy(logits[:, :-1], batch["x"][:, 1:])
         known = jnp.arange(1, length)[None] < batch["n"][:, None]
@@ -71,4 +68,4 @@ def use(
         except ValueError as error:
             raise DataError(str(error) if source in str(error) else f"{source}: {error}") from None
 
-    return run.Use(experiment, model, read, predict, table, test, variables)
+    return run.Inference(read, table, test, predict)

@@ -12,57 +12,61 @@ both from an empty memory. Samples are decoded from a cache or a state, one pass
     python -m experiments.language_model --dataset=tinyshakespeare --layers=4 --features=128 --batch_size=12 \\
         --steps=2000 --learning_rate=1e-3 --data_dir=DATA             # nanoGPT's small setting, which prints 1.88
 
-Mission rows C14, J01, J03, J04, J11, K12 and L07. Elman 1990; Hochreiter and Schmidhuber 1997; Cho et al. 2014
+Elman 1990; Hochreiter and Schmidhuber 1997; Cho et al. 2014
 (arXiv:1406.1078); Vaswani et al. 2017 (arXiv:1706.03762).
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments import _language_use
-from experiments._language_checks import causal, ends, normalised
-from experiments._language_pictures import first_windows, picture
+from experiments.language_model import checks
+from experiments.language_model.use import inference_of
 from jaxdl import run
 from jaxdl.core import Experiment, Learner, State, Total, descend, mean, per_example, total
-from jaxdl.data import TEXTS, Batches, Text, load_text, streams, windows
+from jaxdl.data import TEXTS, Batches, Data, load_text, streams, windows
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.methods import LanguageModel, attentive, nearest_width, ngram_losses, parameter_count, recurrent
 from jaxdl.metrics import accuracy
 from jaxdl.nn import GPT, RecurrentLM
-from jaxdl.run import Bound, Claim, flag
+from jaxdl.run import Claim, Quantity, flag, pictures
 
 HEADS = 4
 TRANSFORMER = ("cell", ("transformer",))  # with which some flags have an effect
-ROWS = {"rnn": "J01", "gru": "J03", "lstm": "J04", "transformer": "J11"}
+CELLS = {"rnn": "J01", "gru": "J03", "lstm": "J04", "transformer": "J11"}
+CLAIMS = {
+    cell: Claim(f"{cell}: perplexity below that of counting pairs", row, cell == "transformer", flags=f"--cell={cell}")
+    for cell, row in CELLS.items()
+} | {
+    "causal": Claim("other characters from the middle on change all predictions from there and none before", "K12"),
+    "normalised": Claim("P sums to one over all strings of two characters", "L07"),
+    "ends": Claim("perplexity of a uniform guess is the number of characters, of certainty one", "C14"),
+}
 SMALL = {"parameters": 30_000, "layers": 1, "context": 32, "steps": 500}  # where the tests check the claims
 
 
-@dataclass(frozen=True, kw_only=True)
 class Config(run.RunConfig):
     """Flags of this experiment."""
 
-    cell: str = flag("transformer", "network", choices=tuple(ROWS))
+    cell: str = flag("transformer", "network", choices=tuple(CELLS))
     dataset: str = flag("python_docs", "text; all but python_docs are files in --data_dir", choices=TEXTS,
                         needs=("text", (None,)))  # fmt: skip
     text: str | None = flag(None, "any UTF-8 file, instead of --dataset")
     context: int = flag(64, "characters of a window, T", low=4)
     layers: int = flag(2, "recurrent layers or Transformer blocks", low=1)
     parameters: int = flag(200_000, "weights; the width is chosen to come nearest", low=1,
-                           needs=("features", (0,)))  # fmt: skip
-    features: int = flag(0, "width instead of --parameters; of a Transformer a multiple of 4", low=0)
+                           needs=("features", (None,)))  # fmt: skip
+    features: int | None = flag(None, "width instead of --parameters; of a Transformer a multiple of 4", low=1)
     position: str = flag("learned", "how a Transformer sees order", choices=("learned", "sinusoidal", "none"),
                          needs=TRANSFORMER)  # fmt: skip
     dropout: float = flag(0.0, "probability of dropping a unit", low=0, below=1)
     temperature: float = flag(0.8, "of the samples; below 1: likelier characters", low=0)
-    top_k: int = flag(0, "sample among the k likeliest characters; 0: all", low=0)
+    top_k: int | None = flag(None, "sample among the k likeliest characters", low=1, shown="all")
     precision: str = flag("float32", "of the computation in training; weights stay float32", group="devices",
                           choices=("float32", "bfloat16"))  # fmt: skip
     remat: bool = flag(False, "compute a Transformer's blocks anew in the backward pass: less memory", group="devices",
@@ -81,7 +85,7 @@ class Config(run.RunConfig):
     def __post_init__(self) -> None:
         """Raises FlagError for a value outside its range."""
         super().__post_init__()
-        if self.cell == "transformer" and self.features % HEADS:
+        if self.cell == "transformer" and (self.features or 0) % HEADS:
             raise run.FlagError(f"--features={self.features}: a Transformer's width must be a multiple of {HEADS}")
 
 
@@ -98,21 +102,20 @@ def make_model(config: Config, vocabulary: int) -> LanguageModel:
     return make(config.features or nearest_width(make, config.parameters, HEADS))
 
 
-def load(config: Config) -> Text:
-    """The text that the flags name."""
-    return load_text(config.dataset, config.data_dir, file=config.text, valid=config.valid_fraction)
-
-
-def data(config: Config, text: Text | None = None) -> tuple[Batches, Batches | None, Batches]:
+def data(config: Config) -> Data:
     """Training windows, or streams for a recurrent cell; and the whole of the validation and test part in windows."""
-    text = text or load(config)
+    text = load_text(config.dataset, config.data_dir, file=config.text, valid=config.valid_fraction)
+    if (config.top_k or 0) > len(text.vocabulary):
+        told = f"this text has only {len(text.vocabulary)} different characters"
+        raise run.FlagError(f"--top_k={config.top_k}: {told}")
     size, T = config.batch_size, config.context
     train, length = (windows, T) if config.cell == "transformer" else (streams, 16 * T)
     whole = lambda tokens: windows(tokens, length, size, stride=length)
     try:
-        return train(text.train, T, size), None if text.valid is None else whole(text.valid), whole(text.test)
+        parts = train(text.train, T, size), None if text.valid is None else whole(text.valid), whole(text.test)
     except ValueError as error:
         raise run.FlagError(f"--context={T}, --batch_size={size}: {error}") from None
+    return Data(*parts, text.note, {"vocabulary": text.vocabulary})
 
 
 class Reader(State):
@@ -121,12 +124,16 @@ class Reader(State):
     learner: Learner
     memory: Any = per_example()
 
+    @property
+    def variables(self) -> Any:
+        """What the model is applied with."""
+        return self.learner.params
 
-def build(config: Config, example: dict[str, Any], vocabulary: int | None = None) -> Experiment:
-    """The experiment for batches of `example`'s shapes; without `vocabulary` that of the configured text."""
-    if vocabulary is None:
-        vocabulary = len(load(config).vocabulary)
-    model, tx, rows = make_model(config, vocabulary), config.make_optimizer(), len(example["x"])
+
+def build(config: Config, data: Data) -> Experiment:
+    """A network that predicts log p(x_t+1 | x_0 ... x_t) [B, T, V] from an empty memory."""
+    example, tx = data.example, config.make_optimizer(data)
+    model, rows = make_model(config, len(data.facts["vocabulary"])), len(example["x"])
 
     def init(key: Array) -> Reader:
         return Reader.create(key, learner=Learner.create(model.init(key, example["x"]), tx), memory=model.memory(rows))
@@ -149,7 +156,8 @@ def build(config: Config, example: dict[str, Any], vocabulary: int | None = None
         values = {"loss": softmax_cross_entropy(logits, batch["y"]), "accuracy": accuracy(logits, batch["y"])}
         return {name: total(value, where) for name, value in values.items()}
 
-    return Experiment(init, step, evaluate, summarize)
+    predict = lambda state, batch: model.log_probabilities(state.variables, batch["x"])
+    return Experiment(init, step, evaluate, summarize, predict, model)
 
 
 def summarize(sums: dict[str, Total]) -> dict[str, float]:
@@ -158,70 +166,60 @@ def summarize(sums: dict[str, Total]) -> dict[str, float]:
     return {"loss": loss, "accuracy": right, "perplexity": math.exp(loss) if loss < 709 else math.inf}
 
 
-def use(config: Config, about: dict[str, Any]) -> run.Use:
+def inference(config: Config, data: Data) -> run.Inference:
     """What comes next in a file, and the loss on other texts."""
-    V, T = about["vocabulary"], config.context * (1 if config.cell == "transformer" else 16)
-    model, experiment = make_model(config, len(V)), build(config, about["example"], len(V))
-    return _language_use.use(config, V, model, experiment, T, lambda state: state.learner.params)
+    vocabulary, length = data.facts["vocabulary"], config.context * (1 if config.cell == "transformer" else 16)
+    return inference_of(config, vocabulary, make_model(config, len(vocabulary)), length)
 
 
-class Trained(NamedTuple):
-    """A model and its fit."""
-
-    model: LanguageModel
-    result: run.Result
-    context: int
-
-    def apply(self, function: Callable[..., Array], tokens: np.ndarray) -> np.ndarray:
-        """function(variables, tokens [B, T]) over all rows of tokens [n, T]."""
-        rows = Batches({"x": tokens}, min(256, len(tokens)))
-        return run.apply(lambda state, batch: function(state.learner.params, batch["x"]), self.result.state, rows)
-
-    def told(self) -> str:
-        """Perplexity, size and time."""
-        weights = parameter_count(self.result.state.learner.params)
-        perplexity = run.plus_minus(self.result.values("perplexity"))
-        return f"{perplexity} ({weights:,} weights, {self.result.seconds:.0f} s)"
+def fitted(config: Config, name: str) -> run.Result:
+    """A fit of its own in workdir/name."""
+    parts = data(config)
+    return run.fit(build(config, parts), parts, config, name=name)
 
 
-def trained(config: Config, text: Text, name: str = "") -> Trained:
-    """The fit of one model."""
-    train, valid, test = data(config, text)
-    config, V = config.resolve(train), len(text.vocabulary)
-    result = run.fit(build(config, train.example, V), train, valid, config, test=test, name=name)
-    return Trained(make_model(config, V), result, config.context)
+def report(config: Config, data: Data) -> Iterator[run.Finding]:
+    """One fit, samples, the curves, and what holds for every language model."""
+    result, vocabulary = run.fit(build(config, data), data, config), data.facts["vocabulary"]
+    draw_samples(config, result, vocabulary, data.test.arrays["tokens"][0])
+    counted = {part: counts(data, getattr(data, part)) for part in ("valid", "test") if getattr(data, part)}
+    picture = lambda: pictures.perplexity({config.cell: result}, {config.cell: losses_after(result, data, config.context)},
+                                          counted.get("valid", counted["test"]))  # fmt: skip
+    run.save_figure(config, "perplexity", picture)
+    below = Quantity("perplexity", result.values("perplexity"), "<", counted["test"]["bigram"])
+    weights = Quantity("weights", parameter_count(result.state.learner.params))
+    beside = {f"{name}, counted on the same text": value for name, value in counted["test"].items()}
+    yield run.measured(config.cell, below, weights, beside=beside)
+    read = lambda tokens: result.predict(Batches({"x": tokens}, min(256, len(tokens))))
+    yield from checks.checks(read, first_windows(data.test, config.context, 8)["x"], len(vocabulary))
 
 
-def main(config: Config) -> list[Claim]:
-    """Trains, samples, draws and reports."""
-    text = load(config)
-    run.say(text.note)
-    V = len(text.vocabulary)
-    if config.top_k > V:
-        raise run.FlagError(f"--top_k={config.top_k}: this text has only {V} different characters")
-    counted = {name: math.exp(loss) for name, loss in ngram_losses(text.train, text.test, V).items()}
-    run.remember(config, data(config, text)[0].example, vocabulary=text.vocabulary)
-    fit = trained(config, text)
-    options = {"temperature": config.temperature, "top_k": config.top_k}
-    draw = lambda variables, x: fit.model.sample(variables, x, 400, jax.random.key(config.seed), **options)
-    samples = [text.decode(row) for row in fit.apply(draw, np.repeat(text.test[None, :1], 3, 0))]
-    run.save_text(config, "samples", f"\n{'-' * 80}\n".join(samples))
-    run.say(f"a sample at temperature {config.temperature:g} (more in samples.txt):\n{samples[0]}")
-    run.save_figure(config, "perplexity", lambda: picture({config.cell: fit}, text))
-
-    beside = ", ".join(f"{name} {perplexity:.3f}" for name, perplexity in counted.items())
-    claim = "perplexity below that of counting pairs"
-    below = Bound(fit.result.metrics["perplexity"] - counted["bigram"], "<", 0.0, "under the bigram's")
-    source, told = "counts on the same text", fit.told()
-    out = [Claim(ROWS[config.cell], f"{config.cell}: {claim}", told, beside, source, below.holds, bounds=(below,))]
-    for cell in ROWS:
-        if cell != config.cell:
-            command = f"python -m experiments.language_model --cell={cell}"
-            out.append(Claim(ROWS[cell], f"{cell}: {claim}", "not measured", command=command))
-    read = partial(fit.apply, fit.model.log_probabilities)
-    tokens = first_windows(text, fit.context, 8)["x"]
-    return [*out, causal(read, tokens, text), normalised(read, text), ends(text)]
+def draw_samples(config: Config, result: run.Result, vocabulary: str, first: Any) -> None:
+    """Three samples that begin with the same token, into samples.txt, the first of them on the screen."""
+    options: dict[str, Any] = {"temperature": config.temperature, "top_k": config.top_k or 0}
+    sample, key = result.experiment.model.sample, jax.random.key(config.seed)
+    draw = lambda state, batch: sample(state.variables, batch["x"], 400, key, **options)
+    rows = run.apply(draw, result.state, Batches({"x": np.full((3, 1), first)}, 3))
+    texts = ["".join(vocabulary[i] for i in row) for row in rows]
+    run.save_text(config, "samples", f"\n{'-' * 80}\n".join(texts))
+    run.say(f"a sample at temperature {config.temperature:g} (more in samples.txt):\n{texts[0]}")
 
 
-if __name__ == "__main__":
-    run.main(Config, main)
+def counts(data: Data, part: Batches) -> dict[str, float]:
+    """Perplexity of the counting models on a part."""
+    tokens = data.train.arrays["tokens"], part.arrays["tokens"]
+    return {name: math.exp(loss) for name, loss in ngram_losses(*tokens, len(data.facts["vocabulary"])).items()}
+
+
+def first_windows(part: Batches, T: int, most: int) -> dict[str, np.ndarray]:
+    """The first windows of a part, x and y [n, T]."""
+    tokens = part.arrays["tokens"]
+    every = windows(tokens, T, 1, stride=T)
+    return every.take(every.arrays, np.arange(min(most, max(1, (len(tokens) - 1) // T))))
+
+
+def losses_after(result: run.Result, data: Data, T: int) -> np.ndarray:
+    """The mean test loss [T] of a character after 1, 2 ... T others, in nats."""
+    rows = first_windows(data.test, min(64, T), 1024)
+    found = result.predict(Batches({"x": rows["x"]}, 256))
+    return -np.take_along_axis(found, rows["y"][..., None], -1)[..., 0].mean(0)

@@ -1,13 +1,13 @@
-"""Rows of a table, split and scaled, as tabular's net is given them."""
+"""Rows of a table, split and scaled, as a network is given them."""
 
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdl import run
-from jaxdl.data import DataError, Table, hold_out, split
-from jaxdl.data.tables import column_scales
+from jaxdl.data.errors import DataError
+from jaxdl.data.splits import hold_out, split
+from jaxdl.data.tables import Table, column_scales
 
 
 class Rows(NamedTuple):
@@ -19,14 +19,14 @@ class Rows(NamedTuple):
     scales: dict[str, list[float]]  # of the training rows: mean and deviation of x and of a number to predict
 
 
-def encode(x: np.ndarray, y: np.ndarray, names: Any, scales: dict[str, list[float]]) -> dict[str, np.ndarray]:
+def encode_rows(x: np.ndarray, y: np.ndarray, names: Any, scales: dict[str, list[float]]) -> dict[str, np.ndarray]:
     """Columns and number with the given scales; classes as one-hot rows."""
     scaled = lambda values, name: (values - np.array(scales[f"{name}_mean"])) / np.array(scales[f"{name}_deviation"])
     target = np.eye(len(names))[y] if names else scaled(y[:, None], "y")
     return {"x": scaled(x, "x").astype(np.float32), "y": target.astype(np.float32)}
 
 
-def parts(table: Table, fraction: float, seed: int, source: str, valid: float) -> Rows:
+def scaled_parts(table: Table, fraction: float, seed: int, source: str, valid: float) -> Rows:
     """Holds rows out, every class in its share, and scales all by those that are left to train on.
 
     Args:
@@ -37,7 +37,7 @@ def parts(table: Table, fraction: float, seed: int, source: str, valid: float) -
       valid: of the other rows that is held out for validation, 0: none; the test part is the same whatever it is.
 
     Raises:
-      FlagError: a part has too few rows.
+      ValueError: a part has too few rows.
       DataError: a class of one row, a number that never changes.
     """
     counts = np.bincount(table.y) if table.names else np.array([2])
@@ -48,7 +48,7 @@ def parts(table: Table, fraction: float, seed: int, source: str, valid: float) -
         )
     held_out, needed = math.ceil(fraction * len(table.y)), max(2, len(table.names))
     if min(held_out, len(table.y) - held_out) < needed:
-        raise run.FlagError(
+        raise ValueError(
             f"--test_fraction={fraction:g}: {len(table.y) - held_out} training and {held_out} test rows of "
             f"{source}; both parts need at least {needed}"
         )
@@ -64,9 +64,9 @@ def parts(table: Table, fraction: float, seed: int, source: str, valid: float) -
         mean, deviation = column_scales(values)
         scales |= {f"{name}_mean": mean.tolist(), f"{name}_deviation": deviation.tolist()}
     if validation and not table.names and min(len(train["y"]), len(validation["y"])) < 2:  # one has no R^2
-        raise run.FlagError(
+        raise ValueError(
             f"--valid_fraction={valid:g}: {len(train['y'])} training and {len(validation['y'])} validation rows of "
             f"{source}; both parts need at least 2; 0 trains without a validation part"
         )
-    encoded = lambda part: encode(part["x"], part["y"], table.names, scales)
+    encoded = lambda part: encode_rows(part["x"], part["y"], table.names, scales)
     return Rows(encoded(train), validation and encoded(validation), encoded(test), scales)

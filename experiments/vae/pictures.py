@@ -1,6 +1,6 @@
 """The pictures of `vae`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,20 +9,9 @@ from jax.scipy.special import ndtri
 from jaxdl import run
 from jaxdl.data import Images, unit
 from jaxdl.run import plots
+from jaxdl.run.pictures import tiles
 
 Decode = Callable[[np.ndarray], np.ndarray]  # codes [..., D] -> means of the pixels [..., H, W, C]
-
-
-def tiles(axis: Any, images: np.ndarray, columns: Sequence[str], rows: Sequence[str], **labels: str) -> None:
-    """Grey images [R, C, H, W, 1] in 0..1 side by side, with a word for each column and each row."""
-    cells = np.pad(images[..., 0], ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=0.4)
-    R, C, H, W = cells.shape
-    picture = cells.transpose(0, 2, 1, 3).reshape(R * H, C * W)[:-1, :-1]
-    axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.set_xticks(W * (np.arange(C) + 0.5) - 1, columns)
-    axis.set_yticks(H * (np.arange(R) + 0.5) - 1, rows)
-    axis.tick_params(length=0, labelsize=7)
-    axis.set(**labels)
 
 
 def draw(

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxdl import run
 from jaxdl.run import plots
+from jaxdl.run.pictures import mosaic
 
 SNAPSHOTS = 5
 Seen = Mapping[int, np.ndarray]  # step -> samples
@@ -39,21 +40,6 @@ def ring(config: run.RunConfig, data: np.ndarray, seen: Mapping[str, Seen], answ
     run.save_figure(config, "ring", lambda: draw(chosen))
     run.save_animation(config, "ring", lambda: [draw([step]) for step in steps])
     run.save_figure(config, "regression", regression)
-
-
-def mosaic(images: np.ndarray, columns: int, title: str = "") -> Any:
-    """Images [n, H, W, C] in 0..1 side by side as one picture, a pixel of white between them."""
-    n, height, width, channels = images.shape
-    rows = -(-n // columns)
-    sheet = np.ones((rows * columns, height + 1, width + 1, channels), np.float32)
-    sheet[:n, 1:, 1:] = np.clip(images, 0, 1)
-    sheet = sheet.reshape(rows, columns, height + 1, width + 1, channels).swapaxes(1, 2)
-    sheet = sheet.reshape(rows * (height + 1), columns * (width + 1), channels)
-    figure, axis = plots.new_figure(0.6 * columns, 0.6 * rows + 0.35 * bool(title))
-    axis.imshow(sheet[..., 0] if channels == 1 else sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.set_axis_off()
-    axis.set_title(title, fontsize=9)
-    return figure
 
 
 def images(config: run.RunConfig, name: str, seen: Seen, path: np.ndarray, labels: np.ndarray) -> None:

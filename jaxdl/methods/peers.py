@@ -1,0 +1,34 @@
+"""The same training in PyTorch, to hold its losses beside ours. It needs the extra `peers`."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def torch_losses(
+    start: Sequence[Any], loss: Callable[..., Any], batches: Iterable[tuple[np.ndarray, np.ndarray]], rate: float
+) -> np.ndarray:
+    """Losses [steps] of plain SGD in PyTorch, one step a batch.
+
+    Args:
+      start: first values of the parameters, arrays.
+      loss: (torch, parameters, x, y) -> scalar tensor; x float32, y int64 where it is of whole numbers.
+      batches: pairs (x, y).
+      rate: w <- w - rate dL/dw.
+
+    Raises:
+      ImportError: PyTorch is not installed.
+    """
+    import torch
+
+    parameters = [torch.tensor(np.asarray(value, np.float32), requires_grad=True) for value in start]
+    optimizer, history = torch.optim.SGD(parameters, lr=rate), []
+    for x, y in batches:
+        target = torch.tensor(np.asarray(y, np.int64 if np.asarray(y).dtype.kind in "iu" else np.float32))
+        value = loss(torch, parameters, torch.tensor(np.asarray(x, np.float32)), target)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        history.append(value.item())
+    return np.array(history)

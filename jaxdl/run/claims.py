@@ -1,0 +1,227 @@
+"""Claims: what an experiment says before it runs, the quantities that it finds, and how both are shown.
+
+    CLAIMS = {
+        "accuracy": Claim("a network tells digits as well as published", rows="I12", headline=True),
+        "script": Claim("the losses are those of PyTorch", needs="extra:peers"),
+    }
+
+    def report(config, data):
+        ...
+        yield measured("accuracy", Quantity("accuracy", result.values("accuracy"), ">=", 0.985), beside={"SVC": 0.98})
+
+A claim has a name, and a text that is the same in every run; numbers are in its quantities alone. What `report` does not
+yield was not measured, and the frame says which command does. Nothing here has effects.
+"""
+
+import math
+import operator
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdl.streams import printable
+
+KEEPS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq}
+REASONS = ("gpu", "files", "extra", "hours")  # the first part of what a claim may need
+WORDS = {True: "yes", False: "NO", None: "not measured"}
+
+
+class Claim(NamedTuple):
+    """What is said, before anything has been measured.
+
+    text: without numbers. rows: names of what it answers, in a list of yours, separated by spaces. headline: it is
+    among the first to be shown. fails: why it is known not to hold, with the source; "" where it should hold. needs:
+    what keeps the default command from measuring it, separated by spaces: gpu, files:NAME, extra:NAME, hours. flags:
+    those of the command that measures it; "" where the default does.
+    """
+
+    text: str
+    rows: str = ""
+    headline: bool = False
+    fails: str = ""
+    needs: str = ""
+    flags: str = ""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A measured number, or one for each seed, and what it is held against.
+
+    sign and limit: one of >=, <=, >, <, == and a number; without them the quantity is only told. A comparison of two
+    trained quantities is the sign of their difference: Quantity("loss of gru - rnn", a - b, "<", 0). enough: how many of the
+    seeds have to keep the limit by themselves; 0: their mean has to, -1: every one. unit: stands behind the number.
+    """
+
+    name: str
+    values: Any  # a number, or one for each seed; kept as a tuple
+    sign: str = ""
+    limit: float = math.nan
+    unit: str = ""
+    enough: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a sign that is none, or more seeds than there are."""
+        object.__setattr__(self, "values", numbers(self.values))
+        object.__setattr__(self, "limit", float(self.limit))
+        if self.sign not in ("", *KEEPS):
+            raise ValueError(f"{self.name}: {self.sign!r} is none of {' '.join(KEEPS)}")
+        if self.enough < 0:
+            object.__setattr__(self, "enough", len(self.values))
+        if not 0 <= self.enough <= len(self.values) or not self.values:
+            raise ValueError(f"{self.name}: {len(self.values)} seeds, of which {self.enough} are to be enough")
+
+    @property
+    def value(self) -> float:
+        """The number that decides: the mean of the seeds, or the `enough`-th best of them."""
+        if not self.enough:
+            return fmean(self.values)
+        if any(map(math.isnan, self.values)):
+            return math.nan
+        return sorted(self.values, reverse=self.sign.startswith(">"))[self.enough - 1]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the limit is kept; NaN never keeps one, and a quantity without a limit always does."""
+        return not self.sign or bool(KEEPS[self.sign](self.value, self.limit))
+
+    def __str__(self) -> str:
+        """Name, number, unit and limit: accuracy: 0.9917 ± 0.003 (5 seeds) >= 0.985."""
+        each = {0: "", len(self.values): ", each"}.get(self.enough, f", {self.enough} of them")
+        told = f"{self.name}: {number(self.values, each)}{self.unit and ' ' + self.unit}"
+        return told + (f" {self.sign} {plain_number(self.limit)}" if self.sign else "")
+
+
+class Finding(NamedTuple):
+    """A claim with what a run found for it; without quantities it was not measured.
+
+    beside: other people's quantities, by where they are from. command: what measures it, where this run did not.
+    """
+
+    name: str
+    quantities: tuple[Quantity, ...] = ()
+    beside: Mapping[str, Any] = {}
+    claim: Claim = Claim("")
+    command: str = ""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether all quantities keep their limits; None if it was not measured."""
+        return all(quantity.holds for quantity in self.quantities) if self.quantities else None
+
+    def record(self) -> dict[str, Any]:
+        """All of it in values that JSON can hold."""
+        quantities = [
+            {**vars(quantity), "limit": quantity.limit if quantity.sign else None} for quantity in self.quantities
+        ]
+        beside = {source: list(numbers(value)) for source, value in self.beside.items()}
+        return {"name": self.name, **self.claim._asdict(), "quantities": quantities, "beside": beside, "holds": self.holds,
+                "command": self.command}  # fmt: skip
+
+
+def measured(name: str, *quantities: Quantity, beside: Mapping[str, Any] | None = None) -> Finding:
+    """What a run found for the claim of this name.
+
+    Args:
+      name: of a claim in the experiment's CLAIMS.
+      quantities: one at least; the claim holds if all of them keep their limits.
+      beside: {where from: a number, or one for each seed}.
+
+    Raises:
+      ValueError: no quantities.
+    """
+    if not quantities:
+        raise ValueError(f"{name}: measured, but without a quantity")
+    return Finding(name, quantities, beside or {})
+
+
+def completed(claims: Mapping[str, Claim], found: Iterable[Finding], command: str) -> list[Finding]:
+    """The findings in the order of the claims; what was not measured has the command that measures it.
+
+    Raises:
+      ValueError: a finding without a claim, or two for one.
+    """
+    by_name: dict[str, Finding] = {}
+    for one in found:
+        if one.name not in claims or one.name in by_name:
+            raise ValueError(f"{one.name}: is {'found twice' if one.name in by_name else 'no claim of CLAIMS'}")
+        by_name[one.name] = one
+    return [
+        by_name[name]._replace(claim=claim)
+        if name in by_name
+        else Finding(name, claim=claim, command=f"{command} {claim.flags}".rstrip())
+        for name, claim in claims.items()
+    ]
+
+
+def numbers(value: Any) -> tuple[float, ...]:
+    """A number, or several, as a tuple."""
+    return tuple(np.atleast_1d(np.asarray(value, np.float64)).tolist())
+
+
+def plain_number(value: float, digits: int = 4) -> str:
+    """One number for people: 61,706, 0.9917, 8e-06."""
+    whole = math.isfinite(value) and value == round(value) and abs(value) < 1e15
+    return f"{value:,.0f}" if whole else f"{value:.{digits}g}"
+
+
+def plus_minus(values: Any, digits: int = 4) -> str:
+    """Mean ± sample standard deviation; one value alone as it is, and "-" for none."""
+    values = numbers(values)
+    if len(values) < 2:
+        return plain_number(values[0], digits) if values else "-"
+    finite = all(map(math.isfinite, values))
+    mean, spread = (fmean(values), stdev(values)) if finite else (math.nan, math.nan)
+    return f"{plain_number(mean, digits)} ± {spread:.1g}"
+
+
+def number(values: Any, more: str = "") -> str:
+    """As `plus_minus`, with how many seeds there are."""
+    values = numbers(values)
+    return plus_minus(values) + (f" ({len(values)} seeds{more})" if len(values) > 1 else "")
+
+
+def found_words(finding: Finding) -> str:
+    """What was measured, in words; else what would measure it."""
+    if finding.quantities:
+        return "; ".join(map(str, finding.quantities))
+    need = f" (needs {finding.claim.needs.replace(':', ' ')})" if finding.claim.needs else ""
+    return f"not measured{need}; measure it with: {finding.command}"
+
+
+def beside_words(finding: Finding) -> str:
+    """Other people's quantities, each with where it is from."""
+    return ", ".join(f"{number(value)} ({source})" for source, value in finding.beside.items())
+
+
+def verdict(finding: Finding) -> str:
+    """yes, NO, or not measured; and whether that was expected."""
+    word = WORDS[finding.holds]
+    if finding.holds is None or not finding.claim.fails:
+        return word
+    return f"{word} (as expected: {finding.claim.fails})" if not finding.holds else f"{word}, unexpectedly"
+
+
+def claims_table(findings: Sequence[Finding], width: int | None = None) -> str:
+    """The claims as a text table as wide as the terminal."""
+    width = max(80, min(width or shutil.get_terminal_size((120, 24)).columns, 150))
+    cells = [("rows", "claim", "measured", "beside it (source)", "holds")]
+    cells += [(f.claim.rows or f.name, f.claim.text, found_words(f), beside_words(f), verdict(f)) for f in findings]
+    narrow, holds = max([4, *(len(word) for row in cells for word in row[0].split())]), 12
+    part = (width - narrow - holds - 8) // 3
+    widths = (narrow, part, part, part, holds)
+    rule = "  ".join("-" * w for w in widths)
+    lines = [rule]
+    for row in cells:
+        wrapped = [
+            textwrap.wrap(printable(" ".join(text.split())), w) or [""] for text, w in zip(row, widths, strict=True)
+        ]
+        for i in range(max(map(len, wrapped))):
+            line = "  ".join((w[i] if i < len(w) else "").ljust(n) for w, n in zip(wrapped, widths, strict=True))
+            lines.append(line.rstrip())
+        lines.append(rule)
+    return "\n".join(lines)
