@@ -81,7 +81,7 @@ fi
 name=$1
 shift
 here=$(dirname "$(readlink -f "$0")")
-[[ $name =~ ^[a-z][a-z0-9_]*$ && -f $here/experiments/$name.py ]] ||
+[[ $name =~ ^[a-z][a-z0-9_]*$ && ( -f $here/experiments/$name.py || -f $here/experiments/$name/__main__.py ) ]] ||
   fail "$name: no such experiment; python -m experiments lists them"
 python=${PYTHON:-python}
 export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}

@@ -12,12 +12,12 @@ An experiment is run by python -m experiments.NAME [--flag=value ...]; its --hel
 
 import argparse
 import ast
+import dataclasses
 import difflib
 import importlib
 import pkgutil
 import sys
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,11 +28,23 @@ COMMANDS = ("list", "compare")
 USAGE, BAD_DATA = 2, 65
 
 
-def summaries() -> dict[str, str]:
-    """{name: first line of its docstring} of every experiment, none of which is imported."""
-    names = sorted(module.name for module in pkgutil.iter_modules(experiments.__path__) if module.name[0] != "_")
-    sources = {name: (Path(experiments.__path__[0]) / f"{name}.py").read_text(encoding="utf-8") for name in names}
-    return {name: (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0] for name, text in sources.items()}
+def listing() -> dict[str, tuple[str, str]]:
+    """{name: (family, first line of its docstring)} of every experiment, none of which is imported."""
+    found = {}
+    for name in sorted(module.name for module in pkgutil.iter_modules(experiments.__path__)):
+        root = Path(experiments.__path__[0])
+        path = root / name / "__init__.py" if (root / name).is_dir() else root / f"{name}.py"
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        families = [
+            node.value.value
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Constant)
+            and ast.unparse(node.targets[0]) == "FAMILY"
+        ]
+        if families:
+            found[name] = str(families[0]), (ast.get_docstring(tree) or "").partition("\n")[0]
+    return found
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -46,9 +58,12 @@ def main(arguments: Sequence[str]) -> None:
     asked = parse(command, words)
     if command == "list" and not (asked.runs or asked.dir):
         print("python -m experiments.NAME [--flag=value ...]    (--help tells an experiment's flags)\n")
-        lines = summaries()
-        for name, line in lines.items():
-            print(f"  {name:{max(map(len, lines))}}  {line}")
+        lines = listing()
+        for family in dict.fromkeys(family for family, _ in sorted(lines.values())):
+            print(f"{family}:")
+            for name, (of, line) in lines.items():
+                if of == family:
+                    print(f"  {name:{max(map(len, lines))}}  {line}")
         return
 
     from jaxdl.data import DataError  # what only lists the experiments need not wait for jax
@@ -97,7 +112,7 @@ class Parser(argparse.ArgumentParser):
 
 def unknown(word: str) -> str:
     """What to say to a word that is no command."""
-    names = summaries()
+    names = listing()
     if word in names:
         return f"{word}: an experiment is run by python -m experiments.{word}"
     nearest = difflib.get_close_matches(word, [*COMMANDS, *names], n=1, cutoff=0.0)[0]
@@ -105,14 +120,17 @@ def unknown(word: str) -> str:
     return f"{word}: no such command; the nearest is {hint} (--help has examples)"
 
 
-@cache
-def defaults(name: str) -> dict[str, Any] | None:
-    """The flags' defaults of an experiment, None if it is not here."""
-    if name not in summaries():
+def defaults(name: str, flags: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the flags of an experiment are where they are not given, for its data set; None if it is not here."""
+    if name not in listing():
         return None
-    from jaxdl.run.flags import flags_of
+    from jaxdl.run import FlagError
 
-    return {f.name: f.default for f in flags_of(importlib.import_module(f"experiments.{name}").Config)}
+    config_class = importlib.import_module(f"experiments.{name}").Config
+    try:
+        return dataclasses.asdict(config_class(**{by: flags[by] for by in config_class.recipes}))
+    except (FlagError, KeyError, TypeError):  # of another version
+        return dataclasses.asdict(config_class())
 
 
 def compare(folders: Sequence[Path], out: Path, fit: str | None) -> None:

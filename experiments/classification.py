@@ -26,6 +26,7 @@ from jaxdl.methods import baselines
 from jaxdl.nn import MLP
 from jaxdl.run import Claim, Quantity, flag, plots
 
+FAMILY = "foundations"
 # of a digit: even, prime, at least 5, with a closed loop
 LABELS = np.array([[d % 2 == 0, d in (2, 3, 5, 7), d >= 5, d in (0, 6, 8, 9)] for d in range(10)], np.float32)
 HEADS: dict[str, Any] = {"sigmoid": nn.sigmoid, "softmax": nn.softmax}

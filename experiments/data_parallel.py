@@ -26,6 +26,7 @@ from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import CNN, MLP
 from jaxdl.run import Claim, Quantity, flag, plots
 
+FAMILY = "systems"
 MODELS: dict[str, Any] = {"cnn": lambda: CNN(classes=62), "mlp": lambda: MLP((512, 512, 62))}
 MODES = ("jit", "pmap", "fsdp")
 CLOSE = 1e-4  # relative, of the final test loss: sums in another order

@@ -19,6 +19,7 @@ from jaxdl.data import Data
 from jaxdl.methods import parameter_count
 from jaxdl.run import Claim, Quantity, flag, pictures
 
+FAMILY = "language"
 SHORT = "in 500 steps it is not, in none of ten seeds"
 CLAIMS = {
     "gru": Claim("gates: at as many weights a GRU's perplexity is below an RNN's", "J03", headline=True),

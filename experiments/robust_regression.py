@@ -21,10 +21,11 @@ from jaxdl.core import Experiment
 from jaxdl.data import Batches, Data
 from jaxdl.run import Claim, Quantity, flag
 
+FAMILY = "foundations"
 CLAIMS = {
-    "constant": Claim("the constant of least L2 is the mean, of least L1 the median, which one outlier moves less", "D03"),
-    "line": Claim("a few points far too low turn L2's line further away than L1's and Huber's; L2's and L1's slopes are "
-                  "scikit-learn's", "D04", headline=True),
+    "constant": Claim("the constant of least L2 is the mean, of least L1 the median, which an outlier moves less", "D03"),
+    "line": Claim("a few points far too low turn L2's line further away than L1's and Huber's; L2's and L1's slopes "
+                  "are scikit-learn's", "D04", headline=True),
 }  # fmt: skip
 SMALL: dict[str, object] = {}  # where the tests check the claims: the defaults take a second
 

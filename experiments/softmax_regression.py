@@ -23,6 +23,7 @@ from jaxdl.methods import baselines, torch_losses
 from jaxdl.nn import INITIALIZERS, MLP
 from jaxdl.run import Claim, Quantity, flag, pictures, plots
 
+FAMILY = "foundations"
 REFERENCES = {
     ("mnist", "linear"): {"LeCun 1998, linear classifier": 0.880, "the same, deskewed": 0.916},
     ("mnist", "mlp"): {"LeCun 1998, 300 hidden units": 0.953},
@@ -66,7 +67,7 @@ NETS: dict[str, Net] = {
 
 
 class Config(run.RunConfig):
-    """Flags of this experiment; the notes' settings, with more epochs on digits: from 200 on softmax twice catches up."""
+    """Flags of this experiment: the notes' settings, more epochs on digits; from 200 on softmax twice catches up."""
 
     recipes = {"dataset": {name: {"epochs": 150 if name == "digits" else 5} for name in IMAGE_SETS}}
     dataset: str = flag("digits", "images; all but digits and glyphs are files in --data_dir", choices=IMAGE_SETS)

@@ -42,6 +42,7 @@ from jaxdl.methods import baselines
 from jaxdl.nn import MLP
 from jaxdl.run import Claim, Quantity, flag, pictures
 
+FAMILY = "tables"
 TASKS = {"auto": None, "regression": False, "classification": True}
 FEW = 20  # different whole numbers that may be classes in disguise
 CLAIMS = {
@@ -121,7 +122,7 @@ def data(config: Config) -> Data:
 
 
 def build(config: Config, data: Data) -> Experiment:
-    """A classifier of y [B, K] one-hot that predicts probabilities, or a regression of y [B, 1], in the target's units."""
+    """A classifier of y [B, K], one-hot, that predicts probabilities; or a regression of y [B, 1], in its units."""
     outputs, scales = data.example["y"].shape[-1], data.facts["scales"]
     model = MLP((*(int(word) for word in config.hidden.split(",") if word), outputs), dropout=config.dropout)
     tx = config.make_optimizer(data)

@@ -38,6 +38,7 @@ from jaxdl.methods.adversarial import OBJECTIVES, Players, game, play
 from jaxdl.nn import MLP, DCGANCritic, DCGANGenerator
 from jaxdl.run import flag
 
+FAMILY = "generative models"
 MODES, RADIUS, SPREAD = 8, 2.0, 0.05
 ANGLES = np.arange(MODES) * 2 * np.pi / MODES
 CENTRES = RADIUS * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1).astype(np.float32)
@@ -177,7 +178,9 @@ def train_one(config: Config, data: Data, name: str, judge: Any = None, **option
     config = config.replace(eval_every=config.eval_every or max(1, ceil((config.steps or 0) / 20)))
     z = jnp.asarray(data.valid.arrays["z"][: 64 if "names" in data.facts else 1024])
     experiment = build(config, data, judge)
-    watch = lambda state: experiment.predict(state, {"z": z})
+    predict = experiment.predict
+    assert predict is not None
+    watch = lambda state: predict(state, {"z": z})
     result = run.fit(experiment, data, config, name=name, watch=watch, **options)
     for seed in result.runs:
         claims.warn(name, seed.metrics, len(data.facts.get("names", CENTRES)), config.objective)

@@ -22,14 +22,14 @@ WALKS, STEPS = 16, 16  # paths of z and images on each
 CLAIMS = {
     "modes": Claim("ring: WGAN-GP finds all modes, every seed, in as many steps as the original", "M01", headline=True),
     "distance": Claim("the earth mover's distance of samples and data falls to a fraction", "M01"),
-    "road": Claim("y from x where the road forks: regression says the mean, most of its answers are on no mode; most of "
-                  "the samples are, on every branch", "M02"),
+    "road": Claim("y from x where the road forks: regression says the mean, most of its answers are on no mode, most "
+                  "of the samples are, on every branch", "M02"),
     "noise": Claim("noise normal or uniform, of the same variance: all modes with both", "M03"),
     "repeat": Claim("the same seed gives the same samples over training, bit by bit", "M03"),
     "path": Claim("images on a path of z: neighbours differ less than random pairs", "M04"),
     "labels": Claim("the judge's label seldom changes on a path of z", "M04"),
-    "collapse": Claim("a generator started on one mode: few modes when D is surest, and at the end D's loss near the best "
-                      "possible on so many modes, show the collapse", "M05"),
+    "collapse": Claim("a generator started on one mode: few modes when D is surest, and at the end D's loss near the "
+                      "best possible on so many modes, show the collapse", "M05"),
     "recovery": Claim("WGAN-GP from the same generator recovers all modes", "M05"),
     "frechet": Claim("the Frechet distance of samples to as many training images, as is usual, in a classifier's "
                      "features falls, between real halves and noise", "M06", headline=True),
@@ -76,10 +76,10 @@ def of_ring(
     answers = regression(config, data.train.arrays["x"], real)
     shown = {name: fits[name].watched for name in ("original", "wgan_gp", "planted", "recovered")}
     pictures.ring(config, real, shown, answers)
-    of = lambda name, fit, *limit: Quantity(name, fit.values("modes"), *limit, enough=-1 if limit else 0)
+    of = lambda name, fit, sign="": Quantity(name, fit.values("modes"), sign, modes, enough=-1 if sign else 0)
     yield measured(
         "modes",
-        of("modes", wgan, ">=", modes),
+        of("modes", wgan, ">="),
         Quantity("share of samples on modes", wgan.values("on_modes")),
         Quantity("pairs in which D puts the real one above", wgan.values("pairs")),
         of("original: modes", original),
@@ -96,7 +96,7 @@ def of_ring(
     yield measured(
         "noise",
         Quantity("normal: modes", wgan.values("modes")[0], ">=", modes),
-        of("uniform: modes", uniform, ">=", modes),
+        of("uniform: modes", uniform, ">="),
     )
     differ = sum(not np.array_equal(fits["again"].watched[t], x) for t, x in original.watched.items())
     yield measured("repeat", Quantity(f"of {len(original.watched)} evaluations, different", differ, "==", 0))
@@ -116,7 +116,7 @@ def of_ring(
             "modes of wgan_gp": wgan.values("modes")[0],
         },
     )
-    yield measured("recovery", of("modes", freed, ">=", modes), beside={"the original": left})
+    yield measured("recovery", of("modes", freed, ">="), beside={"the original": left})
 
 
 def regression(config: run.RunConfig, x: np.ndarray, real: np.ndarray) -> np.ndarray:

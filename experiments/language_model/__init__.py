@@ -36,6 +36,7 @@ from jaxdl.metrics import accuracy
 from jaxdl.nn import GPT, RecurrentLM
 from jaxdl.run import Claim, Quantity, flag, pictures
 
+FAMILY = "language"
 HEADS = 4
 TRANSFORMER = ("cell", ("transformer",))  # with which some flags have an effect
 CELLS = {"rnn": "J01", "gru": "J03", "lstm": "J04", "transformer": "J11"}
@@ -183,9 +184,9 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
     result, vocabulary = run.fit(build(config, data), data, config), data.facts["vocabulary"]
     draw_samples(config, result, vocabulary, data.test.arrays["tokens"][0])
     counted = {part: counts(data, getattr(data, part)) for part in ("valid", "test") if getattr(data, part)}
-    picture = lambda: pictures.perplexity({config.cell: result}, {config.cell: losses_after(result, data, config.context)},
-                                          counted.get("valid", counted["test"]))  # fmt: skip
-    run.save_figure(config, "perplexity", picture)
+    fits, after = {config.cell: result}, {config.cell: losses_after(result, data, config.context)}
+    dots = counted.get("valid", counted["test"])
+    run.save_figure(config, "perplexity", lambda: pictures.perplexity(fits, after, dots))
     below = Quantity("perplexity", result.values("perplexity"), "<", counted["test"]["bigram"])
     weights = Quantity("weights", parameter_count(result.state.learner.params))
     beside = {f"{name}, counted on the same text": value for name, value in counted["test"].items()}

@@ -38,7 +38,7 @@ def normalised(read: Read, first: int, vocabulary: int) -> Finding:
     strings = np.stack([np.full(V * V, first), *np.indices((V, V)).reshape(2, -1)], 1).astype(np.int32)
     logs = np.take_along_axis(read(strings)[:, :2], strings[:, 1:, None], -1).astype(np.float64).sum((1, 2))
     off = float(np.exp(logs).sum()) - 1
-    over = Quantity("sum - 1", abs(off) if V == vocabulary else off, "<", 1e-4)
+    over = Quantity("sum - 1", abs(off) if vocabulary == V else off, "<", 1e-4)
     return measured("normalised", over, Quantity("strings", V * V))
 
 

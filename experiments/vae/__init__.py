@@ -34,6 +34,7 @@ from jaxdl.methods import frechet_of, judge, mixture_of_bernoullis
 from jaxdl.nn import INITIALIZERS, MLP, ConvDecoder, ConvEncoder
 from jaxdl.run import Claim, Quantity, flag
 
+FAMILY = "generative models"
 DRAWN = 1000  # samples from the prior that the judge sees
 CLAIMS = {
     "mnist": Claim("-ELBO of MNIST's test images is as low as published", "M12", headline=True,

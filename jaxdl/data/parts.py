@@ -30,8 +30,8 @@ class Data:
     """
 
     train: Any = None
-    valid: Batches | Mapping[str, Batches] | None = None
-    test: Batches | Mapping[str, Batches] | None = None
+    valid: Any = None
+    test: Any = None
     note: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     example: Any = None

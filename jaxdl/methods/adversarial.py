@@ -1,4 +1,4 @@
-"""Two networks against each other: a generator and a critic, n steps of the critic and one of the generator in a step."""
+"""Two networks against each other: in a step the critic makes n updates and the generator one."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

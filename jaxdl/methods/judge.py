@@ -1,4 +1,4 @@
-"""A trained classifier as the judge of generated images: what it takes them for, and how far they are from real ones."""
+"""A trained classifier as the judge of generated images: what it takes them for, how far they are from real ones."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -4,7 +4,9 @@ import numpy as np
 
 
 def mixture_of_bernoullis(train: np.ndarray, test: np.ndarray, components: int, rounds: int = 30) -> float:
-    """Exact mean -log p of test rows, in nats, under p(x) = sum_k w_k prod_d p_kd^x_d (1 - p_kd)^(1 - x_d), fitted by EM.
+    """Exact mean -log p of test rows, in nats, under a mixture fitted by EM.
+
+        p(x) = sum_k w_k prod_d p_kd^x_d (1 - p_kd)^(1 - x_d)
 
     Args:
       train: [N, ...] of 0 and 1.

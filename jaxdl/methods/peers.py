@@ -1,13 +1,13 @@
 """The same training in PyTorch, to hold its losses beside ours. It needs the extra `peers`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 
 def torch_losses(
-    start: Sequence[Any], loss: Callable[..., Any], batches: Iterable[tuple[np.ndarray, np.ndarray]], rate: float
+    start: Iterable[Any], loss: Callable[..., Any], batches: Iterable[tuple[np.ndarray, np.ndarray]], rate: float
 ) -> np.ndarray:
     """Losses [steps] of plain SGD in PyTorch, one step a batch.
 

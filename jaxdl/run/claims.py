@@ -9,8 +9,8 @@
         ...
         yield measured("accuracy", Quantity("accuracy", result.values("accuracy"), ">=", 0.985), beside={"SVC": 0.98})
 
-A claim has a name, and a text that is the same in every run; numbers are in its quantities alone. What `report` does not
-yield was not measured, and the frame says which command does. Nothing here has effects.
+A claim has a name, and a text that is the same in every run; numbers are in its quantities alone. What `report` does
+not yield was not measured, and the frame says which command measures it. Nothing here has effects.
 """
 
 import math
@@ -53,8 +53,9 @@ class Quantity:
     """A measured number, or one for each seed, and what it is held against.
 
     sign and limit: one of >=, <=, >, <, == and a number; without them the quantity is only told. A comparison of two
-    trained quantities is the sign of their difference: Quantity("loss of gru - rnn", a - b, "<", 0). enough: how many of the
-    seeds have to keep the limit by themselves; 0: their mean has to, -1: every one. unit: stands behind the number.
+    trained quantities is the sign of their difference: Quantity("loss of gru - rnn", a - b, "<", 0). enough: how many
+    of the seeds have to keep the limit by themselves; 0: their mean has to, -1: every one. unit: stands behind the
+    number.
     """
 
     name: str
@@ -99,7 +100,7 @@ class Quantity:
 class Finding(NamedTuple):
     """A claim with what a run found for it; without quantities it was not measured.
 
-    beside: other people's quantities, by where they are from. command: what measures it, where this run did not.
+    beside: other people's numbers, by where they are from. command: what measures it, where this run did not.
     """
 
     name: str
@@ -119,8 +120,8 @@ class Finding(NamedTuple):
             {**vars(quantity), "limit": quantity.limit if quantity.sign else None} for quantity in self.quantities
         ]
         beside = {source: list(numbers(value)) for source, value in self.beside.items()}
-        return {"name": self.name, **self.claim._asdict(), "quantities": quantities, "beside": beside, "holds": self.holds,
-                "command": self.command}  # fmt: skip
+        found = {"quantities": quantities, "beside": beside, "holds": self.holds, "command": self.command}
+        return {"name": self.name, **self.claim._asdict(), **found}
 
 
 def measured(name: str, *quantities: Quantity, beside: Mapping[str, Any] | None = None) -> Finding:
@@ -186,16 +187,16 @@ def number(values: Any, more: str = "") -> str:
 
 
 def found_words(finding: Finding) -> str:
-    """What was measured, in words; else what would measure it."""
+    """What was measured, a line each; else what would measure it."""
     if finding.quantities:
-        return "; ".join(map(str, finding.quantities))
+        return "\n".join(map(str, finding.quantities))
     need = f" (needs {finding.claim.needs.replace(':', ' ')})" if finding.claim.needs else ""
     return f"not measured{need}; measure it with: {finding.command}"
 
 
 def beside_words(finding: Finding) -> str:
-    """Other people's quantities, each with where it is from."""
-    return ", ".join(f"{number(value)} ({source})" for source, value in finding.beside.items())
+    """Other people's numbers, each with where it is from, a line each."""
+    return "\n".join(f"{number(value)} ({source})" for source, value in finding.beside.items())
 
 
 def verdict(finding: Finding) -> str:
@@ -217,11 +218,15 @@ def claims_table(findings: Sequence[Finding], width: int | None = None) -> str:
     rule = "  ".join("-" * w for w in widths)
     lines = [rule]
     for row in cells:
-        wrapped = [
-            textwrap.wrap(printable(" ".join(text.split())), w) or [""] for text, w in zip(row, widths, strict=True)
-        ]
+        wrapped = [_wrapped(text, w) for text, w in zip(row, widths, strict=True)]
         for i in range(max(map(len, wrapped))):
             line = "  ".join((w[i] if i < len(w) else "").ljust(n) for w, n in zip(wrapped, widths, strict=True))
             lines.append(line.rstrip())
         lines.append(rule)
     return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most `width`; what goes on from the line above is indented."""
+    wrap = lambda line: textwrap.wrap(printable(" ".join(line.split())), width, subsequent_indent="  " * ("\n" in text))
+    return [part for line in text.split("\n") for part in wrap(line)] or [""]

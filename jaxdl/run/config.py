@@ -198,7 +198,7 @@ class RunConfig:
 
     def replace(self, **changes: Any) -> Self:
         """The configuration with `changes`; what a recipe had filled in is filled in anew, by the new data set's."""
-        return dataclasses.replace(self, **{name: None for name in self.open} | changes)
+        return dataclasses.replace(self, **dict.fromkeys(self.open) | changes)
 
     def resolve(self, train: Any = None) -> Self:
         """The same configuration with `steps` in place of `epochs`.

@@ -1,5 +1,6 @@
 """What a module has to have to be an experiment.
 
+    FAMILY = "vision"                                 under which python -m experiments lists it
     class Config(run.RunConfig): ...                  its flags
     CLAIMS = {"accuracy": run.Claim("..."), ...}      what it says, by name
     SMALL = {"steps": 500}                            flags of a scale at which tests can check the claims
@@ -11,8 +12,8 @@
     if __name__ == "__main__":
         run.main()
 
-The frame makes the configuration, reads the data and says their note before it calls `report`, and afterwards tells what
-was not measured. `build` and `inference` must not need more of the data than `example` and `facts`: these are kept in
+The frame makes the configuration, reads the data and says their note before it calls `report`; afterwards it tells
+what was not measured. `build` and `inference` must not need more of the data than `example` and `facts`: these are kept in
 the run's folder, and a finished run is used without its data.
 """
 
@@ -33,6 +34,7 @@ from jaxdl.run.report import say
 class Study(Protocol):
     """A module that measures its claims with as many fits as it likes, or none."""
 
+    FAMILY: str
     Config: type[RunConfig]
     CLAIMS: Mapping[str, Claim]
     SMALL: Mapping[str, Any]
@@ -79,7 +81,7 @@ def findings(module: Study, config: RunConfig, command: str = "") -> list[Findin
 
 
 def named(module: Any) -> tuple[str, str]:
-    """(name, command) of an experiment: of a module of a package gan and python -m experiments.gan, else of its file."""
+    """(name, command) of an experiment: gan and python -m experiments.gan, or those of a file of one's own."""
     spec = module.__spec__
     if spec is None:
         return sys.argv[0].rpartition("/")[2].removesuffix(".py"), f"python {sys.argv[0]}"

@@ -167,7 +167,8 @@ def sweep(
     for point in (point for point in ranked if point.why):
         print(printable(f"{point.id}: {point.state}: {point.why}"))
     line = verdict(ranked, config.monitor)
-    print(f"best point: {ranked[0].id}; {found_words(line)}")
+    told = found_words(line).replace("\n", "; ")
+    print(f"best point: {ranked[0].id}; {told}")
     return [line]
 
 

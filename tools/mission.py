@@ -1,9 +1,10 @@
 """Keeps the claims of finished runs in docs/claims, and writes docs/mission.md and the README's results from them.
 
-    python -m experiments._mission add RUNDIR [N ...]   # claims N of its table, from 1, head its line in the README
-    python -m experiments._mission write
+    python -m tools.mission add RUNDIR
+    python -m tools.mission write
 
-docs/mission.tsv has the rows of the study notes; a line whose first cell is one letter begins a section.
+docs/mission.tsv has the rows of the study notes; a line whose first cell is one letter begins a section. A record holds
+figures by the names of claims; what a claim says, and which rows it answers, stands in the experiment alone.
 """
 
 import csv
@@ -17,29 +18,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxdl.run.claims import Claim, Finding, Quantity, beside_words, completed, found_words, verdict
 from jaxdl.run.files import plain, read_json, write
 from jaxdl.run.flags import FlagError, parse
 from jaxdl.streams import printable
 
 ROOT = Path(__file__).parents[1]
 PREFIX = "python -m experiments."
-BEGIN = "<!-- results: written by python -m experiments._mission write -->\n"
+BEGIN = "<!-- results: written by python -m tools.mission write -->\n"
 END = "<!-- end of results -->\n"
 PLACES = ("data_dir", "workdir", "overwrite", "checkpoint_every", "log_every", "tensorboard", "progress")
 MACHINE_PATH = re.compile(r"(^|[\s=(\"'])(~|file:/)?/\w")
-VERDICTS = {
-    (True, True): "yes",
-    (True, False): "yes, unexpectedly",
-    (False, True): "no",
-    (False, False): "no, as expected",
-}
 HEAD = """# The mission, row by row
 
 Five study notes on deep learning, taken apart: each row is one thing that they name, in their own words (S0 basic
 concepts, S1 a lecture, S2 models and code, S3 a survey course, S4 questions and answers). Beside it stands what a run
 measured, a figure to hold beside that, and the command. A row is shown where every claim that was measured holds; "no"
-is a result too, and "as expected" where it is known not to hold. `python -m experiments._mission write` writes this
-page from [docs/claims](claims).
+is a result too, and why it was expected stands beside it. `python -m tools.mission write` writes this page from
+[docs/claims](claims).
 """
 
 
@@ -53,7 +49,7 @@ class Row(NamedTuple):
     experiments: str
 
 
-Record = dict[str, Any]  # command, device, jax, seconds, headline, claims: one file of docs/claims
+Record = dict[str, Any]  # experiment, command, device, jax, seconds, claims: one file of docs/claims
 
 
 def read_rows(path: Path = ROOT / "docs/mission.tsv") -> tuple[dict[str, str], dict[str, Row]]:
@@ -78,40 +74,47 @@ def file_name(command: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", re.sub(r" -+", ".", short(command))) + ".json"
 
 
-def make_record(summary: dict[str, Any], headline: Sequence[int] = (), before: Record | None = None) -> Record:
-    """What is kept of a run's summary.json; without `headline` that of the record before, or the first measured claim.
+def make_record(summary: dict[str, Any]) -> Record:
+    """What is kept of a run's summary.json.
 
     Raises:
-      ValueError: nothing was measured, or there is no such claim.
+      ValueError: nothing was measured.
     """
     words = [word for word in shlex.split(summary["command"]) if word.lstrip("-").partition("=")[0] not in PLACES]
-    data_dir = summary["flags"]["data_dir"]
-    named = lambda value: value.replace(data_dir.rstrip("/"), "DATA") if data_dir and isinstance(value, str) else value
-    claims = [{key: named(value) for key, value in claim.items()} for claim in summary["claims"]]
-    measured = [n for n, claim in enumerate(claims, 1) if claim["holds"] is not None]
-    if not measured:
+    claims = {c["name"]: {"quantities": c["quantities"], "beside": c["beside"]} for c in summary["claims"]
+              if c["quantities"]}  # fmt: skip
+    if not claims:
         raise ValueError("none of its claims was measured")
-    if before and not headline:
-        names = [before["claims"][n - 1]["row"] for n in before["headline"]]
-        alike = [
-            n <= len(claims) and claims[n - 1]["row"] == row for n, row in zip(before["headline"], names, strict=True)
-        ]
-        headline = before["headline"] if all(alike) else ()
-    headline = list(headline) or measured[:1]
-    if not set(headline) <= set(measured):
-        raise ValueError(f"its measured claims are {measured}; {headline} are not all among them")
     return {
+        "experiment": summary["experiment"],
         "command": shlex.join(words),
         "device": summary["device"],
         "jax": summary["versions"]["jax"],
         "seconds": round(sum(fit["seconds"] for fit in summary["fits"].values()), 1),
-        "headline": headline,
         "claims": claims,
     }
 
 
+def claims_of(experiment: str) -> dict[str, Claim]:
+    """CLAIMS of an experiment; none of what is not here."""
+    try:
+        return dict(importlib.import_module(f"experiments.{experiment}").CLAIMS)
+    except ModuleNotFoundError:
+        return {}
+
+
+def findings(record: Record) -> list[Finding]:
+    """What a record says of every claim of its experiment."""
+    quantity = lambda q: Quantity(**{key: value for key, value in q.items() if value is not None})
+    found = [
+        Finding(name, tuple(map(quantity, claim["quantities"])), claim["beside"])
+        for name, claim in record["claims"].items()
+    ]
+    return completed(claims_of(record["experiment"]), found, PREFIX + record["experiment"])
+
+
 def faults(record: Record, rows: dict[str, Row]) -> list[str]:
-    """What is wrong with a record: an experiment, a flag or a row that is not there, a path of one machine."""
+    """What is wrong with a record: an experiment, a flag, a claim or a row that is not there, a path of one machine."""
     out = []
     name, *flags = shlex.split(short(record["command"]))
     try:
@@ -120,19 +123,11 @@ def faults(record: Record, rows: dict[str, Row]) -> list[str]:
         out.append(f"there is no experiment {name}")
     except FlagError as error:
         out.append(str(error))
-    out += [f"there is no row {row}" for c in record["claims"] for row in c["row"].split() if row not in rows]
-    texts = [record["command"], *(str(value) for claim in record["claims"] for value in claim.values())]
+    claims = claims_of(name)
+    out += [f"there is no claim {claim} of {name}" for claim in record["claims"] if claims and claim not in claims]
+    out += [f"there is no row {row}" for claim in claims.values() for row in claim.rows.split() if row not in rows]
+    texts = [record["command"], *(source for claim in record["claims"].values() for source in claim["beside"])]
     return out + [f"a path of one machine: {text}" for text in texts if MACHINE_PATH.search(text)]
-
-
-def verdict(claim: dict[str, Any]) -> str:
-    """Whether a claim holds, in words."""
-    return "not measured" if claim["holds"] is None else VERDICTS[claim["holds"], claim["expected"]]
-
-
-def beside(claim: dict[str, Any]) -> str:
-    """The reference and its source."""
-    return f"{claim['reference']} ({claim['source']})" if claim["source"] else claim["reference"]
 
 
 def line(*cells: str) -> str:
@@ -151,41 +146,43 @@ def code(command: str) -> str:
     return ticks + printable(command).replace("|", r"\|") + ticks
 
 
+def cell(words: str) -> str:
+    """Several lines inside a Markdown table."""
+    return "; ".join(text(line) for line in words.split("\n"))
+
+
 def results(records: Sequence[Record]) -> str:
-    """The README's table: a line for every command."""
-    out = [line("command", "measured", "beside it"), line("---", "---", "---")]
+    """The README's table: a line for every headline that a command measured."""
+    out = [line("command", "claim", "measured", "beside it"), line(*["---"] * 4)]
     for record in records:
-        heads = [record["claims"][n - 1] for n in record["headline"]]
-        found = [
-            f"{text(c['claim'])}: **{text(c['measured'])}**" + f" (holds: {verdict(c)})" * (not c["holds"])
-            for c in heads
-        ]
-        known = [text(beside(claim)) for claim in heads if beside(claim)]
-        out.append(line(code(short(record["command"])), "; ".join(found), "; ".join(known)))
+        command = code(short(record["command"]))
+        for found in (f for f in findings(record) if f.claim.headline and f.holds is not None):
+            told = f"**{cell(found_words(found))}**" + f" (holds: {text(verdict(found))})" * (not found.holds)
+            out.append(line(command, text(found.claim.text), told, cell(beside_words(found))))
+            command = ""
     return "\n".join(out) + "\n"
 
 
-def gather(records: Sequence[Record], rows: dict[str, Row]) -> dict[str, list[tuple[dict[str, Any], str]]]:
-    """{id: (claim, its command)}: all that was measured of a row, once; if nothing was, what says how it would be."""
-    found: dict[str, list[tuple[dict[str, Any], str]]] = {id: [] for id in rows}
+def gather(records: Sequence[Record], rows: dict[str, Row]) -> dict[str, list[tuple[Finding, str]]]:
+    """{id: (finding, its command)}: all that was measured of a row; of a claim that no record has, what measures it."""
+    found: dict[str, list[tuple[Finding, str]]] = {id: [] for id in rows}
+    measured = {(record["experiment"], name) for record in records for name in record["claims"]}
+    open_ones = set[tuple[str, str]]()
     for record in records:
-        for claim in record["claims"]:
-            for id in claim["row"].split():
-                found[id].append((claim, claim["command"] or record["command"]))
-    for id, pairs in found.items():
-        pairs = [pair for pair in pairs if pair[0]["holds"] is not None] or pairs
-        alike: dict[Any, tuple[dict[str, Any], str]] = {}  # two commands may measure the same thing in passing
-        for claim, command in pairs:
-            key = claim["claim"], claim["measured"], command if claim["holds"] is None else ""
-            alike.setdefault(key, (claim, command))
-        found[id] = list(alike.values())
+        for one in findings(record):
+            key = record["experiment"], one.name
+            if one.holds is None and (key in measured or key in open_ones):
+                continue
+            open_ones.add(key)
+            for id in one.claim.rows.split():
+                found[id].append((one, one.command or record["command"]))
     return found
 
 
-def state(pairs: Sequence[tuple[dict[str, Any], str]]) -> str:
+def state(pairs: Sequence[tuple[Finding, str]]) -> str:
     """Of one row: shown, not holding or open."""
-    verdicts = [claim["holds"] for claim, _ in pairs if claim["holds"] is not None]
-    return "open" if not verdicts else "shown" if all(verdicts) else "not holding"
+    verdicts = [one.holds for one, _ in pairs]
+    return "not holding" if False in verdicts else "open" if None in verdicts or not verdicts else "shown"
 
 
 def mission(records: Sequence[Record], sections: dict[str, str], rows: dict[str, Row]) -> str:
@@ -204,8 +201,9 @@ def mission(records: Sequence[Record], sections: dict[str, str], rows: dict[str,
             if not found[row.id]:
                 planned = "-" if row.experiments == "*" else f"planned: {row.experiments.replace(' ', ', ')}"
                 out.append(line(*first, "-", "-", "-", "-", planned))
-            for claim, command in found[row.id]:
-                middle = [text(part) for part in (claim["claim"], claim["measured"], beside(claim), verdict(claim))]
+            for one, command in found[row.id]:
+                told = found_words(one) if one.holds is not None else "-"
+                middle = [text(one.claim.text), *map(cell, (told, beside_words(one))), text(verdict(one).lower())]
                 out.append(line(*first, *middle, code(short(command))))
                 first = ("", "")
     out += [
@@ -231,7 +229,7 @@ def documents(root: Path = ROOT) -> dict[Path, str]:
     }
 
 
-def add(run: Path, headline: Sequence[int] = (), root: Path = ROOT) -> Path:
+def add(run: Path, root: Path = ROOT) -> Path:
     """Keeps a finished run's claims in docs/claims, in the place of an older record of the same command.
 
     Raises:
@@ -240,11 +238,11 @@ def add(run: Path, headline: Sequence[int] = (), root: Path = ROOT) -> Path:
     summary = read_json(run / "summary.json")
     if summary is None:
         raise ValueError("there is no summary.json: the run has not ended")
-    path = root / "docs/claims" / file_name(make_record(summary)["command"])
-    record = make_record(summary, headline, json.loads(path.read_text(encoding="utf-8")) if path.exists() else None)
+    record = make_record(summary)
     wrong = faults(record, read_rows(root / "docs/mission.tsv")[1])
     if wrong:
         raise ValueError("; ".join(wrong))
+    path = root / "docs/claims" / file_name(record["command"])
     write(path, json.dumps(plain(record), indent=2, allow_nan=False) + "\n")
     return path
 
@@ -255,9 +253,9 @@ def main(words: Sequence[str]) -> int:
         case ["write"]:
             for path, content in documents().items():
                 write(path, content)
-        case ["add", run, *numbers] if all(n.isdigit() for n in numbers):
+        case ["add", run]:
             try:
-                print(add(Path(run), [int(n) for n in numbers]).relative_to(ROOT))
+                print(add(Path(run)).relative_to(ROOT))
             except ValueError as error:
                 print(f"error: {run}: {error}", file=sys.stderr)
                 return 2
