@@ -138,7 +138,7 @@ inference = run.of_images
 
 
 def fitted(config: run.RunConfig, dataset: str) -> run.Result:
-    """The classifier of a data set by its recipe, with seed 0: trained into workdir/classifier, or loaded from there."""
+    """The classifier of a data set by its recipe, with seed 0, trained into workdir/classifier or loaded from there."""
     kept = ("valid_fraction", "data_dir", "workdir", "progress", "parallel", "devices")
     same = {name: getattr(config, name) for name in kept}
     own = Config(dataset=dataset, seeds=1, tensorboard=False, **same)

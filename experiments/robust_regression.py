@@ -23,7 +23,7 @@ from jaxdl.run import Claim, Quantity, flag
 
 FAMILY = "foundations"
 CLAIMS = {
-    "constant": Claim("the constant of least L2 is the mean, of least L1 the median, which an outlier moves less", "D03"),
+    "constant": Claim("least L2 makes a constant the mean, least L1 the median, which an outlier moves less", "D03"),
     "line": Claim("a few points far too low turn L2's line further away than L1's and Huber's; L2's and L1's slopes "
                   "are scikit-learn's", "D04", headline=True),
 }  # fmt: skip

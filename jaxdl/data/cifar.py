@@ -138,7 +138,7 @@ UNREAD = {code[0] for code in (pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENS
 
 class _Reader(pickle._Unpickler):
     steps = 0
-    admitted = {  # noqa: RUF012 - a constant
+    admitted = {
         ("numpy", "dtype"): _Type,
         ("numpy", "ndarray"): "ndarray",  # only ever handed to _reconstruct; text cannot be called
         ("numpy.core.multiarray", "_reconstruct"): _Array,

@@ -13,8 +13,8 @@
         run.main()
 
 The frame makes the configuration, reads the data and says their note before it calls `report`; afterwards it tells
-what was not measured. `build` and `inference` must not need more of the data than `example` and `facts`: these are kept in
-the run's folder, and a finished run is used without its data.
+what was not measured. `build` and `inference` must not need more of the data than `example` and
+`facts`: these are kept in the run's folder, and a finished run is used without its data.
 """
 
 import sys

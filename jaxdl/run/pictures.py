@@ -61,7 +61,7 @@ def confusion(y: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> "
 
 
 def mistakes(x: np.ndarray, y: np.ndarray, p: np.ndarray, names: Sequence[str], most: int = 32) -> "Figure":
-    """Of the images [N, H, W, C] taken for another class, those whose own, y [N], has the least probability in p [N, K]."""
+    """The images [N, H, W, C] taken for another class whose own, y [N], has the least probability in p [N, K]."""
     predictions = p.argmax(-1)
     wrong = np.flatnonzero(predictions != y)
     worst = wrong[np.argsort(p[wrong, y[wrong]], kind="stable")][:most]
