@@ -44,7 +44,7 @@ class Setting:
 
     def fit(self, **changes):
         config = dataclasses.replace(self.config, **changes)
-        return fit(self.experiment, self.train, self.valid, config, test=self.test)
+        return fit(self.experiment, Data(self.train, self.valid, self.test), config)
 
 
 def finite(tree):

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.nn import tanh
-
-from experiments import gan
 from experiments._gan_claims import collapse, earth_movers_distance, least_loss
 from experiments._gan_game import OBJECTIVES, gradient_penalty
 from experiments._judge import Judge
+from jax.nn import tanh
+
+from experiments import gan
 from jaxdl import metrics, run
-from jaxdl.data import Batches, Images
+from jaxdl.data import Batches, Data, Images
 from jaxdl.optim import learning_rate
 from jaxdl.run import fit
 
@@ -117,8 +117,8 @@ def test_dcgan_on_eight_devices(objective, parallel):
     train, compared, test = gan.data(config, images)
     assert test is None
     experiment = gan.build(config, train.example, judge)
-    many = fit(experiment, train, compared, config)
-    one = fit(experiment, train, compared, gan.replace(config, devices=1, parallel="jit"))
+    many = fit(experiment, Data(train, compared), config)
+    one = fit(experiment, Data(train, compared), gan.replace(config, devices=1, parallel="jit"))
     for key in ("train/loss", "train/generator_loss"):
         assert one.curve(key)[1] == pytest.approx(many.curve(key)[1], rel=1e-4)
     assert one.metrics == pytest.approx(many.metrics, rel=1e-3, abs=1e-4)
@@ -136,7 +136,7 @@ def test_a_planted_collapse_is_detected():
     train, valid, test = gan.data(config)
     experiment = gan.build(config, train.example)
     start = jax.jit(experiment.init)(jax.random.key(0))
-    found = fit(experiment, train, valid, config, test=test, state=gan.planted(start)).metrics
+    found = fit(experiment, Data(train, valid, test), config, state=gan.planted(start)).metrics
     assert found["modes"] == 1
     assert found["on_modes"] == 1
     assert collapse(found, 8, "original").startswith("1 of 8 modes; D's loss 1.5")

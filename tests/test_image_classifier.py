@@ -1,7 +1,7 @@
 import pytest
 
 from experiments.image_classifier import CLASSES, Config, build, data
-from jaxdl.data import IMAGE_SETS, load_images
+from jaxdl.data import IMAGE_SETS, Data, load_images
 from jaxdl.run import fit
 
 QUICK = {"model": "softmax", "steps": 4, "progress": False, "tensorboard": False, "devices": 1}
@@ -23,7 +23,7 @@ def test_a_configuration_whose_choices_are_open_can_be_trained():
     config = Config(**QUICK)
     assert config.seeds is None
     train, valid, test = data(config)
-    result = fit(build(config, train.example), train, valid, config, test=test)
+    result = fit(build(config, train.example), Data(train, valid, test), config)
     assert result.runs == ()
     assert {"loss", "accuracy"} == set(result.metrics) == set(result.valid)
 
@@ -33,5 +33,5 @@ def test_without_a_validation_part():
     train, valid, test = data(config)
     assert valid is None
     assert train.length == 1437
-    assert "valid/loss" not in {key for row in fit(build(config, train.example), train, None, config, test=test).history
+    assert "valid/loss" not in {key for row in fit(build(config, train.example), Data(train, test=test), config).history
                                 for key in row}  # fmt: skip

@@ -12,7 +12,7 @@ from experiments import language_model_comparison
 from experiments.language_model import Config, build, data, make_model, summarize
 from experiments.language_model_comparison import variants
 from jaxdl.core import Total
-from jaxdl.data import Text, streams
+from jaxdl.data import Data, Text, streams
 from jaxdl.run import FlagError, fit
 
 V = 7
@@ -92,7 +92,7 @@ def test_memory_makes_batches_one_text():
 def test_evaluation_counts_every_character_once(cell):
     config = dataclasses.replace(CONFIG, cell=cell, steps=2)
     experiment, train, valid, test = make(config)
-    result = fit(experiment, train, valid, config, test=test)
+    result = fit(experiment, Data(train, valid, test), config)
     length = 5 if cell == "transformer" else 80
     model = make_model(config, V)
     for tokens, found in ((TEXT.valid, result.valid), (TEXT.test, result.metrics)):
@@ -113,10 +113,10 @@ def test_evaluation_counts_every_character_once(cell):
 def test_one_and_eight_devices_and_resume(cell, parallel, tmp_path):
     config = dataclasses.replace(CONFIG, cell=cell, log_every=1, eval_every=4)
     experiment, train, valid, test = make(config)
-    one = fit(experiment, train, valid, config, test=test)
+    one = fit(experiment, Data(train, valid, test), config)
     many = dataclasses.replace(config, parallel=parallel, devices=8, workdir=str(tmp_path))
-    fit(experiment, train, valid, dataclasses.replace(many, steps=4), test=test)
-    many = fit(experiment, train, valid, many, test=test)
+    fit(experiment, Data(train, valid, test), dataclasses.replace(many, steps=4))
+    many = fit(experiment, Data(train, valid, test), many)
     assert many.curve("train/loss")[1] == pytest.approx(one.curve("train/loss")[1], rel=1e-4)
     assert many.metrics == pytest.approx(one.metrics, rel=1e-3)
 

@@ -55,7 +55,7 @@ def test_losses_of_the_notes_script():
         optimizer.step()
         expected.append(loss.item())
 
-    result = run.fit(experiment, train, None, config)
+    result = run.fit(experiment, train, config)
     assert result.curve("train/loss")[0] == list(range(1, 1001))
     np.testing.assert_allclose(result.curve("train/loss")[1], expected, atol=1e-4, rtol=0)
     final = [model.linear.weight.item(), model.linear.bias.item()]

@@ -5,9 +5,9 @@ import shutil
 from collections import Counter
 
 import pytest
+from experiments._mission import ROOT, faults, file_name, gather, make_record, mission, read_records, read_rows, results
 
 from experiments import _mission
-from experiments._mission import ROOT, faults, file_name, gather, make_record, mission, read_records, read_rows, results
 from jaxdl.run.files import write_json
 
 SECTIONS, ROWS = read_rows()

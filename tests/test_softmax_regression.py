@@ -9,7 +9,7 @@ import pytest
 
 from experiments.softmax_regression import NETS, Config, build, data, order, original, same_losses
 from jaxdl import run
-from jaxdl.data import Batches, load_images
+from jaxdl.data import Batches, Data, load_images
 
 
 def noise(rows: int = 193) -> Batches:
@@ -55,7 +55,7 @@ def test_losses_of_the_notes_script():
         optimizer.step()
         expected.append(loss.item())
 
-    result = run.fit(experiment, train, None, config)
+    result = run.fit(experiment, train, config)
     assert result.curve("train/loss")[0] == list(range(1, 101))
     np.testing.assert_allclose(result.curve("train/loss")[1], expected, atol=1e-4, rtol=0)
     for layer, name in ((model.fc1, "Dense_0"), (model.fc2, "Dense_1")):
@@ -71,7 +71,7 @@ def test_softmax_twice_comes_down_to_its_bound_and_no_further(seed, bound):
     digits = load_images("digits").train
     train = Batches({"x": digits["x"][:96], "y": digits["y"][:96]}, 96)
     config = Config(steps=1000, optimizer="adam", learning_rate=3e-3, devices=1, seed=seed, seeds=1, progress=False)
-    result = run.fit(build(config, train.example, NETS["double_softmax"]), train, train, config)
+    result = run.fit(build(config, train.example, NETS["double_softmax"]), Data(train, train), config)
     least = min(result.curve("train/loss")[1])
     assert np.log(1 + 9 / np.e) == pytest.approx(1.4612, abs=5e-5)
     assert least >= 1.46115
@@ -107,6 +107,6 @@ def test_mnist_from_its_files(data_dir: Path, seed, bound):
     images = load_images("mnist", data_dir)
     assert original(config, images).holds
     assert original(config, images._replace(original=False)).holds is False
-    result = run.fit(build(config, train.example, NETS["linear"]), train, valid, config, test=test)
+    result = run.fit(build(config, train.example, NETS["linear"]), Data(train, valid, test), config)
     bound(result.metrics["accuracy"], ">", 0.80, "accuracy")
     bound(result.metrics["accuracy"], "<", 0.93, "accuracy of a linear net")

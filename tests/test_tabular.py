@@ -6,10 +6,10 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from sklearn.metrics import r2_score
-
 from experiments._tabular_report import baselines
 from experiments._tabular_rows import encode, parts
+from sklearn.metrics import r2_score
+
 from experiments.tabular import Config, build, data, load, main, make_model, predictor, use
 from jaxdl import run
 from jaxdl.data import DataError, MissingData, load_table
@@ -78,7 +78,7 @@ def test_scores_of_a_regression_are_scikit_learns_in_the_targets_units():
     rows = parts(table, config.test_fraction, config.seed, "diabetes", config.valid_fraction)
     train, valid, test = data(config, rows)
     scale = rows.scales["y_deviation"][0]
-    result = run.fit(build(config, train.example, scale), train, valid, config, test=test)
+    result = run.fit(build(config, train.example, scale), Data(train, valid, test), config)
     predicted = run.apply(predictor(make_model(config, 1), rows.scales), result.state, test)["value"]
     truth = rows.test["y"][:, 0] * scale + rows.scales["y_mean"][0]
     assert set(np.round(truth)) <= set(table.y)
@@ -154,7 +154,7 @@ def test_a_linear_net_finds_the_rule_of_the_file(tmp_path, seed, bound):
     )
     rows = parts(load(config), 0.2, seed, "people", 0.1)
     train, valid, test = data(config, rows)
-    result = run.fit(build(config := config.resolve(train), train.example), train, valid, config, test=test)
+    result = run.fit(build(config := config.resolve(train), train.example), Data(train, valid, test), config)
     state_of_30_in_ulm = encode(np.array([[30, 0, 1]]), np.zeros(1), (), rows.scales)["x"]
     value = predictor(make_model(config, 1), rows.scales)(result.state, {"x": state_of_30_in_ulm})["value"]
     bound(abs(float(value[0]) - 4000), "<=", 20, "distance from 4000")

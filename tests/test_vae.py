@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from experiments._vae_claims import mixture_of_bernoullis
 
 from experiments import vae
-from experiments._vae_claims import mixture_of_bernoullis
 from jaxdl import run
 
 SHAPE = (3, 5, 1)
@@ -100,10 +100,10 @@ def test_pixels_are_drawn_once_and_not_thresholded():
 
 def test_evaluation_noise_does_not_depend_on_the_batches():
     config = vae.Config(steps=1, width=13, progress=False, devices=1)
-    train, _, test = vae.data(config)
-    experiment = vae.build(config, train.example)
-    whole = run.fit(experiment, train, None, config, test=test).metrics
-    parts = run.fit(experiment, train, None, config, test=vae.Batches(test.arrays, 97)).metrics
+    parts = vae.data(config)
+    experiment = vae.build(config, parts)
+    whole = run.fit(experiment, parts, config).metrics
+    parts = run.fit(experiment, Data(train, test=vae.Batches(test.arrays, 97)), config).metrics
     assert whole == pytest.approx(parts, rel=1e-6)
 
 

@@ -198,7 +198,8 @@ class RunConfig:
 
     def replace(self, **changes: Any) -> Self:
         """The configuration with `changes`; what a recipe had filled in is filled in anew, by the new data set's."""
-        return dataclasses.replace(self, **dict.fromkeys(self.open) | changes)
+        values: Any = dict.fromkeys(self.open) | changes
+        return dataclasses.replace(self, **values)
 
     def resolve(self, train: Any = None) -> Self:
         """The same configuration with `steps` in place of `epochs`.

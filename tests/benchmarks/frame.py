@@ -61,7 +61,7 @@ def framed(model, train, steps, folder):
         example=train.example,
         loss=lambda logits, batch: softmax_cross_entropy(logits, batch["y"]),
     )
-    return fit(experiment, train, None, config).steps_per_second
+    return fit(experiment, train, config).steps_per_second
 
 
 def main():

@@ -124,7 +124,7 @@ def saves(train, count):
     ):
         config = RunConfig(steps=count * INTERVAL, checkpoint_every=INTERVAL, batch_size=BATCH, progress=False,
                            tensorboard=False, devices=1, workdir=str(Path(folder) / "fit"))  # fmt: skip
-        fit(make(train), train, None, config)
+        fit(make(train), train, config)
     return statistics.median(blocked), statistics.median(sealed)
 
 

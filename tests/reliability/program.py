@@ -4,18 +4,17 @@ An MLP with dropout on random numbers, Adam, an evaluation and a checkpoint ever
 changes at every step, and a run has many saves.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import optax
 from flax import linen as nn
 
 from jaxdl import run
 from jaxdl.core import Experiment, supervised
-from jaxdl.data import Batches
+from jaxdl.data import Batches, Data
+
+FAMILY, CLAIMS, SMALL = "tests", dict[str, run.Claim](), dict[str, int]()
 
 
-@dataclass(frozen=True, kw_only=True)
 class Config(run.RunConfig):
     """The size of the problem; the defaults end in about a second."""
 
@@ -44,37 +43,36 @@ class Net(nn.Module):
         return nn.Dense(3)(nn.Dropout(0.25, deterministic=not train)(hidden))
 
 
-def data(config: Config) -> tuple[Batches, Batches, None]:
+def data(config: Config) -> Data:
     """Random inputs [rows, 5] and classes that depend on them; 31 rows more for validation."""
     rng = np.random.default_rng(7)
     x = rng.normal(size=(config.rows + 31, 5)).astype(np.float32)
     y = (x @ rng.normal(size=(5, 3))).argmax(-1).astype(np.int32)
     part = lambda rows: Batches({"x": x[rows], "y": y[rows]}, config.batch_size)
-    return part(slice(31, None)), part(slice(31)), None
+    return Data(part(slice(31, None)), part(slice(31)))
 
 
-def build(config: Config, example) -> Experiment:
+def build(config: Config, data: Data) -> Experiment:
     """Softmax regression behind one hidden layer."""
     return supervised(
         Net(config.width),
-        config.make_optimizer(),
-        example=example,
+        config.make_optimizer(data),
+        example=data.example,
         loss=lambda logits, batch: optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"]),
         metrics=lambda logits, batch: {"accuracy": logits.argmax(-1) == batch["y"]},
     )
 
 
-def main(config: Config) -> list[run.Claim]:
+def report(config: Config, data: Data) -> list[run.Finding]:
     """Trains and claims nothing."""
-    train, valid, _ = data(config)
     if config.nap:
         import time
 
-        order = train.order
-        train.order = lambda seed, t: (time.sleep(config.nap), order(seed, t))[1]
-    run.fit(build(config, train.example), train, valid, config)
+        order = data.train.order
+        data.train.order = lambda seed, t: (time.sleep(config.nap), order(seed, t))[1]
+    run.fit(build(config, data), data, config)
     return []
 
 
 if __name__ == "__main__":
-    run.main(Config, main)
+    run.main()

@@ -33,12 +33,12 @@ def test_saved_on_some_devices_restored_on_others(way, tmp_path, promise):
     saved = {}
     for a in DEVICES:
         config = dataclasses.replace(base, devices=a, workdir=str(tmp_path / str(a)))
-        saved[a] = digests(fit(experiment, train, None, config).state)
+        saved[a] = digests(fit(experiment, train, config).state)
     passed = 0
     for a, b in itertools.product(DEVICES, DEVICES):
         config = dataclasses.replace(base, devices=b, workdir=str(tmp_path / str(a)))
         with mock.patch("jaxdl.run.loop.Training", side_effect=AssertionError("it is trained again")):
-            loaded = fit(experiment, train, None, config).state
+            loaded = fit(experiment, train, config).state
         places = {len(x.sharding.device_set) for x in jax.tree.leaves(loaded)}
         passed += digests(loaded) == saved[a] and places == {b}
     promise("R6", passed, len(DEVICES) ** 2, f"pairs of device counts under {way}, seed 0")
@@ -73,10 +73,10 @@ def test_the_ways_of_splitting_agree(name, promise):
                      tensorboard=False, devices=1)  # fmt: skip
     train = data(base)
     experiment = supervised(make(), base.make_optimizer(), example=train.example, loss=loss)
-    one = fit(experiment, train, None, base)
+    one = fit(experiment, train, base)
     passed = tried = 0
     for way, devices in itertools.product(WAYS, (8,) if name == "MLP" else (2, 4, 8)):
-        many = fit(experiment, train, None, dataclasses.replace(base, parallel=way, devices=devices))
+        many = fit(experiment, train, dataclasses.replace(base, parallel=way, devices=devices))
         np.testing.assert_allclose(many.curve("train/loss")[1], one.curve("train/loss")[1], rtol=1e-5)
         for a, b in zip(jax.tree.leaves(many.state.learner), jax.tree.leaves(one.state.learner), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6)

@@ -18,8 +18,8 @@ WAYS = {
 def fitted(**changes):
     """The digests of the last state, and the log without its clock."""
     config = dataclasses.replace(program.Config(steps=12, eval_every=6), **changes)
-    train, valid, _ = program.data(config)
-    result = fit(program.build(config, train.example), train, valid, config)
+    parts = program.data(config)
+    result = fit(program.build(config, parts), parts, config)
     return digests(result.state), [{k: v for k, v in row.items() if k != "seconds"} for row in result.history]
 
 

@@ -101,8 +101,8 @@ def test_many_signals(start, tmp_path, like, promise, seed):
 def test_a_signal_that_arrives_while_a_save_begins(at, tmp_path, like, promise, monkeypatch):
     """The step is saved once: a second save of it would remove the first one while that is being written."""
     config = program.Config(steps=12, checkpoint_every=5, eval_every=6, patience=9, workdir=str(tmp_path / "w"))
-    train, valid, _ = program.data(config)
-    experiment, steps, sent, save = program.build(config, train.example), [], [], Checkpoints.save
+    parts = program.data(config)
+    experiment, steps, sent, save = program.build(config, parts), [], [], Checkpoints.save
 
     def saved(self, step, *rest, **facts):
         steps.append(step)
@@ -113,10 +113,10 @@ def test_a_signal_that_arrives_while_a_save_begins(at, tmp_path, like, promise, 
 
     monkeypatch.setattr(Checkpoints, "save", saved)
     with pytest.raises(Interrupted, match=f"saved at step {at}"):
-        fit(experiment, train, valid, config)
-    whole = fit(experiment, train, valid, dataclasses.replace(config, workdir=str(tmp_path / "whole")))
+        fit(experiment, parts, config)
+    whole = fit(experiment, parts, dataclasses.replace(config, workdir=str(tmp_path / "whole")))
     kept = restored(tmp_path / "w", like)[0]
-    resumed = fit(experiment, train, valid, config)
+    resumed = fit(experiment, parts, config)
     same = digests(resumed.state) == digests(whole.state) and rows(tmp_path / "w") == rows(tmp_path / "whole")
     note = f"signal in a save; step {at}, saved {steps}, found {kept}, the same: {same}"
     promise("R3", steps.count(at) == 2 and kept == at and same, 1, note)

@@ -233,10 +233,10 @@ def test_seconds_go_on_after_a_resume(tmp_path):
     step = lambda state, _: (state.advance(), {"loss": jnp.ones(())})
     still = Experiment(State.create, step, lambda state, _: {"loss": Total(jnp.ones(()), jnp.ones(()))})
     config = RunConfig(steps=4, log_every=1, workdir=str(tmp_path / "a"), tensorboard=False, progress=False, devices=1)
-    first = fit(still, None, None, open_run(config, "demo"))
+    first = fit(still, None, open_run(config, "demo"))
     time.sleep(0.5)
     start = time.perf_counter()
-    fit(still, None, None, open_run(RunConfig(**{**vars(config), "steps": 9}), "demo"))
+    fit(still, None, open_run(RunConfig(**{**vars(config), "steps": 9}), "demo"))
     second = time.perf_counter() - start
     (trace,) = read_run(tmp_path / "a").fits[""]
     seconds, values = trace.curve("train/loss", "seconds")

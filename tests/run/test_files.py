@@ -116,10 +116,10 @@ class TestRun:
     def half(self, tmp_path):
         """A run at step 30 of 60."""
         config = program.Config(workdir=str(tmp_path / "w"), steps=30, checkpoint_every=10, eval_every=10)
-        train, valid, _ = program.data(config)
-        fit(program.build(config, train.example), train, valid, config)
+        parts = program.data(config)
+        fit(program.build(config, parts), parts, config)
         longer = program.Config(workdir=str(tmp_path / "w"), steps=60, checkpoint_every=10, eval_every=10)
-        return tmp_path / "w", lambda: fit(program.build(longer, train.example), train, valid, longer)
+        return tmp_path / "w", lambda: fit(program.build(longer, parts), parts, longer)
 
     @pytest.mark.parametrize("how", ["flip", "cut", "delete"])
     def test_a_damaged_history_is_not_cut_silently(self, half, how):
@@ -155,8 +155,8 @@ class TestRun:
     def test_without_its_best_checkpoint_a_run_goes_on_and_says_so(self, tmp_path, capfd):
         config = program.Config(workdir=str(tmp_path), steps=40, checkpoint_every=5, eval_every=5, patience=40,
                                 learning_rate=0.1, monitor_mode="max")  # fmt: skip
-        train, valid, _ = program.data(config)
-        build = lambda: fit(program.build(config, train.example), train, valid, config)
+        parts = program.data(config)
+        build = lambda: fit(program.build(config, parts), parts, config)
         ended = build()
         best = max((row for row in ended.history if "valid/loss" in row), key=lambda row: row["valid/loss"])["step"]
         assert best < 35, "the best is among the latest: choose another rate"

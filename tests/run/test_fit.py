@@ -17,7 +17,7 @@ import pytest
 from flax import linen as nn
 
 from jaxdl.core import Experiment, Learner, State, Total, descend, mean, supervised, total
-from jaxdl.data import Batches
+from jaxdl.data import Batches, Data
 from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, apply, checkpoint, fit, history, measure, training
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.parallel import compile_steps, make_mesh
@@ -68,7 +68,7 @@ class TestWithoutFolder:
         state = jax.jit(e.init)(jax.random.key(0))
         for t in range(20):
             state, metrics = jax.jit(e.step)(state, TRAIN.batch(0, t))
-        result = fit(e, TRAIN, VALID, dataclasses.replace(BASE, scan=1))
+        result = fit(e, Data(TRAIN, VALID), dataclasses.replace(BASE, scan=1))
         assert same(result.state, state)
         assert result.history[-2]["train/loss"] == float(metrics["loss"])
         logits = Net().apply(state.variables, X[53:])
@@ -76,20 +76,20 @@ class TestWithoutFolder:
 
     @pytest.mark.parametrize("scan", [1, 3, 16])
     def test_steps_per_call_change_nothing(self, scan):
-        result = fit(make(), TRAIN, VALID, dataclasses.replace(BASE, scan=scan))
-        reference = fit(make(), TRAIN, VALID, dataclasses.replace(BASE, scan=5))
+        result = fit(make(), Data(TRAIN, VALID), dataclasses.replace(BASE, scan=scan))
+        reference = fit(make(), Data(TRAIN, VALID), dataclasses.replace(BASE, scan=5))
         assert [row["step"] for row in result.history] == [row["step"] for row in reference.history]
         for a, b in zip(rows(result.history), rows(reference.history), strict=True):
             assert a == pytest.approx(b, rel=1e-5)
 
     def test_every_logged_step_is_there_once(self):
-        history = fit(make(), TRAIN, VALID, BASE).history
+        history = fit(make(), Data(TRAIN, VALID), BASE).history
         assert [r["step"] for r in history if "train/loss" in r] == list(range(1, 21))
         assert [r["step"] for r in history if "valid/loss" in r] == [5, 10, 15, 20]
 
     def test_the_caller_keeps_its_state(self):
-        first = fit(make(), TRAIN, VALID, BASE)
-        again = fit(make(), TRAIN, VALID, BASE, state=first.state)
+        first = fit(make(), Data(TRAIN, VALID), BASE)
+        again = fit(make(), Data(TRAIN, VALID), BASE, state=first.state)
         assert int(again.state.step) == 40
         assert again.history[0]["step"] == 21
         assert np.isfinite(first.metrics["loss"])
@@ -98,8 +98,8 @@ class TestWithoutFolder:
     def test_the_configured_learning_rate_wins_over_that_of_a_given_state(self):
         other = dataclasses.replace(BASE, learning_rate=0.03)
         start = jax.jit(make().init)(jax.random.key(0))
-        result = fit(make(other), TRAIN, VALID, other, state=start)
-        assert same(result.state, fit(make(other), TRAIN, VALID, other).state)
+        result = fit(make(other), Data(TRAIN, VALID), other, state=start)
+        assert same(result.state, fit(make(other), Data(TRAIN, VALID), other).state)
         assert result.curve("train/learning_rate")[1] == [pytest.approx(0.03)] * 20
 
     def test_runs_that_differ_in_the_learning_rate_alone_share_their_programs(self):
@@ -115,8 +115,8 @@ class TestWithoutFolder:
         assert (one[1], other[1]) == pytest.approx((0.1, 0.2))
 
     def test_seeds(self):
-        result = fit(make(), TRAIN, VALID, dataclasses.replace(BASE, seed=3, seeds=2))
-        alone = fit(make(), TRAIN, VALID, dataclasses.replace(BASE, seed=4))
+        result = fit(make(), Data(TRAIN, VALID), dataclasses.replace(BASE, seed=3, seeds=2))
+        alone = fit(make(), Data(TRAIN, VALID), dataclasses.replace(BASE, seed=4))
         assert same(result.runs[1].state, alone.state)
         assert not same(result.runs[0].state, result.runs[1].state)
         assert result.values("loss") == [run.metrics["loss"] for run in result.runs]
@@ -126,12 +126,12 @@ class TestWithoutFolder:
         e = make()
         spy = e._replace(step=lambda state, batch: (e.step(state, batch)[0], {"loss": batch["x"].sum()}))
         for seed in (0, 3):
-            seen = fit(spy, TRAIN, VALID, dataclasses.replace(BASE, seed=seed)).curve("train/loss")[1]
+            seen = fit(spy, Data(TRAIN, VALID), dataclasses.replace(BASE, seed=seed)).curve("train/loss")[1]
             expected = [float(TRAIN.batch(seed, t)["x"].sum()) for t in range(20)]
             assert seen == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
     def test_several_validation_sets(self):
-        result = fit(make(), TRAIN, {"a": VALID, "b": TRAIN}, BASE)
+        result = fit(make(), Data(TRAIN, {"a": VALID, "b": TRAIN}), BASE)
         assert set(result.metrics) == {"a/loss", "a/accuracy", "b/loss", "b/accuracy"}
 
     def test_each_set_takes_its_own_rows(self):
@@ -141,8 +141,8 @@ class TestWithoutFolder:
         last_half = Batches(
             VALID.arrays, 8, take=lambda arrays, rows: {k: v[rows + 9] for k, v in arrays.items()}, length=9
         )
-        parts = fit(make(), TRAIN, {"first": first_half, "last": last_half}, BASE).metrics
-        whole = fit(make(), TRAIN, VALID, BASE).metrics
+        parts = fit(make(), Data(TRAIN, {"first": first_half, "last": last_half}), BASE).metrics
+        whole = fit(make(), Data(TRAIN, VALID), BASE).metrics
         assert parts["first/loss"] != parts["last/loss"]
         assert (parts["first/loss"] + parts["last/loss"]) / 2 == pytest.approx(whole["loss"], rel=1e-5)
 
@@ -152,11 +152,11 @@ class TestWithoutFolder:
                 return TRAIN.batch(0, t)
 
         config = dataclasses.replace(BASE, scan=1)
-        assert same(fit(make(), Indexed(), VALID, config).state, fit(make(), TRAIN, VALID, config).state)
+        assert same(fit(make(), Data(Indexed(), VALID), config).state, fit(make(), Data(TRAIN, VALID), config).state)
         e = make()
         both = e._replace(step=lambda state, batch: e.step(state, batch["left"]))
-        nested = fit(both, {"left": TRAIN, "right": Batches({"z": X}, 4)}, VALID, config)
-        assert same(nested.state, fit(make(), TRAIN, VALID, config).state)
+        nested = fit(both, Data({"left": TRAIN, "right": Batches({"z": X}, 4)}, VALID), config)
+        assert same(nested.state, fit(make(), Data(TRAIN, VALID), config).state)
 
     def test_data_by_seed(self):
         class Indexed:
@@ -167,7 +167,7 @@ class TestWithoutFolder:
                 return TRAIN.batch(self.seed, t)
 
         config = dataclasses.replace(BASE, scan=1, seed=3, seeds=2)
-        streamed, whole = (fit(make(), data, VALID, config) for data in (Indexed, TRAIN))
+        streamed, whole = (fit(make(), Data(data, VALID), config) for data in (Indexed, TRAIN))
         assert all(same(one.state, other.state) for one, other in zip(streamed.runs, whole.runs, strict=True))
 
     def test_no_data_at_all(self):
@@ -180,31 +180,31 @@ class TestWithoutFolder:
 
         init = lambda key: Walker.create(key, place=jnp.zeros(()))
         e = Experiment(init, step, lambda state, _: {"far": Total(jnp.abs(state.place), jnp.ones(()))})
-        result = fit(e, None, None, BASE)
+        result = fit(e, None, BASE)
         assert result.metrics["far"] == pytest.approx(abs(float(result.state.place)))
 
     def test_zero_steps_evaluate_the_start(self):
-        result = fit(make(), TRAIN, VALID, dataclasses.replace(BASE, steps=0))
+        result = fit(make(), Data(TRAIN, VALID), dataclasses.replace(BASE, steps=0))
         assert int(result.state.step) == 0
         assert result.metrics["loss"] > 0
 
     def test_a_loss_that_is_no_number_stops_the_run(self):
         config = dataclasses.replace(BASE, optimizer="sgd", learning_rate=1e30)
         with pytest.raises(Diverged, match=r"step \d+; try a lower --learning_rate"):
-            fit(make(config), TRAIN, VALID, config)
+            fit(make(config), Data(TRAIN, VALID), config)
 
     def test_monitor_that_is_not_there(self):
         with pytest.raises(FlagError, match="--monitor=acc: the evaluation gives accuracy, loss"):
-            fit(make(), TRAIN, VALID, dataclasses.replace(BASE, monitor="acc"))
+            fit(make(), Data(TRAIN, VALID), dataclasses.replace(BASE, monitor="acc"))
 
     def test_batch_that_the_devices_do_not_divide(self):
         with pytest.raises(FlagError, match="--batch_size=9: 8 devices do not divide it; 16 would do"):
-            fit(make(), Batches({"x": X, "y": Y}, 9), VALID, dataclasses.replace(BASE, devices=8))
+            fit(make(), Data(Batches({"x": X, "y": Y}, 9), VALID), dataclasses.replace(BASE, devices=8))
 
     def test_freeze_that_matches_nothing(self):
         config = dataclasses.replace(BASE, freeze="Conv_9")
         with pytest.raises(FlagError, match="Conv_9"):
-            fit(make(config), TRAIN, VALID, config)
+            fit(make(config), Data(TRAIN, VALID), config)
 
 
 class TestEarlyStopping:
@@ -230,21 +230,21 @@ class TestEarlyStopping:
     config = dataclasses.replace(BASE, steps=40, eval_every=1, patience=3, scan=1)
 
     def test_the_best_state_comes_back(self):
-        result = fit(self.experiment(), TRAIN, VALID, self.config)
+        result = fit(self.experiment(), Data(TRAIN, VALID), self.config)
         assert result.metrics["loss"] == 0
         assert float(result.state.learner.params) == -7
         assert result.history[-1]["step"] == 10
 
     def test_equal_is_not_better(self):
         flat = lambda state, batch: {"loss": total(0 * batch["x"][:, 0], batch["mask"])}
-        result = fit(self.experiment()._replace(evaluate=flat), TRAIN, VALID, self.config)
+        result = fit(self.experiment()._replace(evaluate=flat), Data(TRAIN, VALID), self.config)
         assert int(result.state.step) == 1
         assert result.history[-1]["step"] == 4
 
     def test_also_from_a_folder_and_when_loaded_again(self, tmp_path):
         config = with_dir(self.config, tmp_path)
-        first = fit(self.experiment(), TRAIN, VALID, config)
-        loaded = fit(self.experiment(), TRAIN, VALID, config)
+        first = fit(self.experiment(), Data(TRAIN, VALID), config)
+        loaded = fit(self.experiment(), Data(TRAIN, VALID), config)
         assert same(first.state, loaded.state)
         assert loaded.metrics == {"loss": 0}
         assert int(loaded.state.step) == 7
@@ -253,17 +253,17 @@ class TestEarlyStopping:
     @pytest.mark.parametrize("checkpoint_every", [0, 1])
     def test_stopped_before_the_best_and_after_it(self, tmp_path, steps, checkpoint_every):
         config = with_dir(self.config, tmp_path, checkpoint_every=checkpoint_every)
-        fit(self.experiment(), TRAIN, VALID, dataclasses.replace(config, steps=steps))
-        result = fit(self.experiment(), TRAIN, VALID, config)
+        fit(self.experiment(), Data(TRAIN, VALID), dataclasses.replace(config, steps=steps))
+        result = fit(self.experiment(), Data(TRAIN, VALID), config)
         assert int(result.state.step) == 7
         assert result.history[-1]["step"] == 10
 
     def test_the_best_state_is_saved_with_the_latest(self, tmp_path):
         """Saves are rare by default: the best of step 7 is in memory when step 8 is saved, and must be there after."""
         config = with_dir(self.config, tmp_path, checkpoint_every=4)
-        fit(self.experiment(), TRAIN, VALID, dataclasses.replace(config, steps=9))
+        fit(self.experiment(), Data(TRAIN, VALID), dataclasses.replace(config, steps=9))
         assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"7", "8", "9"}
-        assert int(fit(self.experiment(), TRAIN, VALID, config).state.step) == 7
+        assert int(fit(self.experiment(), Data(TRAIN, VALID), config).state.step) == 7
 
 
 class TestFolder:
@@ -272,9 +272,9 @@ class TestFolder:
     def test_resume_is_bitwise(self, tmp_path, parallel, half):
         """Stopped at a multiple of eval_every and off it; what the log says is the same too."""
         config = dataclasses.replace(BASE, parallel=parallel, devices=4)
-        whole = fit(make(), TRAIN, VALID, with_dir(config, tmp_path / "whole"))
-        fit(make(), TRAIN, VALID, with_dir(config, tmp_path / "parts", steps=half))
-        resumed = fit(make(), TRAIN, VALID, with_dir(config, tmp_path / "parts"))
+        whole = fit(make(), Data(TRAIN, VALID), with_dir(config, tmp_path / "whole"))
+        fit(make(), Data(TRAIN, VALID), with_dir(config, tmp_path / "parts", steps=half))
+        resumed = fit(make(), Data(TRAIN, VALID), with_dir(config, tmp_path / "parts"))
         assert same(whole.state, resumed.state)
         on_grid = lambda history: [row for row in rows(history) if "train/loss" in row or row["step"] % 5 == 0]
         assert on_grid(resumed.history) == on_grid(whole.history)
@@ -282,19 +282,19 @@ class TestFolder:
         assert written == resumed.history
 
     def test_saved_under_pmap_goes_on_under_jit_on_other_devices(self, tmp_path):
-        whole = fit(make(), TRAIN, VALID, BASE)
-        fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path, steps=10, parallel="pmap", devices=8))
-        resumed = fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path, devices=2))
+        whole = fit(make(), Data(TRAIN, VALID), BASE)
+        fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path, steps=10, parallel="pmap", devices=8))
+        resumed = fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path, devices=2))
         assert resumed.metrics == pytest.approx(whole.metrics, rel=1e-4)
 
     def test_an_ended_fit_is_loaded_not_run(self, tmp_path):
         config = with_dir(BASE, tmp_path)
-        first = fit(make(), TRAIN, VALID, config, name="one")
+        first = fit(make(), Data(TRAIN, VALID), config, name="one")
         broken = make()._replace(step=None)
         with pytest.raises(TypeError):
-            fit(broken, TRAIN, VALID, config, name="two")
+            fit(broken, Data(TRAIN, VALID), config, name="two")
         e = make()
-        again = fit(e, TRAIN, VALID, config, name="one")
+        again = fit(e, Data(TRAIN, VALID), config, name="one")
         assert same(first.state, again.state)
         assert again.metrics == first.metrics
         assert again.history == first.history
@@ -302,27 +302,27 @@ class TestFolder:
     @pytest.mark.parametrize("stop", [10, 12])
     def test_what_is_watched_is_there_from_start_to_end(self, tmp_path, stop):
         watch = lambda state: {"kernel": state.learner.params["Dense_1"]["kernel"], "step": state.step}
-        whole = fit(make(), TRAIN, VALID, BASE, watch=watch).watched
+        whole = fit(make(), Data(TRAIN, VALID), BASE, watch=watch).watched
         assert sorted(whole) == [0, 5, 10, 15, 20]
         assert all(seen["step"] == step for step, seen in whole.items())
-        fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path, steps=stop, checkpoint_every=5), watch=watch)
+        fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path, steps=stop, checkpoint_every=5), watch=watch)
         if stop == 12:  # killed behind its checkpoint of step 10
             shutil.rmtree(tmp_path / "checkpoints" / "12")
             (tmp_path / "result.json").unlink()
-        resumed = fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path), watch=watch)
-        loaded = fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path), watch=watch)
+        resumed = fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path), watch=watch)
+        loaded = fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path), watch=watch)
         for run in (resumed, loaded):
             assert same(whole, run.watched)
 
     def test_a_damaged_frame_is_left_out_and_the_first_made_again(self, tmp_path, capfd):
         watch = lambda state: state.learner.params["Dense_1"]["kernel"]
-        whole = fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path), watch=watch).watched
+        whole = fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path), watch=watch).watched
         frames = tmp_path / "watched"
         (frames / "0.npz").write_bytes(b"")
         (frames / "5.npz").write_bytes((frames / "10.npz").read_bytes())
         np.savez(frames / "15.npz", arr_0=np.array([{}]), sum="0")  # a pickle
         (frames / "20.npz").unlink()
-        loaded = fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path), watch=watch).watched
+        loaded = fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path), watch=watch).watched
         assert list(loaded) == [0, 10]
         assert all(np.array_equal(loaded[step], whole[step]) for step in loaded)
         said = capfd.readouterr().err
@@ -333,8 +333,8 @@ class TestFolder:
 
     def test_named_fits_are_apart(self, tmp_path):
         config = with_dir(BASE, tmp_path)
-        fit(make(), TRAIN, VALID, config, name="one")
-        fit(make(), TRAIN, VALID, dataclasses.replace(config, seeds=2), name="two")
+        fit(make(), Data(TRAIN, VALID), config, name="one")
+        fit(make(), Data(TRAIN, VALID), dataclasses.replace(config, seeds=2), name="two")
         folders = {str(p.parent.relative_to(tmp_path)) for p in tmp_path.glob("**/result.json")}
         assert folders == {"one", "two/seed0", "two/seed1"}
 
@@ -342,41 +342,41 @@ class TestFolder:
         config = with_dir(BASE, tmp_path, monitor="step_3", monitor_mode="max", steps=30, checkpoint_every=5)
         e = make()
         peak = lambda state, batch: {"step_3": total(-jnp.abs(state.step - 10.0) + 0 * batch["x"][:, 0], batch["mask"])}
-        fit(e._replace(evaluate=peak), TRAIN, VALID, config)
+        fit(e._replace(evaluate=peak), Data(TRAIN, VALID), config)
         assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"10", "25", "30"}
 
     def test_a_damaged_checkpoint_gives_way_to_the_one_before(self, tmp_path):
         config = with_dir(BASE, tmp_path, checkpoint_every=5)
-        whole = fit(make(), TRAIN, VALID, config)
+        whole = fit(make(), Data(TRAIN, VALID), config)
         os.remove(tmp_path / "result.json")
         for path in (tmp_path / "checkpoints/20/state").glob("**/*"):
             if path.is_file():
                 path.write_bytes(b"")
         with pytest.warns(UserWarning, match="checkpoint 20 cannot be used"):
-            again = fit(make(), TRAIN, VALID, config)
+            again = fit(make(), Data(TRAIN, VALID), config)
         assert same(whole.state, again.state)
         assert rows(again.history) == rows(whole.history)
 
     def test_what_a_killed_deletion_leaves_is_removed(self, tmp_path):
         config = with_dir(BASE, tmp_path, checkpoint_every=5)
-        fit(make(), TRAIN, VALID, dataclasses.replace(config, steps=10))
+        fit(make(), Data(TRAIN, VALID), dataclasses.replace(config, steps=10))
         (tmp_path / "checkpoints/3/state").mkdir(parents=True)
         (tmp_path / "checkpoints/12.orbax-checkpoint-tmp").mkdir()
-        fit(make(), TRAIN, VALID, config)
+        fit(make(), Data(TRAIN, VALID), config)
         assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"15", "20"}
 
     def test_a_half_written_last_line_of_the_log(self, tmp_path):
         config = with_dir(BASE, tmp_path)
-        fit(make(), TRAIN, VALID, dataclasses.replace(config, steps=10))
+        fit(make(), Data(TRAIN, VALID), dataclasses.replace(config, steps=10))
         with (tmp_path / "metrics.jsonl").open("a") as file:
             file.write('{"step": 11, "train/lo')
-        resumed = fit(make(), TRAIN, VALID, config)
-        assert rows(resumed.history) == rows(fit(make(), TRAIN, VALID, BASE).history)
+        resumed = fit(make(), Data(TRAIN, VALID), config)
+        assert rows(resumed.history) == rows(fit(make(), Data(TRAIN, VALID), BASE).history)
 
     @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_saves_and_the_run_goes_on_bitwise(self, tmp_path, signum):
         config = with_dir(BASE, tmp_path, steps=3000, eval_every=1000, log_every=1000, scan=1)
-        whole = fit(make(), TRAIN, VALID, dataclasses.replace(config, workdir=None))
+        whole = fit(make(), Data(TRAIN, VALID), dataclasses.replace(config, workdir=None))
 
         def send():
             while not (tmp_path / "metrics.jsonl").exists():
@@ -386,14 +386,14 @@ class TestFolder:
 
         threading.Thread(target=send).start()
         with pytest.raises(Interrupted) as caught:
-            fit(make(), TRAIN, VALID, config)
+            fit(make(), Data(TRAIN, VALID), config)
         assert caught.value.signum == signum
-        resumed = fit(make(), TRAIN, VALID, config)
+        resumed = fit(make(), Data(TRAIN, VALID), config)
         assert same(whole.state, resumed.state)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
     def test_tensorboard_events(self, tmp_path):
-        fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path, tensorboard=True))
+        fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path, tensorboard=True))
         (events,) = (tmp_path / "tensorboard").iterdir()
         content = events.read_bytes()
         assert b"train/loss" in content
@@ -409,7 +409,7 @@ class TestBeside:
     def test_evaluation_counts_every_row_once(self):
         e = make()._replace(evaluate=lambda state, batch: {"rows": total(batch["x"][:, 0], batch["mask"])})
         data = Batches({"x": X[:23], "y": Y[:23]}, 8)
-        result = fit(e, TRAIN, data, dataclasses.replace(BASE, devices=8))
+        result = fit(e, Data(TRAIN, data), dataclasses.replace(BASE, devices=8))
         assert result.metrics["rows"] == pytest.approx(X[:23, 0].mean(), rel=1e-6)
 
     def test_measure(self):
@@ -450,7 +450,7 @@ class TestParts:
             return finish(training)
 
         monkeypatch.setattr(Training, "finish", opened)
-        result = fit(make(config), TRAIN, VALID, config, test=part)
+        result = fit(make(config), Data(TRAIN, VALID, part), config)
         tests = [row for row in result.history if any(key.startswith("test/") for key in row)]
         assert [row["step"] for row in tests] == [int(result.state.step)]
         assert result.metrics["loss"] == tests[0]["test/loss"] != result.valid["loss"]
@@ -460,40 +460,40 @@ class TestParts:
     def test_a_test_part_of_noise_changes_no_choice(self):
         config = dataclasses.replace(BASE, patience=2, learning_rate=0.1, steps=200)
         noise = Batches({"x": rng.normal(size=(11, 5)).astype(np.float32), "y": Y[60:]}, 8)
-        fits = [fit(make(config), TRAIN, VALID, config, test=part) for part in (self.TEST, noise, None)]
+        fits = [fit(make(config), Data(TRAIN, VALID, part), config) for part in (self.TEST, noise, None)]
         assert all(same(fits[0].state, one.state) for one in fits)
         assert fits[0].valid == fits[1].valid == fits[2].valid == fits[2].metrics
         assert fits[0].metrics != fits[1].metrics
 
     def test_watched_and_still_not_chosen_by(self):
         config = dataclasses.replace(BASE, patience=2, learning_rate=0.1, steps=200)
-        plain = fit(make(config), TRAIN, VALID, config, test=self.TEST)
+        plain = fit(make(config), Data(TRAIN, VALID, self.TEST), config)
         config = dataclasses.replace(config, watch_test=True)
-        watched = fit(make(config), TRAIN, VALID, config, test=self.TEST)
+        watched = fit(make(config), Data(TRAIN, VALID, self.TEST), config)
         assert same(plain.state, watched.state)
         assert plain.metrics == watched.metrics
         assert watched.curve("test/loss")[0] == watched.curve("valid/loss")[0] != plain.curve("test/loss")[0]
         with pytest.raises(FlagError, match="--watch_test"):
-            fit(make(config), TRAIN, VALID, config)
+            fit(make(config), Data(TRAIN, VALID), config)
 
     def test_without_a_validation_part_nothing_can_choose(self):
-        result = fit(make(), TRAIN, None, BASE, test=self.TEST)
+        result = fit(make(), Data(TRAIN, test=self.TEST), BASE)
         assert {key for row in result.history for key in row if "loss" in key} == {"train/loss", "test/loss"}
         assert result.valid == {}
         with pytest.raises(FlagError, match=r"--patience=1: .*validation part"):
-            fit(make(), TRAIN, None, dataclasses.replace(BASE, patience=1), test=self.TEST)
+            fit(make(), Data(TRAIN, test=self.TEST), dataclasses.replace(BASE, patience=1))
 
     def test_stopped_behind_the_row_of_the_test_part(self, tmp_path):
         config = with_dir(BASE, tmp_path)
-        whole = fit(make(), TRAIN, VALID, config, test=self.TEST)
+        whole = fit(make(), Data(TRAIN, VALID, self.TEST), config)
         (tmp_path / "result.json").unlink()
-        again = fit(make(), TRAIN, VALID, config, test=self.TEST)
+        again = fit(make(), Data(TRAIN, VALID, self.TEST), config)
         assert rows(again.history) == rows(whole.history)
 
     def test_evaluations_depend_on_no_backend(self):
         """The same steps are looked at, whatever number of them one call makes."""
         config = dataclasses.replace(BASE, eval_every=0, steps=400, patience=2, learning_rate=0.1)
-        fits = [fit(make(config), TRAIN, VALID, dataclasses.replace(config, scan=n)) for n in (1, 16, 64)]
+        fits = [fit(make(config), Data(TRAIN, VALID), dataclasses.replace(config, scan=n)) for n in (1, 16, 64)]
         assert fits[0].curve("valid/loss")[0][0] == 40
         assert [one.curve("valid/loss") for one in fits[1:]] == [fits[0].curve("valid/loss")] * 2
         assert same(fits[0].state, fits[1].state)
@@ -522,17 +522,17 @@ class TestIdentity:
     )
     @pytest.mark.parametrize("ended", [True, False])
     def test_another_configuration_is_refused(self, tmp_path, change, words, ended):
-        first = fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path))
+        first = fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path))
         if not ended:
             (tmp_path / "result.json").unlink()
         config = with_dir(BASE, tmp_path, **change)
         with pytest.raises(FlagError, match=words):
-            fit(make(config), TRAIN, VALID, config)
-        assert fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path)).metrics == first.metrics
+            fit(make(config), Data(TRAIN, VALID), config)
+        assert fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path)).metrics == first.metrics
 
     def test_other_data_are_refused(self, tmp_path):
         config, test = with_dir(BASE, tmp_path), TestParts.TEST
-        fit(make(), TRAIN, VALID, config, test=test)
+        fit(make(), Data(TRAIN, VALID, test), config)
         flipped = {"x": X[:53].copy(), "y": Y[:53]}
         flipped["x"].view(np.int32)[3, 1] ^= 1
         for parts, name in (
@@ -545,7 +545,7 @@ class TestIdentity:
 
     def test_other_code_is_refused(self, tmp_path):
         config = with_dir(BASE, tmp_path)
-        fit(make(), TRAIN, VALID, config)
+        fit(make(), Data(TRAIN, VALID), config)
         e, factor = make(), jnp.float32(2)
         scaled = lambda step, by: lambda state, batch: step(state, batch | {"x": by * batch["x"]})
         changed = {
@@ -555,72 +555,72 @@ class TestIdentity:
         }
         for part, experiment in changed.items():
             with pytest.raises(FlagError, match=f"code of .*{part}"):
-                fit(experiment, TRAIN, VALID, config)
+                fit(experiment, Data(TRAIN, VALID), config)
         other = with_dir(BASE, tmp_path / "other")
-        fit(e._replace(step=scaled(e.step, factor)), TRAIN, VALID, other)
+        fit(e._replace(step=scaled(e.step, factor)), Data(TRAIN, VALID), other)
         with pytest.raises(FlagError, match="code of step"):  # the same text with another constant
-            fit(e._replace(step=scaled(e.step, factor + 1)), TRAIN, VALID, other)
+            fit(e._replace(step=scaled(e.step, factor + 1)), Data(TRAIN, VALID), other)
 
     def test_another_start_is_refused(self, tmp_path):
-        start = fit(make(), TRAIN, VALID, BASE).state
-        fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path), state=start)
+        start = fit(make(), Data(TRAIN, VALID), BASE).state
+        fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path), state=start)
         with pytest.raises(FlagError, match="start"):
-            fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path))
+            fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path))
 
     def test_more_steps_where_no_schedule_depends_on_them(self, tmp_path):
-        fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path))
-        assert int(fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path, steps=30)).state.step) == 30
+        fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path))
+        assert int(fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path, steps=30)).state.step) == 30
         with pytest.raises(FlagError, match="--steps was 30, is 20"):
-            fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path))
+            fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path))
         cosine = dataclasses.replace(BASE, schedule="cosine")
-        fit(make(cosine), TRAIN, VALID, with_dir(cosine, tmp_path / "cosine"))
+        fit(make(cosine), Data(TRAIN, VALID), with_dir(cosine, tmp_path / "cosine"))
         longer = with_dir(cosine, tmp_path / "cosine", steps=30)
         with pytest.raises(FlagError, match="--steps was 20, is 30, or the code of init, step has changed"):
-            fit(make(longer), TRAIN, VALID, longer)
+            fit(make(longer), Data(TRAIN, VALID), longer)
 
     def test_one_that_had_ended_says_so(self, tmp_path, capsys):
         config = with_dir(BASE, tmp_path, progress=True)
-        fit(make(), TRAIN, VALID, config)
+        fit(make(), Data(TRAIN, VALID), config)
         assert "nothing was trained" not in capsys.readouterr().err
-        fit(make(), TRAIN, VALID, config)
+        fit(make(), Data(TRAIN, VALID), config)
         assert f"{tmp_path}: has ended at step 20; loaded, nothing was trained" in capsys.readouterr().err
 
     def test_a_metric_that_is_no_number_comes_back_as_one(self, tmp_path):
         nan = make()._replace(summarize=lambda sums: {"loss": 1.0, "r2": math.nan})
         config = with_dir(BASE, tmp_path, seeds=2)
         for _ in range(2):
-            found = fit(nan, TRAIN, VALID, config)
+            found = fit(nan, Data(TRAIN, VALID), config)
             assert found.metrics["loss"] == 1
             assert math.isnan(found.metrics["r2"])
 
     def test_loading_leaks_no_descriptor(self, tmp_path):
         config, counts = with_dir(BASE, tmp_path), []
         for _ in range(4):
-            fit(make(), TRAIN, VALID, config)
+            fit(make(), Data(TRAIN, VALID), config)
             gc.collect()
             counts.append(len(os.listdir("/proc/self/fd")))
         assert counts[1:] == counts[1:2] * 3
 
     def test_a_folder_of_an_older_version(self, tmp_path):
         config = with_dir(BASE, tmp_path)
-        fit(make(), TRAIN, VALID, config)
+        fit(make(), Data(TRAIN, VALID), config)
         (tmp_path / "fit.json").unlink()
         with pytest.raises(FlagError, match="older version"):
-            fit(make(), TRAIN, VALID, config)
+            fit(make(), Data(TRAIN, VALID), config)
         (tmp_path / "fit.json").write_text("{")
         with pytest.raises(FlagError, match="damaged"):
-            fit(make(), TRAIN, VALID, config)
+            fit(make(), Data(TRAIN, VALID), config)
 
 
 class TestCost:
     def test_a_new_experiment_of_known_shapes_compiles_nothing(self, tmp_path):
-        fit(make(), TRAIN, VALID, BASE)
+        fit(make(), Data(TRAIN, VALID), BASE)
         compiled = []
         hear = lambda event, seconds, **_: compiled.append(event) if event.endswith("backend_compile_duration") else 0
         jax.monitoring.register_event_duration_secs_listener(hear)
         try:
             other = dataclasses.replace(BASE, learning_rate=0.03, steps=17)
-            fit(make(other), TRAIN, VALID, with_dir(other, tmp_path))
+            fit(make(other), Data(TRAIN, VALID), with_dir(other, tmp_path))
         finally:
             jax.monitoring.unregister_event_duration_listener(hear)
         assert compiled == []
@@ -633,7 +633,7 @@ class TestCost:
         monkeypatch.setattr(
             Checkpoints, "save", lambda self, *args, **facts: (saved.append(args[0]), save(self, *args, **facts))
         )
-        fit(make(), TRAIN, VALID, with_dir(BASE, tmp_path, steps=3000, eval_every=10))
+        fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path, steps=3000, eval_every=10))
         share = len(saved) / next(clock)  # a save takes one tick of this clock
         assert training.SAVING / 2 < share <= training.SAVING
         assert saved[-1] == 3000
@@ -660,13 +660,13 @@ class TestCost:
         init = lambda key: Walker.create(key, place=jnp.zeros(()))
         e = Experiment(init, step, lambda state, _: {"place": Total(state.place, jnp.ones(()))})
         config = dataclasses.replace(BASE, seeds=3)
-        alone = fit(e, None, None, config)
-        given = fit(e, None, None, config, state=jax.jit(init)(jax.random.key(7)))
+        alone = fit(e, None, config)
+        given = fit(e, None, config, state=jax.jit(init)(jax.random.key(7)))
         assert given.values("place") == alone.values("place")
         assert len(set(given.values("place"))) == 3
 
     def test_evaluation_on_devices_that_do_not_divide_its_batch(self):
         odd = Batches({"x": X[53:], "y": Y[53:]}, 7)
         eight = Batches({"x": X[:48], "y": Y[:48]}, 8)
-        one, many = (fit(make(), eight, odd, dataclasses.replace(BASE, devices=n)).metrics for n in (1, 8))
+        one, many = (fit(make(), Data(eight, odd), dataclasses.replace(BASE, devices=n)).metrics for n in (1, 8))
         assert one == pytest.approx(many, rel=1e-4)

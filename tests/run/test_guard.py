@@ -72,7 +72,7 @@ def test_the_run_ends_naming_step_and_leaf_and_no_checkpoint_holds_it(tmp_path, 
     config = RunConfig(steps=STEPS, parallel=parallel, scan=scan, devices=2, workdir=str(tmp_path), progress=False,
                        tensorboard=False, checkpoint_every=1 if scan == 1 else scan)  # fmt: skip
     with pytest.raises(Diverged, match=rf"^{name} is not finite at step {at + 1}; try a lower --learning_rate"):
-        fit(experiment(), data(at, field, value), None, config)
+        fit(experiment(), data(at, field, value), config)
     saved = Checkpoints(tmp_path / "checkpoints", write=False)
     step, state = saved.restore(jax.jit(experiment().init)(jax.random.key(0))) or (0, None)
     saved.close()

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from experiments import image_classifier, language_model
 from jaxdl.core import Learner, descend, rounded, supervised
-from jaxdl.data import load_text
+from jaxdl.data import Data, load_text
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import GPT, ResNet
 from jaxdl.run import FlagError, fit
@@ -30,8 +30,8 @@ def text():
 
 
 def trained(config, text):
-    train, valid, test = language_model.data(config, text)
-    return fit(language_model.build(config, train.example, len(text.vocabulary)), train, valid, config, test=test)
+    parts = language_model.data(config, text)
+    return fit(language_model.build(config, parts), parts, config)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def one(text):
 def test_fsdp_keeps_an_eighth_of_the_state_on_each_device(text):
     config = dataclasses.replace(CONFIG, optimizer="adam", features=64, parameters=200_000)
     train = language_model.data(config, text)[0]
-    experiment = language_model.build(config, train.example, len(text.vocabulary))
+    experiment = language_model.build(config, parts)
     mesh, state = make_mesh(8), jax.jit(experiment.init)(jax.random.key(0))
     held = {}
     for parallel in ("jit", "fsdp"):

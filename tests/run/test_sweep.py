@@ -49,7 +49,7 @@ def body(config):
     if config.learning_rate == 0.125:
         raise Interrupted(2, 1)
     for name in config.names.split(","):
-        fit(build(config), None, None, config, name=name)
+        fit(build(config), None, config, name=name)
     return [Claim("X01", "it descends", "yes", holds=True)]
 
 
@@ -207,7 +207,7 @@ class TestRuns:
             run(text)
         assert run.computed == ["learning_rate=0.25", "learning_rate=0.125"]
         assert [p["state"] for p in read_json(tmp_path / "w/sweep.json")["points"]] == ["ended", "waiting", "waiting"]
-        record = run(text, work=lambda config: fit(build(config), None, None, config) and [])
+        record = run(text, work=lambda config: fit(build(config), None, config) and [])
         assert run.computed == ["learning_rate=0.125", "learning_rate=0.5"]
         assert {p["state"] for p in record["points"]} == {"ended"}
 
@@ -218,7 +218,7 @@ class TestRuns:
 
     def test_a_metric_that_is_not_there(self, run):
         with pytest.raises(FlagError, match="--monitor=loss: the validation part gives error"):
-            run("seed=1,2", work=lambda config: fit(named_error(config), None, None, config) and [])
+            run("seed=1,2", work=lambda config: fit(named_error(config), None, config) and [])
         assert len(run.computed) == 1
 
     def test_a_study_without_a_fit(self, run):

@@ -31,9 +31,9 @@ def images(tmp_path_factory):
         workdir=str(folder),
     )  # fmt: skip
     config = open_run(config, "image_classifier")
-    train, valid, test = image_classifier.data(config)
+    parts = image_classifier.data(config)
     remember(config, train.example, names=load_images("digits").names)
-    result = fit(image_classifier.build(config, train.example), train, valid, config, test=test)
+    result = fit(image_classifier.build(config, parts), parts, config)
     return config, result
 
 
@@ -48,10 +48,10 @@ def text(tmp_path_factory):
     )  # fmt: skip
     config = open_run(config, "language_model")
     data = load_text(file=config.text)
-    train, valid, test = language_model.data(config, data)
+    parts = language_model.data(config, data)
     remember(config, train.example, vocabulary=data.vocabulary)
-    experiment = language_model.build(config, train.example, len(data.vocabulary))
-    return config, fit(experiment, train, valid, config, test=test)
+    experiment = language_model.build(config, parts)
+    return config, fit(experiment, parts, config)
 
 
 def probabilities(result, x):
