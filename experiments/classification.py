@@ -31,7 +31,7 @@ FAMILY = "foundations"
 LABELS = np.array([[d % 2 == 0, d in (2, 3, 5, 7), d >= 5, d in (0, 6, 8, 9)] for d in range(10)], np.float32)
 HEADS: dict[str, Any] = {"sigmoid": nn.sigmoid, "softmax": nn.softmax}
 CLAIMS = {
-    "zero_one": Claim("0/1 error: a class taken for any other costs one", "A01"),
+    "zero_one": Claim("zero-one error: a class taken for any other costs one", "A01"),
     "binary": Claim("two classes: sigmoid of z_1 - z_0 and softmax give the same loss and gradient", "A12"),
     "gradient": Claim("a network and a loss are all one writes: the automatic gradient is X^T (p - onehot) / B", "B10"),
     "labels": Claim("several labels an image: a sigmoid for each gets all of them right, a softmax over them, whose "

@@ -33,7 +33,12 @@ CLOSE = 1e-4  # relative, of the final test loss: sums in another order
 CLAIMS = {
     "seeds": Claim("the same seed gives the same model, bit by bit, another seed another", "B24"),
     "compiled": Claim("compiling a step makes it faster, and its call returns before the devices are done", "S04"),
-    "devices": Claim("batches and results do not depend on the number of devices", "S02", headline=True),
+    "devices": Claim(
+        "batches and results do not depend on the number of devices",
+        "S02",
+        True,
+        flags="./launch.sh --cpu-devices=8 data_parallel",
+    ),
     "accelerator": Claim("one accelerator takes more examples a second than the CPU", "S05", needs="gpu"),
 }
 SMALL = {"model": "mlp", "steps": 16}  # where the tests check the claims

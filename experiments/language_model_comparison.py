@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 from experiments import language_model
 from jaxdl import run
-from jaxdl.data import Data
-from jaxdl.methods import parameter_count
+from jaxdl.data import Data, first_windows
+from jaxdl.methods import ngram_perplexities, parameter_count
 from jaxdl.run import Claim, Quantity, flag, pictures
 
 FAMILY = "language"
@@ -69,9 +69,10 @@ def data(config: Config) -> Data:
 def report(config: Config, data: Data) -> Iterator[run.Finding]:
     """The first of each comparison against the others."""
     fits = {name: language_model.fitted(chosen, name) for name, chosen in variants(config).items()}
-    counted = language_model.counts(data, data.valid or data.test)
-    after = {name: language_model.losses_after(fit, data, config.context) for name, fit in fits.items()}
-    run.save_figure(config, "perplexity", lambda: pictures.perplexity(fits, after, counted))
+    read, seen = (part.arrays["tokens"] for part in (data.train, data.valid or data.test))
+    counted = ngram_perplexities(read, seen, len(data.facts["vocabulary"]))
+    rows = first_windows(data.test.arrays["tokens"], min(64, config.context), 1024)
+    run.save_figure(config, "perplexity", lambda: pictures.perplexity(fits, rows, counted))
 
     found = {name: fit.metrics["perplexity"] for name, fit in fits.items()}
     told = {name: fit.values("perplexity") for name, fit in fits.items()}

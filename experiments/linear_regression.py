@@ -19,10 +19,10 @@ import numpy as np
 
 from jaxdl import losses, metrics, run
 from jaxdl.core import Experiment, supervised
-from jaxdl.data import Batches, Data, load_table, split, standardize
+from jaxdl.data import Batches, Data, load_table, noisy_line, split, standardize
 from jaxdl.methods import baselines, torch_losses
 from jaxdl.nn import INITIALIZERS, MLP
-from jaxdl.run import Claim, Quantity, flag, plots
+from jaxdl.run import Claim, Quantity, flag, pictures
 
 FAMILY = "foundations"
 LOSSES = {"L2": losses.squared_error, "L1": losses.absolute_error, "Huber": losses.huber}
@@ -53,16 +53,9 @@ class Config(run.RunConfig):
     devices: int = 1  # eight do not divide 100 points, and two parameters gain nothing
 
 
-def line() -> tuple[np.ndarray, np.ndarray]:
-    """The notes' points, x and y float64 [100, 1]."""
-    random = np.random.RandomState(0)
-    x = 2 * random.rand(100, 1)
-    return x, 4 + 3 * x + random.randn(100, 1)
-
-
 def data(config: Config) -> Data:
     """The notes' points, all 100 a batch unless --batch_size says otherwise; none of them are held out."""
-    x, y = line()
+    x, y = noisy_line()
     return Data(Batches({"x": x, "y": y}, config.batch_size))
 
 
@@ -101,7 +94,7 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
 
 def on_a_line(config: Config, data: Data) -> Iterator[run.Finding]:
     """The notes' fit beside NumPy's, the normal equations and PyTorch."""
-    (x, y), experiment, rate = line(), build(config, data), config.learning_rate
+    (x, y), experiment, rate = noisy_line(), build(config, data), config.learning_rate
 
     def step(state: Any, batch: Any) -> tuple[Any, Any]:
         state, scalars = experiment.step(state, batch)
@@ -113,7 +106,8 @@ def on_a_line(config: Config, data: Data) -> Iterator[run.Finding]:
     solution = np.linalg.lstsq(np.hstack([x, np.ones_like(x)]), y)[0][:, 0]
     lines = {f"after {t:,} epochs": path[t - 1] for t in (10, 100, EPOCHS) if t <= len(path)}
     lines |= {"least squares": solution}
-    run.save_figure(config, "fit", lambda: draw(y, np.zeros_like(x, bool), lines))
+    none, title = np.zeros_like(x, bool), "y = 4 + 3x + noise"
+    run.save_figure(config, "fit", lambda: pictures.lines(x, y, none, lines, title))
     if len(path) < EPOCHS or config.log_every > 1:
         return
 
@@ -167,21 +161,6 @@ def on_a_table(config: Config) -> Iterator[run.Finding]:
         }[name]
         rmse = Quantity("RMSE", mse**0.5 * float(train["y"].std()))
         yield run.measured(name, Quantity("R^2", r2), rmse, kept, beside={f"R^2, {source}": known_r2})
-
-
-def draw(y: np.ndarray, wrong: np.ndarray, lines: dict[str, Any]) -> Any:
-    """The notes' x with y, the wrong points marked, and lines {label: (slope, intercept)}, the last one dashed."""
-    figure, axis = plots.new_figure(6, 4.2)
-    x, ends = line()[0], np.array([0.0, 2.0])
-    axis.scatter(x[~wrong], y[~wrong], s=12, color="0.6", label="data")
-    if wrong.any():
-        axis.scatter(x[wrong], y[wrong], s=40, marker="x", color="k", label="outliers")
-    for i, (label, (slope, intercept)) in enumerate(lines.items()):
-        style = {"color": "k", "linestyle": "--"} if i == len(lines) - 1 else {}
-        axis.plot(ends, slope * ends + intercept, label=label, **style)
-    axis.set(xlabel="x", ylabel="y", title="y = 4 + 3x + noise" + ", 5% outliers" * bool(wrong.any()))
-    axis.legend()
-    return figure
 
 
 if __name__ == "__main__":

@@ -15,11 +15,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from experiments import linear_regression
-from experiments.linear_regression import LOSSES, draw, line, weights
 from jaxdl import run
 from jaxdl.core import Experiment
-from jaxdl.data import Batches, Data
-from jaxdl.run import Claim, Quantity, flag
+from jaxdl.data import Batches, Data, noisy_line
+from jaxdl.run import Claim, Quantity, flag, pictures
 
 FAMILY = "foundations"
 CLAIMS = {
@@ -27,6 +26,7 @@ CLAIMS = {
     "line": Claim("a few points far too low turn L2's line further away than L1's and Huber's; L2's and L1's slopes "
                   "are scikit-learn's", "D04", headline=True),
 }  # fmt: skip
+LOSSES = ("L2", "L1", "Huber")
 SMALL: dict[str, object] = {}  # where the tests check the claims: the defaults take a second
 
 
@@ -45,7 +45,7 @@ class Config(run.RunConfig):
 
 def points() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The notes' x and y [100, 1], the five y of largest x 20 too low, and which these are."""
-    x, y = line()
+    x, y = noisy_line()
     wrong = x >= np.sort(x, axis=0)[-5]
     return x, np.where(wrong, y - 20, y), wrong
 
@@ -58,7 +58,7 @@ def data(config: Config) -> Data:
 
 def build(config: Config, data: Data) -> Experiment:
     """Lines side by side, y [B, K] on x [B, 1], one for each loss."""
-    return linear_regression.build(config, data, tuple(LOSSES))
+    return linear_regression.build(config, data, LOSSES)
 
 
 def report(config: Config, data: Data) -> Iterator[run.Finding]:
@@ -67,13 +67,19 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
     yield lines(config, data)
 
 
+def weights(result: run.Result) -> np.ndarray:
+    """Slopes and intercepts [2, K] of the lines of a fit."""
+    layer = result.state.learner.params["Dense_0"]
+    return np.vstack([layer["kernel"], layer["bias"]])
+
+
 def constants(config: Config) -> run.Finding:
     """L2 and L1 on 25 values, and on the same with an outlier."""
     values = np.random.RandomState(config.seed).exponential(size=25)
     wrong = np.append(values[:-1], 100.0)
     columns = Data(Batches({"x": np.zeros((25, 1)), "y": np.stack([values, wrong, values, wrong], -1)}, 25))
     experiment = linear_regression.build(config, columns, ("L2", "L2", "L1", "L1"))
-    found = np.asarray(weights(run.fit(experiment, columns, config, name="constants").state))[1]
+    found = weights(run.fit(experiment, columns, config, name="constants"))[1]
     known = np.array([np.mean(values), np.mean(wrong), np.median(values), np.median(wrong)])
     return run.measured(
         "constant",
@@ -91,11 +97,12 @@ def lines(config: Config, data: Data) -> run.Finding:
     """L2, L1 and Huber on the notes' points, five of them wrong."""
     from sklearn.linear_model import HuberRegressor, LinearRegression, QuantileRegressor
 
-    (x, y), (_, spoilt, wrong) = line(), points()
-    found = np.asarray(weights(run.fit(build(config, data), data, config, name="lines").state))
+    (x, y), (_, spoilt, wrong) = noisy_line(), points()
+    found = weights(run.fit(build(config, data), data, config, name="lines"))
     labelled = {f"{name}: {b:.2f} {w:+.2f}x": (w, b) for name, (w, b) in zip(LOSSES, found.T, strict=True)}
+    title = "y = 4 + 3x + noise, 5% outliers"
     labelled["truth: 4.00 +3.00x"] = (3.0, 4.0)
-    run.save_figure(config, "outliers", lambda: draw(spoilt, wrong, labelled))
+    run.save_figure(config, "outliers", lambda: pictures.lines(x, spoilt, wrong, labelled, title))
 
     peers = LinearRegression(), QuantileRegressor(alpha=0), HuberRegressor(alpha=0)  # the last with a delta of its own
     slope = lambda peer, rows: float(peer.fit(x, np.where(rows, y - 20, y)[:, 0]).coef_[0])

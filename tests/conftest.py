@@ -49,14 +49,14 @@ def seed() -> int:
 @pytest.fixture
 def bound(request: pytest.FixtureRequest) -> Callable[..., None]:
     """bound(value, ">=", limit, name=""): asserts it, and notes it in the file that JAXDL_MARGINS names."""
-    from jaxdl.run import Bound
+    from jaxdl.run import Quantity
 
     def check(value: float, sign: str, limit: float, name: str = "") -> None:
-        found = Bound(float(value), sign, float(limit), name)
+        found = Quantity(name, value, sign, limit)
         if path := os.environ.get("JAXDL_MARGINS"):
             with open(path, "a", encoding="utf-8") as file:
-                file.write(json.dumps([request.node.nodeid, *found]) + "\n")
-        assert found.holds, f"{name}: {value} {sign} {limit}"
+                file.write(json.dumps([request.node.nodeid, vars(found)]) + "\n")
+        assert found.holds, found
 
     return check
 

@@ -1,50 +1,59 @@
 """Every experiment enters these tests by existing; a study, which has no `build`, enters those that need none."""
 
-import dataclasses
+import ast
 import importlib
+import importlib.util
+import json
 import math
-import pkgutil
+import re
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from absl import flags as absl_flags
 
-import experiments
-from experiments.__main__ import summaries
-from jaxdl.run import fit
+from experiments.__main__ import listing
+from jaxdl.run import Study, findings, fit
 from jaxdl.run.feed import Feed
 from jaxdl.run.flags import help_text, parse
 from jaxdl.run.parallel import make_mesh
 from tests.test_shapes_of_experiments import leaves
 
-NAMES = sorted(m.name for m in pkgutil.iter_modules(experiments.__path__) if m.name[0] != "_")
+ROOT = Path(__file__).parents[1]
+NAMES = list(listing())
 REPRESENTATIVES = ("image_classifier", "linear_regression", "robust_regression")
 LONG = [pytest.param(n, marks=() if n in REPRESENTATIVES else pytest.mark.full) for n in NAMES]
 OP_BY_OP = [pytest.param(n, marks=() if "regression" in n else pytest.mark.full) for n in NAMES]  # slow for a deep net
 QUIET = {"progress": False, "tensorboard": False, "devices": 1, "seeds": 1}
+NUMBER = re.compile(r"(?<![\w^-])\d")  # but for names such as L1, z_1, LeNet-5
 
 every = pytest.mark.parametrize("name", NAMES)
 longer = pytest.mark.parametrize("name", LONG)
+
+
+def module_of(name: str) -> Study:
+    """The experiment, which mypy holds against the contract."""
+    module: Study = importlib.import_module(f"experiments.{name}")  # type: ignore[assignment]
+    return module
 
 
 class Setting:
     """An experiment at its small scale: module, configuration, data, and the experiment itself."""
 
     def __init__(self, name, **changes):
-        self.module = importlib.import_module(f"experiments.{name}")
+        self.module = module_of(name)
         if not hasattr(self.module, "build"):
             pytest.skip(f"{name} is a study: it has no experiment of its own")
         self.config = self.module.Config(**{**self.module.SMALL, **QUIET, "epochs": None, "steps": 8, **changes})
-        self.train, self.valid, self.test = self.module.data(self.config)
-        feed = Feed(self.train, make_mesh(1))
+        self.data = self.module.data(self.config)
+        feed = Feed(self.data.train, make_mesh(1))
         rows = jax.tree.map(lambda x: x[0], feed.rows(0, 0, 1))
         self.batch = feed.take(feed.arrays, rows)
-        self.experiment = self.module.build(self.config, feed.example)
+        self.experiment = self.module.build(self.config, self.data)
 
     def fit(self, **changes):
-        config = dataclasses.replace(self.config, **changes)
-        return fit(self.experiment, Data(self.train, self.valid, self.test), config)
+        return fit(self.experiment, self.data, self.config, **changes)
 
 
 def finite(tree):
@@ -60,7 +69,7 @@ def test_import_defines_no_flags(name):
 
 @every
 def test_flags_parse_and_teach(name):
-    module = importlib.import_module(f"experiments.{name}")
+    module = module_of(name)
     config = parse(module.Config, [])
     assert config == module.Config()
     assert module.Config(**module.SMALL)
@@ -69,13 +78,62 @@ def test_flags_parse_and_teach(name):
 
 @every
 def test_docstring_is_complete(name):
-    module = importlib.import_module(f"experiments.{name}")
+    module = module_of(name)
     first = module.__doc__.splitlines()[0]
     assert 20 < len(first) <= 120
-    assert first == summaries()[name]
+    assert (module.FAMILY, first) == listing()[name]
     assert f"python -m experiments.{name}" in module.__doc__
-    assert "Mission row" in module.__doc__
-    assert module.main.__doc__
+    assert module.report.__doc__
+
+
+@every
+def test_claims_have_rows_and_texts_without_numbers(name):
+    """A number in a text is one that was measured, or a limit, which belongs to a quantity; or the text changes."""
+    rows = {line.partition("\t")[0] for line in (ROOT / "docs/mission.tsv").read_text(encoding="utf-8").splitlines()}
+    claims = module_of(name).CLAIMS
+    assert claims
+    assert any(claim.headline for claim in claims.values())
+    for key, claim in claims.items():
+        assert re.fullmatch(r"[a-z]\w*", key), key
+        assert not NUMBER.search(claim.text), claim.text
+        assert claim.rows
+        assert set(claim.rows.split()) <= rows
+        for need in claim.needs.split():
+            assert need in ("gpu", "hours") or re.fullmatch(r"files:\w+|extra:peers", need), need
+
+
+@every
+def test_a_claim_that_the_tests_cannot_measure_is_recorded(name):
+    """What needs files or hours has been measured by a command whose record is kept; only a GPU may be missing."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "docs/claims").glob("*.json")]
+    found = {claim for record in records if record["experiment"] == name for claim in record["claims"]}
+    missing = {key for key, claim in module_of(name).CLAIMS.items() if key not in found and claim.needs != "gpu"}
+    assert not missing
+
+
+@every
+def test_an_experiment_imports_no_more_of_another_than_it_offers(name):
+    """Its configuration, data, experiment and fit; what two use belongs to the library."""
+    offered = {"Config", "data", "build", "fitted"}
+    root = ROOT / "experiments"
+    for path in [root / f"{name}.py", *(root / name).glob("*.py")]:
+        if not path.exists():
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        others = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "experiments":
+                others |= {alias.asname or alias.name for alias in node.names} - {name}
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("experiments."):
+                assert node.module.split(".")[1] == name or {a.name for a in node.names} <= offered, ast.unparse(node)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in others:
+                assert node.attr in offered, f"{path.name}: {ast.unparse(node)}"
+
+
+def test_nothing_stands_beside_the_experiments():
+    names = {path.stem for path in (ROOT / "experiments").iterdir() if path.stem != "__pycache__"}
+    assert names == {*NAMES, "__init__", "__main__"}
 
 
 @every
@@ -127,7 +185,7 @@ def test_two_runs_and_resume_are_bitwise(name, tmp_path):
 @pytest.mark.parametrize(("parallel", "devices"), [("jit", 8), ("pmap", 8)])
 def test_one_and_eight_devices_agree(name, parallel, devices):
     """Under SGD, because Adam turns the rounding noise of a vanishing gradient into whole steps."""
-    size = importlib.import_module(f"experiments.{name}").Config().batch_size
+    size = module_of(name).Config().batch_size
     setting = Setting(name, optimizer="sgd", batch_size=math.ceil(size / 8) * 8, log_every=1, steps=3)
     one, many = setting.fit(), setting.fit(parallel=parallel, devices=devices)
     assert one.curve("train/loss")[1] == pytest.approx(many.curve("train/loss")[1], rel=1e-4)
@@ -136,19 +194,18 @@ def test_one_and_eight_devices_agree(name, parallel, devices):
 
 @longer
 def test_claims_at_small_scale(name, tmp_path):
-    """What was measured held or not as expected; what was not says so and how to measure it."""
-    module = importlib.import_module(f"experiments.{name}")
-    claims = module.main(
-        module.Config(**module.SMALL, progress=False, tensorboard=False, devices=1, workdir=str(tmp_path))
+    """What was measured holds, or fails where that is expected; what was not names its typed reason or its command."""
+    module = module_of(name)
+    config = module.Config(
+        **{"progress": False, "tensorboard": False, "devices": 1, **module.SMALL}, workdir=str(tmp_path)
     )
-    assert claims
-    for claim in claims:
-        assert claim.row
-        assert claim.claim
-        if claim.holds is None:
-            assert claim.measured == "not measured"
-            assert claim.command.startswith(("python -m experiments.", "pip install "))
+    found = findings(module, config)
+    assert [one.name for one in found] == list(module.CLAIMS)
+    assert any(one.holds is not None for one in found)
+    for one in found:
+        if one.holds is None:
+            assert one.command.startswith(("python -m experiments.", "./launch.sh "))
+            assert "extra:peers" not in one.claim.needs or importlib.util.find_spec("torch") is None
         else:
-            assert bool(claim.holds) == claim.expected, claim
-    assert any(claim.holds is not None for claim in claims)
+            assert one.holds != bool(one.claim.fails), one
     assert list(tmp_path.glob("**/*.png"))

@@ -2,10 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments._vae_claims import mixture_of_bernoullis
 
 from experiments import vae
 from jaxdl import run
+from jaxdl.data import Batches, Data
+from jaxdl.methods import mixture_of_bernoullis
 
 SHAPE = (3, 5, 1)
 
@@ -15,7 +16,7 @@ def setting(latents=7, seed=0, **flags):
     config = vae.Config(latents=latents, width=13, steps=300, batch_size=11, **flags)
     x = np.random.default_rng(seed).random((11, *SHAPE)) < 0.4
     model = vae.make_model(config, SHAPE)
-    experiment = vae.build(config, {"x": x})
+    experiment = vae.build(config, Data(example={"x": x}))
     return model, experiment, jax.jit(experiment.init)(jax.random.key(seed)), x
 
 
@@ -60,7 +61,7 @@ def test_bounds_lie_between_elbo_and_the_exact_likelihood(seed, bound):
     exact = -np.logaddexp.reduce(log_p + weight[:, None], 0).mean()
 
     draws = 300
-    test = vae.Batches({"x": x, "id": np.arange(11)}, 64)
+    test = Batches({"x": x, "id": np.arange(11)}, 64)
     bounds = vae.importance_bounds(model, state, test, draws)
     ratios = jax.jit(jax.vmap(lambda key: jnp.stack(model.bound(params, x, jax.random.split(key, 11))[::2])))
     reconstruction, log_w = np.asarray(ratios(jax.random.split(jax.random.key(5), 4000))).transpose(1, 0, 2)
@@ -86,16 +87,16 @@ def test_the_mean_of_ratios_is_the_likelihood_without_a_gap_where_q_is_the_poste
 
 
 def test_pixels_are_drawn_once_and_not_thresholded():
-    (train, valid, test), (again, *_) = vae.data(vae.Config()), vae.data(vae.Config(seed=5, batch_size=64))
+    parts, again = vae.data(vae.Config()), vae.data(vae.Config(seed=5, batch_size=64))
     grey = vae.load_images("digits").train["x"]
-    x = train.arrays["x"]
-    np.testing.assert_array_equal(x, again.arrays["x"])
-    _, nothing, same = vae.data(vae.Config(valid_fraction=0.0))
-    assert nothing is None
-    np.testing.assert_array_equal(test.arrays["x"], same.arrays["x"])
+    x = parts.train.arrays["x"]
+    np.testing.assert_array_equal(x, again.train.arrays["x"])
+    whole = vae.data(vae.Config(valid_fraction=0.0))
+    assert whole.valid is None
+    np.testing.assert_array_equal(parts.test.arrays["x"], whole.test.arrays["x"])
     for level in (0.0, 0.25, 0.5, 0.75, 1.0):
         assert x[grey == level].mean() == pytest.approx(level, abs=0.03)
-    assert set(valid.arrays) == set(test.arrays) == {"x", "id"}
+    assert set(parts.valid.arrays) == set(parts.test.arrays) == {"x", "id"}
 
 
 def test_evaluation_noise_does_not_depend_on_the_batches():
@@ -103,8 +104,8 @@ def test_evaluation_noise_does_not_depend_on_the_batches():
     parts = vae.data(config)
     experiment = vae.build(config, parts)
     whole = run.fit(experiment, parts, config).metrics
-    parts = run.fit(experiment, Data(train, test=vae.Batches(test.arrays, 97)), config).metrics
-    assert whole == pytest.approx(parts, rel=1e-6)
+    other = run.fit(experiment, Data(parts.train, test=Batches(parts.test.arrays, 97)), config).metrics
+    assert whole == pytest.approx(other, rel=1e-6)
 
 
 def test_vmap_over_seeds():

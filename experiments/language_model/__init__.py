@@ -29,9 +29,9 @@ from experiments.language_model import checks
 from experiments.language_model.use import inference_of
 from jaxdl import run
 from jaxdl.core import Experiment, Learner, State, Total, descend, mean, per_example, total
-from jaxdl.data import TEXTS, Batches, Data, load_text, streams, windows
+from jaxdl.data import TEXTS, Batches, Data, first_windows, load_text, streams, windows
 from jaxdl.losses import softmax_cross_entropy
-from jaxdl.methods import LanguageModel, attentive, nearest_width, ngram_losses, parameter_count, recurrent
+from jaxdl.methods import LanguageModel, attentive, nearest_width, ngram_perplexities, parameter_count, recurrent
 from jaxdl.metrics import accuracy
 from jaxdl.nn import GPT, RecurrentLM
 from jaxdl.run import Claim, Quantity, flag, pictures
@@ -183,16 +183,19 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
     """One fit, samples, the curves, and what holds for every language model."""
     result, vocabulary = run.fit(build(config, data), data, config), data.facts["vocabulary"]
     draw_samples(config, result, vocabulary, data.test.arrays["tokens"][0])
-    counted = {part: counts(data, getattr(data, part)) for part in ("valid", "test") if getattr(data, part)}
-    fits, after = {config.cell: result}, {config.cell: losses_after(result, data, config.context)}
-    dots = counted.get("valid", counted["test"])
-    run.save_figure(config, "perplexity", lambda: pictures.perplexity(fits, after, dots))
-    below = Quantity("perplexity", result.values("perplexity"), "<", counted["test"]["bigram"])
+    test = data.test.arrays["tokens"]
+    counted, dots = (
+        ngram_perplexities(data.train.arrays["tokens"], part.arrays["tokens"], len(vocabulary))
+        for part in (data.test, data.valid or data.test)
+    )
+    fits, rows = {config.cell: result}, first_windows(test, min(64, config.context), 1024)
+    run.save_figure(config, "perplexity", lambda: pictures.perplexity(fits, rows, dots))
+    below = Quantity("perplexity", result.values("perplexity"), "<", counted["bigram"])
     weights = Quantity("weights", parameter_count(result.state.learner.params))
-    beside = {f"{name}, counted on the same text": value for name, value in counted["test"].items()}
+    beside = {f"{name}, counted on the same text": value for name, value in counted.items()}
     yield run.measured(config.cell, below, weights, beside=beside)
     read = lambda tokens: result.predict(Batches({"x": tokens}, min(256, len(tokens))))
-    yield from checks.checks(read, first_windows(data.test, config.context, 8)["x"], len(vocabulary))
+    yield from checks.checks(read, first_windows(test, config.context, 8)["x"], len(vocabulary))
 
 
 def draw_samples(config: Config, result: run.Result, vocabulary: str, first: Any) -> None:
@@ -204,23 +207,3 @@ def draw_samples(config: Config, result: run.Result, vocabulary: str, first: Any
     texts = ["".join(vocabulary[i] for i in row) for row in rows]
     run.save_text(config, "samples", f"\n{'-' * 80}\n".join(texts))
     run.say(f"a sample at temperature {config.temperature:g} (more in samples.txt):\n{texts[0]}")
-
-
-def counts(data: Data, part: Batches) -> dict[str, float]:
-    """Perplexity of the counting models on a part."""
-    tokens = data.train.arrays["tokens"], part.arrays["tokens"]
-    return {name: math.exp(loss) for name, loss in ngram_losses(*tokens, len(data.facts["vocabulary"])).items()}
-
-
-def first_windows(part: Batches, T: int, most: int) -> dict[str, np.ndarray]:
-    """The first windows of a part, x and y [n, T]."""
-    tokens = part.arrays["tokens"]
-    every = windows(tokens, T, 1, stride=T)
-    return every.take(every.arrays, np.arange(min(most, max(1, (len(tokens) - 1) // T))))
-
-
-def losses_after(result: run.Result, data: Data, T: int) -> np.ndarray:
-    """The mean test loss [T] of a character after 1, 2 ... T others, in nats."""
-    rows = first_windows(data.test, min(64, T), 1024)
-    found = result.predict(Batches({"x": rows["x"]}, 256))
-    return -np.take_along_axis(found, rows["y"][..., None], -1)[..., 0].mean(0)

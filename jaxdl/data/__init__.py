@@ -12,7 +12,8 @@ from jaxdl.data.parts import Data
 from jaxdl.data.rows import Rows, encode_rows, scaled_parts
 from jaxdl.data.splits import hold_out, k_folds, split
 from jaxdl.data.tables import TABLES, Table, column_scales, encode_csv, load_table, read_csv, standardize
-from jaxdl.data.text import TEXTS, Text, load_text, streams, windows
+from jaxdl.data.text import TEXTS, Text, first_windows, load_text, streams, windows
+from jaxdl.data.toys import noisy_line
 
 __all__ = [
     "IMAGE_SETS",
@@ -32,6 +33,7 @@ __all__ = [
     "compose",
     "encode_csv",
     "encode_rows",
+    "first_windows",
     "flip",
     "hold_out",
     "k_folds",
@@ -40,6 +42,7 @@ __all__ = [
     "load_table",
     "load_text",
     "noise",
+    "noisy_line",
     "read_csv",
     "read_idx",
     "read_images",

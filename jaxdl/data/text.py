@@ -161,6 +161,12 @@ def windows(tokens: np.ndarray, length: int, batch_size: int, *, stride: int = 1
     return Batches({"tokens": tokens}, batch_size, take=take, length=rows)
 
 
+def first_windows(tokens: np.ndarray, length: int, most: int) -> dict[str, np.ndarray]:
+    """The first windows of tokens [N], at most so many, side by side: x and y [n, T] as `windows` gives them."""
+    every = windows(tokens, length, 1, stride=length)
+    return every.take(every.arrays, np.arange(min(most, max(1, (len(tokens) - 1) // length))))
+
+
 def streams(tokens: np.ndarray, length: int, batch_size: int) -> Batches:
     """B streams side by side, for truncated back-propagation: row b of batch t + 1 goes on where row b of batch t ends.
 

@@ -30,3 +30,8 @@ def ngram_losses(train: np.ndarray, test: np.ndarray, vocabulary: int) -> dict[s
     pairs = np.where(seen[place] == before * V + after, counts[place], 0)
     bigram = (pairs + V * unigram[after]) / (np.bincount(train[:-1], minlength=V)[before] + V)
     return {"unigram": float(-np.log(unigram[after]).mean()), "bigram": float(-np.log(bigram).mean())}
+
+
+def ngram_perplexities(train: np.ndarray, test: np.ndarray, vocabulary: int) -> dict[str, float]:
+    """exp of `ngram_losses`, whose arguments it takes."""
+    return {name: float(np.exp(loss)) for name, loss in ngram_losses(train, test, vocabulary).items()}

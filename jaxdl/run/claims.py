@@ -37,7 +37,7 @@ class Claim(NamedTuple):
     text: without numbers. rows: names of what it answers, in a list of yours, separated by spaces. headline: it is
     among the first to be shown. fails: why it is known not to hold, with the source; "" where it should hold. needs:
     what keeps the default command from measuring it, separated by spaces: gpu, files:NAME, extra:NAME, hours. flags:
-    those of the command that measures it; "" where the default does.
+    those of the command that measures it, or a whole command; "" where the default does.
     """
 
     text: str
@@ -154,9 +154,13 @@ def completed(claims: Mapping[str, Claim], found: Iterable[Finding], command: st
     return [
         by_name[name]._replace(claim=claim)
         if name in by_name
-        else Finding(name, claim=claim, command=f"{command} {claim.flags}".rstrip())
+        else Finding(name, claim=claim, command=_command(command, claim.flags))
         for name, claim in claims.items()
     ]
+
+
+def _command(default: str, flags: str) -> str:
+    return f"{default} {flags}".rstrip() if flags.startswith("-") or not flags else flags
 
 
 def numbers(value: Any) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxdl.data import unit
+from jaxdl.data import Batches, unit
 from jaxdl.metrics import confusion_matrix
 from jaxdl.run.plots import literal, new_figure
 from jaxdl.run.result import Result
@@ -123,12 +123,12 @@ def errors(truth: np.ndarray, values: np.ndarray, target: str) -> "Figure":
     return figure
 
 
-def perplexity(fits: Mapping[str, Result], losses: Mapping[str, np.ndarray], counted: Mapping[str, float]) -> "Figure":
+def perplexity(fits: Mapping[str, Result], rows: Mapping[str, np.ndarray], counted: Mapping[str, float]) -> "Figure":
     """Perplexity of language models over training, and how the loss falls with the characters read before.
 
     Args:
       fits: by name; lines are their training batches, dots their validation part, or the test part where none is.
-      losses: by the same names, in nats [T]: of a character after 1, 2 ... T others.
+      rows: x and y [n, T] of the test part, tokens and those that follow.
       counted: what counting models reach on the part with the dots.
     """
     figure, (left, right) = new_figure(11, 4.4, 1, 2)
@@ -137,7 +137,9 @@ def perplexity(fits: Mapping[str, Result], losses: Mapping[str, np.ndarray], cou
         (line,) = left.plot(steps, np.exp(loss), label=name.replace("_", " "))
         seen = fit.curve("valid/perplexity")
         left.plot(*(seen if seen[0] else fit.curve("test/perplexity")), "o", color=line.get_color(), markersize=4)
-        right.plot(np.arange(1, len(losses[name]) + 1), losses[name])
+        found = fit.predict(Batches({"x": rows["x"]}, 256))
+        loss = -np.take_along_axis(found, rows["y"][..., None], -1)[..., 0].mean(0)
+        right.plot(np.arange(1, len(loss) + 1), loss)
     for name, height in counted.items():
         left.axhline(height, color="gray", linestyle="--", linewidth=1)
         left.annotate(name, (1, height), (-2, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
@@ -149,4 +151,19 @@ def perplexity(fits: Mapping[str, Result], losses: Mapping[str, np.ndarray], cou
     for axis in (left, right):
         axis.grid(alpha=0.25, which="both")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+    return figure
+
+
+def lines(x: np.ndarray, y: np.ndarray, wrong: np.ndarray, fitted: Mapping[str, Any], title: str) -> "Figure":
+    """Points x and y [N, 1], the wrong ones marked, and lines {label: (slope, intercept)}, the last one dashed."""
+    figure, axis = new_figure(6, 4.2)
+    axis.scatter(x[~wrong], y[~wrong], s=12, color="0.6", label="data")
+    if wrong.any():
+        axis.scatter(x[wrong], y[wrong], s=40, marker="x", color="k", label="outliers")
+    ends = np.array([x.min(), x.max()])
+    for i, (label, (slope, intercept)) in enumerate(fitted.items()):
+        style = {"color": "k", "linestyle": "--"} if i == len(fitted) - 1 else {}
+        axis.plot(ends, slope * ends + intercept, label=label, **style)
+    axis.set(xlabel="x", ylabel="y", title=title)
+    axis.legend()
     return figure

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from experiments import image_classifier, language_model
 from jaxdl.core import Learner, descend, rounded, supervised
-from jaxdl.data import Data, load_text
+from jaxdl.data import Data, load_text, streams, windows
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import GPT, ResNet
 from jaxdl.run import FlagError, fit
@@ -25,12 +25,14 @@ CONFIG = language_model.Config(
 
 @pytest.fixture(scope="module")
 def text():
-    text = load_text()
-    return text._replace(train=text.train[:5003], test=text.test[:1009])
+    """Streams of a short text for the recurrent cells of these tests."""
+    whole = load_text()
+    train, test = streams(whole.train[:5003], CONFIG.context, CONFIG.batch_size), whole.test[:1009]
+    tests = windows(test, 16 * CONFIG.context, CONFIG.batch_size, stride=16 * CONFIG.context)
+    return Data(train, None, tests, facts={"vocabulary": whole.vocabulary})
 
 
-def trained(config, text):
-    parts = language_model.data(config, text)
+def trained(config, parts):
     return fit(language_model.build(config, parts), parts, config)
 
 
@@ -42,8 +44,7 @@ def one(text):
 
 def test_fsdp_keeps_an_eighth_of_the_state_on_each_device(text):
     config = dataclasses.replace(CONFIG, optimizer="adam", features=64, parameters=200_000)
-    train = language_model.data(config, text)[0]
-    experiment = language_model.build(config, parts)
+    experiment = language_model.build(config, text)
     mesh, state = make_mesh(8), jax.jit(experiment.init)(jax.random.key(0))
     held = {}
     for parallel in ("jit", "fsdp"):

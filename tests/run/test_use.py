@@ -1,6 +1,7 @@
 """A finished run in a notebook, on files and on other data sets."""
 
 import csv
+import dataclasses
 import json
 import math
 import shutil
@@ -13,13 +14,13 @@ import numpy as np
 import pytest
 
 import jaxdl
-from experiments import image_classifier, language_model, robust_regression
+from experiments import image_classifier, language_model, language_model_comparison
 from jaxdl.data import DataError, MissingData, load_images, load_text
-from jaxdl.run import FlagError, Use, fit, remember
+from jaxdl.run import FlagError, Inference, fit
 from jaxdl.run.checkpoint import Checkpoints
 from jaxdl.run.files import read_json, write_json
 from jaxdl.run.folder import open_run
-from jaxdl.run.use import expand, open_finished, predict, use_run
+from jaxdl.run.use import expand, open_finished, use_run, write_predictions
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,6 @@ def images(tmp_path_factory):
     )  # fmt: skip
     config = open_run(config, "image_classifier")
     parts = image_classifier.data(config)
-    remember(config, train.example, names=load_images("digits").names)
     result = fit(image_classifier.build(config, parts), parts, config)
     return config, result
 
@@ -47,9 +47,7 @@ def text(tmp_path_factory):
         tensorboard=False, progress=False, devices=1, workdir=str(folder / "run"),
     )  # fmt: skip
     config = open_run(config, "language_model")
-    data = load_text(file=config.text)
-    parts = language_model.data(config, data)
-    remember(config, train.example, vocabulary=data.vocabulary)
+    parts = language_model.data(config)
     experiment = language_model.build(config, parts)
     return config, fit(experiment, parts, config)
 
@@ -71,7 +69,7 @@ def test_load_gives_model_variables_and_config(images):
     config, result = images
     model, variables, loaded = jaxdl.load(config.workdir)
     x = load_images("digits").test["x"][:11]
-    found = np.asarray(model.apply(variables, *image_classifier.inputs({"x": x})), np.float64)
+    found = np.asarray(model.apply(variables, 2 * x - 1), np.float64)
     expected = probabilities(result.runs[0], x)
     np.testing.assert_allclose(np.exp(found) / np.exp(found).sum(-1, keepdims=True), expected, atol=1e-5)
     assert loaded.model == "softmax"
@@ -146,7 +144,7 @@ def test_the_state_that_counts_and_the_order_of_the_seeds(images, tmp_path, caps
 
 def test_another_set_of_another_size_is_resized_and_its_classes_must_agree(images, data_dir):
     config, _ = images
-    use = open_finished(config.workdir, data_dir=str(data_dir)).use
+    use = open_finished(config.workdir, data_dir=str(data_dir)).inference
     usps = use.test("usps")
     assert usps.arrays["x"].shape == (2007, 8, 8, 1)
     assert 0 <= usps.arrays["x"].min() < usps.arrays["x"].max() <= 1
@@ -188,13 +186,13 @@ def test_the_loss_of_a_text_on_its_own_test_part(text):
     with open(f"{config.workdir}/evaluations.json") as file:
         assert {str(part), str(other)} <= json.load(file).keys()
     with pytest.raises(FlagError, match="no such file, and no text of python_docs"):
-        run.use.test("nosuch")
+        run.inference.test("nosuch")
     part.write_text("ab\nab€")
     with pytest.raises(DataError, match="line 2: '€' is none of the 6 characters"):
-        run.use.test(str(part))
+        run.inference.test(str(part))
     part.write_text("a")
     with pytest.raises(DataError, match="too few"):
-        run.use.test(str(part))
+        run.inference.test(str(part))
 
 
 @pytest.mark.parametrize(
@@ -220,40 +218,44 @@ def test_a_run_of_another_experiment(images):
         use_run(config, language_model, "language_model")
 
 
-def test_what_a_folder_remembers_is_not_written_over(tmp_path):
-    config = image_classifier.Config(workdir=str(tmp_path))
-    example = {"x": np.zeros((3, 5)), "y": np.zeros(3, np.int32)}
-    remember(config, example, names=("a", "b"), scale=np.float32(0.5))
-    before = (tmp_path / "about.json").read_bytes()
-    remember(config, example, names=("a", "b"), scale=np.float32(0.5))
-    for facts in ({"names": ("a", "c"), "scale": np.float32(0.5)}, {"names": ("a", "b"), "scale": 0.75}):
-        with pytest.raises(FlagError, match=r"about\.json: tells of other data"):
-            remember(config, example, **facts)
-    assert (tmp_path / "about.json").read_bytes() == before
+def test_other_facts_of_the_same_rows_are_another_fit(images):
+    """Classes that were given other names leave pixels and labels as they are."""
+    config, _ = images
+    parts = image_classifier.data(config)
+    for changes in ({"names": list("abcdefghij")}, {"original": False}):
+        other = dataclasses.replace(parts, facts=parts.facts | changes)
+        with pytest.raises(FlagError, match="what is known of the data has changed: facts"):
+            fit(image_classifier.build(config, other), other, config)
 
 
-def test_runs_that_cannot_be_used(tmp_path, images, text):
-    config = robust_regression.Config(workdir=str(tmp_path / "r"))
-    open_run(config, "robust_regression")
-    with pytest.raises(DataError, match="robust_regression has nothing to load"):
+def test_runs_that_cannot_be_used(tmp_path, text):
+    config = language_model_comparison.Config(workdir=str(tmp_path / "r"))
+    open_run(config, "language_model_comparison")
+    with pytest.raises(DataError, match="language_model_comparison is a study of other experiments' models"):
         jaxdl.load(tmp_path / "r")
-    config = image_classifier.Config(workdir=str(tmp_path / "i"))
+    config = image_classifier.Config(workdir=str(tmp_path / "i"), steps=3, progress=False, tensorboard=False)
     open_run(config, "image_classifier")
-    with pytest.raises(MissingData, match=r"has no about\.json"):
+    with pytest.raises(MissingData, match=r"no fit is there \(no fit\.json\); the run ended before"):
         jaxdl.load(tmp_path / "i")
-    train = image_classifier.data(config)[0]
-    remember(config, train.example, names=list("0123456789"))
+    config = config.replace(model="softmax", seeds=1)
+    parts = image_classifier.data(config)
+    fit(image_classifier.build(config, parts), parts, config, name="one")
+    with pytest.raises(MissingData, match="it has the fits one"):
+        jaxdl.load(tmp_path / "i")
+    assert jaxdl.load(tmp_path / "i", fit="one").config.model == "softmax"
+    shutil.rmtree(tmp_path / "i" / "one" / "checkpoints")
+    (tmp_path / "i" / "one" / "result.json").unlink()
     with pytest.raises(MissingData, match="no checkpoint is there yet"):
-        jaxdl.load(tmp_path / "i")
+        jaxdl.load(tmp_path / "i", fit="one")
     open_run(image_classifier.Config(workdir=str(tmp_path / "own")), "denoise")
     with pytest.raises(DataError, match="a run of 'denoise', no experiment of this package; give its module"):
         jaxdl.load(tmp_path / "own")
-    (tmp_path / "i" / "about.json").write_text("{")
+    (tmp_path / "i" / "one" / "fit.json").write_text("{")
     with pytest.raises(DataError, match="is damaged"):
-        jaxdl.load(tmp_path / "i")
+        jaxdl.load(tmp_path / "i", fit="one")
     run = open_finished(text[0].workdir)
     with pytest.raises(FlagError, match="predicts nothing"):
-        predict(run._replace(use=Use(run.use.experiment, None)), [])
+        write_predictions(run._replace(inference=Inference()), [])
 
 
 def test_an_experiment_of_ones_own_is_given_as_its_module(tmp_path, images):
