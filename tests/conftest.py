@@ -56,7 +56,7 @@ def bound(request: pytest.FixtureRequest) -> Callable[..., None]:
         if path := os.environ.get("JAXDL_MARGINS"):
             with open(path, "a", encoding="utf-8") as file:
                 file.write(json.dumps([request.node.nodeid, vars(found)]) + "\n")
-        assert found.holds, found
+        assert found.holds, str(found)
 
     return check
 

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments._gan_claims import collapse, earth_movers_distance, least_loss
-from experiments._gan_game import OBJECTIVES, gradient_penalty
-from experiments._judge import Judge
 from jax.nn import tanh
 
 from experiments import gan
+from experiments.gan.claims import collapse, earth_movers_distance, least_loss
 from jaxdl import metrics, run
-from jaxdl.data import Batches, Data, Images
+from jaxdl.data import Batches, Images
+from jaxdl.methods import Judge
+from jaxdl.methods.adversarial import OBJECTIVES, gradient_penalty
 from jaxdl.optim import learning_rate
 from jaxdl.run import fit
 
@@ -67,13 +67,13 @@ def test_penalty_of_a_dead_critic_has_a_gradient():
 def test_critic_takes_its_own_rows_and_steps():
     """5 updates of the critic to one of the generator; the cosine over the run ends for both at the last step."""
     config = gan.Config(**QUICK, steps=3, width=5, batch_size=7, objective="wgan_gp")
-    train, *_ = gan.data(config)
-    assert train.batch_size == 35
-    experiment = gan.build(config, train.example)
+    parts = gan.data(config)
+    assert parts.train.batch_size == 35
+    experiment = gan.build(config, parts)
     state = jax.jit(experiment.init)(jax.random.key(0))
     step = jax.jit(experiment.step)
     for t in range(3):
-        state, scores = step(state, train.batch(0, t))
+        state, scores = step(state, parts.train.batch(0, t))
     assert scores.keys() == {"loss", "critic_loss", "generator_loss", "penalty"}
     assert [counts(player) for player in (state.generator, state.critic)] == [3, 15]
     rates = [float(learning_rate(player.opt_state)) for player in (state.generator, state.critic)]
@@ -87,13 +87,13 @@ def counts(learner):
 
 def test_seeds_by_vmap():
     config = gan.Config(**QUICK, steps=2, width=5, batch_size=7, objective="original")
-    train, *_ = gan.data(config)
-    experiment = gan.build(config, train.example)
+    parts = gan.data(config)
+    experiment = gan.build(config, parts)
     both = jax.jit(jax.vmap(experiment.init))(jax.random.split(jax.random.key(3), 2))
-    both, scores = jax.jit(jax.vmap(experiment.step, (0, None)))(both, train.batch(0, 0))
+    both, scores = jax.jit(jax.vmap(experiment.step, (0, None)))(both, parts.train.batch(0, 0))
     init = jax.jit(experiment.init)
     for i, key in enumerate(jax.random.split(jax.random.key(3), 2)):
-        state, alone = jax.jit(experiment.step)(init(key), train.batch(0, 0))
+        state, alone = jax.jit(experiment.step)(init(key), parts.train.batch(0, 0))
         assert float(scores["loss"][i]) == pytest.approx(float(alone["loss"]), rel=1e-4)
         for a, b in zip(jax.tree.leaves(both.generator.params), jax.tree.leaves(state.generator.params), strict=True):
             np.testing.assert_allclose(a[i], b, rtol=1e-3, atol=1e-5)
@@ -102,7 +102,7 @@ def test_seeds_by_vmap():
 @pytest.mark.parametrize(
     ("objective", "parallel"), [("original", "pmap"), pytest.param("wgan_gp", "jit", marks=pytest.mark.full)]
 )
-def test_dcgan_on_eight_devices(objective, parallel):
+def test_dcgan_on_eight_devices(objective, parallel, monkeypatch):
     """Batch norm in both players, and the penalty through convolutions; the judge is a linear one."""
     x = RNG.uniform(size=(48, 8, 8, 1)).astype(np.float32)
     part = {"x": x, "y": np.zeros(48, np.int32)}
@@ -114,18 +114,16 @@ def test_dcgan_on_eight_devices(objective, parallel):
     w = RNG.normal(size=(64, 3)).astype(np.float32)
     flat = lambda x: x.reshape(len(x), -1)
     judge = Judge(lambda x: jax.nn.softmax(flat(x) @ w), lambda x: flat(x) @ w, 1.0)
-    train, compared, test = gan.data(config, images)
-    assert test is None
-    experiment = gan.build(config, train.example, judge)
-    many = fit(experiment, Data(train, compared), config)
-    one = fit(experiment, Data(train, compared), gan.replace(config, devices=1, parallel="jit"))
+    monkeypatch.setattr(gan, "load_images", lambda *_, **__: images)
+    parts = gan.data(config)
+    assert parts.test is None
+    experiment = gan.build(config, parts, judge)
+    many = fit(experiment, parts, config)
+    one = fit(experiment, parts, config, devices=1, parallel="jit")
     for key in ("train/loss", "train/generator_loss"):
         assert one.curve(key)[1] == pytest.approx(many.curve(key)[1], rel=1e-4)
     assert one.metrics == pytest.approx(many.metrics, rel=1e-3, abs=1e-4)
-    sample = gan.sampler(config.with_recipe(), train.example)
-    made = run.apply(
-        lambda state, batch: judge.features(sample(state, batch["z"])), one.state, Batches(compared.arrays, 16)
-    )
+    made = judge.features(one.predict(Batches(parts.valid.arrays, 16)))
     sums = [metrics.moments(jnp.asarray(f)) for f in (judge.features(x), made)]
     expected = metrics.frechet_distance(*(v for s in sums for v in metrics.mean_and_covariance(s)))
     assert one.metrics["frechet"] == pytest.approx(expected, rel=1e-3)
@@ -133,10 +131,10 @@ def test_dcgan_on_eight_devices(objective, parallel):
 
 def test_a_planted_collapse_is_detected():
     config = gan.Config(**QUICK, steps=0, objective="original")
-    train, valid, test = gan.data(config)
-    experiment = gan.build(config, train.example)
+    parts = gan.data(config)
+    experiment = gan.build(config, parts)
     start = jax.jit(experiment.init)(jax.random.key(0))
-    found = fit(experiment, Data(train, valid, test), config, state=gan.planted(start)).metrics
+    found = fit(experiment, parts, config, state=gan.planted(start)).metrics
     assert found["modes"] == 1
     assert found["on_modes"] == 1
     assert collapse(found, 8, "original").startswith("1 of 8 modes; D's loss 1.5")
@@ -163,8 +161,8 @@ def test_earth_movers_distance_by_hand():
 @pytest.mark.parametrize("prior", ["normal", "uniform"])
 def test_noise_and_points(prior):
     config = gan.Config(prior=prior, latent=3)
-    train, valid, test = gan.data(config)
-    for part in (valid, test):
+    parts = gan.data(config)
+    for part in (parts.valid, parts.test):
         z = part.arrays["z"]
         assert z.shape == (2560, 3)
         assert np.std(z) == pytest.approx(1, rel=0.03)
@@ -173,15 +171,15 @@ def test_noise_and_points(prior):
         assert metrics.modes_found(hits.sum(0), 2560, share=0.8) == 8
         # P(|x - c| <= 3 sigma) in two dimensions is 1 - exp(-9/2)
         assert float(hits.sum()) / 2560 == pytest.approx(1 - np.exp(-4.5), abs=0.01)
-    assert train.length == 20_480
-    points = np.concatenate([part.arrays["x"] for part in (train, valid, test)])
+    assert parts.train.length == 20_480
+    points = np.concatenate([part.arrays["x"] for part in (parts.train, parts.valid, parts.test)])
     assert len(np.unique(points, axis=0)) == 25_600  # no point is in two parts
 
 
 @pytest.mark.full
 def test_epochs_on_the_ring_give_every_fit_as_many_steps(tmp_path):
     """Counted in batches of the WGAN-GP, which takes five times as many rows a step as the original."""
-    found = gan.main(gan.Config(**QUICK, epochs=0.3, workdir=str(tmp_path)))
+    found = run.findings(gan, gan.Config(**QUICK, epochs=0.3, workdir=str(tmp_path)))
     ends = {path.parent.name: json.loads(path.read_text())["step"] for path in tmp_path.glob("**/result.json")}
     assert ends == dict.fromkeys(("original", "wgan_gp", "uniform", "again", "planted", "recovered", "regression"), 10)
-    assert {claim.row for claim in found if claim.holds is None} == {"M04", "M06"}
+    assert {one.name for one in found if one.holds is None} == {"path", "labels", "frechet"}

@@ -12,7 +12,7 @@ from experiments import language_model_comparison
 from experiments.language_model import Config, build, data, make_model, summarize
 from experiments.language_model_comparison import variants
 from jaxdl.core import Total
-from jaxdl.data import Data, Text, streams
+from jaxdl.data import Text, streams
 from jaxdl.run import FlagError, fit
 
 V = 7
@@ -25,9 +25,15 @@ CONFIG = Config(
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def text(monkeypatch):
+    """A text of seven letters in the place of every other."""
+    monkeypatch.setattr("experiments.language_model.load_text", lambda *_, **__: TEXT)
+
+
 def make(config):
-    train, valid, test = data(config, TEXT)
-    return build(config, train.example, V), train, valid, test
+    parts = data(config)
+    return build(config, parts), parts
 
 
 def torch_losses(torch, state, train, steps):
@@ -62,7 +68,8 @@ def torch_losses(torch, state, train, steps):
 
 def test_truncated_back_propagation_against_torch():
     torch = pytest.importorskip("torch")
-    experiment, train, *_ = make(CONFIG)
+    experiment, parts = make(CONFIG)
+    train = parts.train
     state = jax.jit(experiment.init)(jax.random.key(0))
     steps = 2 * train.length // 8 + 3  # through the text twice and on, so that the memory is emptied twice
     expected = torch_losses(torch, state, train, steps)
@@ -75,24 +82,24 @@ def test_truncated_back_propagation_against_torch():
 
 def test_memory_makes_batches_one_text():
     """Without learning, the losses of batches in a row are those of the whole text at once."""
-    experiment, *_ = make(dataclasses.replace(CONFIG, learning_rate=0.0))
+    experiment, _ = make(dataclasses.replace(CONFIG, learning_rate=0.0))
     state = jax.jit(experiment.init)(jax.random.key(0))
     whole = streams(TEXT.train, 15, 8).batch(0, 0)
     short = streams(TEXT.train[: 8 * 15 * 10 + 1], 5, 8)
-    step, parts = jax.jit(experiment.step), []
+    step, losses = jax.jit(experiment.step), []
     for t in range(3):
         state, metrics = step(state, short.batch(0, t))
-        parts.append(metrics["loss"])
-    one, *_ = make(dataclasses.replace(CONFIG, learning_rate=0.0, context=15))
+        losses.append(metrics["loss"])
+    one, _ = make(dataclasses.replace(CONFIG, learning_rate=0.0, context=15))
     _, metrics = jax.jit(one.step)(jax.jit(one.init)(jax.random.key(0)), whole)
-    assert np.mean(parts) == pytest.approx(float(metrics["loss"]), rel=1e-5)
+    assert np.mean(losses) == pytest.approx(float(metrics["loss"]), rel=1e-5)
 
 
 @pytest.mark.parametrize("cell", ["gru", "transformer"])
 def test_evaluation_counts_every_character_once(cell):
     config = dataclasses.replace(CONFIG, cell=cell, steps=2)
-    experiment, train, valid, test = make(config)
-    result = fit(experiment, Data(train, valid, test), config)
+    experiment, parts = make(config)
+    result = fit(experiment, parts, config)
     length = 5 if cell == "transformer" else 80
     model = make_model(config, V)
     for tokens, found in ((TEXT.valid, result.valid), (TEXT.test, result.metrics)):
@@ -112,17 +119,18 @@ def test_evaluation_counts_every_character_once(cell):
 )
 def test_one_and_eight_devices_and_resume(cell, parallel, tmp_path):
     config = dataclasses.replace(CONFIG, cell=cell, log_every=1, eval_every=4)
-    experiment, train, valid, test = make(config)
-    one = fit(experiment, Data(train, valid, test), config)
+    experiment, parts = make(config)
+    one = fit(experiment, parts, config)
     many = dataclasses.replace(config, parallel=parallel, devices=8, workdir=str(tmp_path))
-    fit(experiment, Data(train, valid, test), dataclasses.replace(many, steps=4))
-    many = fit(experiment, Data(train, valid, test), many)
+    fit(experiment, parts, dataclasses.replace(many, steps=4))
+    many = fit(experiment, parts, many)
     assert many.curve("train/loss")[1] == pytest.approx(one.curve("train/loss")[1], rel=1e-4)
     assert many.metrics == pytest.approx(one.metrics, rel=1e-3)
 
 
 def test_seeds_side_by_side():
-    experiment, train, *_ = make(CONFIG)
+    experiment, parts = make(CONFIG)
+    train = parts.train
     step = jax.jit(experiment.step)
     states = jax.jit(jax.vmap(experiment.init))(jax.vmap(jax.random.key)(jnp.arange(3)))
     together, alone = jax.jit(jax.vmap(experiment.step, (0, None))), jax.tree.map(lambda x: x[2], states)
@@ -137,7 +145,7 @@ def test_bad_flags_are_one_line():
     with pytest.raises(FlagError, match="--features=30: a Transformer's width must be a multiple of 4"):
         Config(features=30)
     with pytest.raises(FlagError, match="--context=50, --batch_size=32: 1,201 tokens are too few for 32 windows of 50"):
-        data(Config(cell="lstm", context=50), TEXT)
+        data(Config(cell="lstm", context=50))
     for flags, message in (
         ({"cell": "gru", "position": "none"}, "--position=none: has no effect with --cell=gru"),
         ({"cell": "lstm", "remat": True}, "--remat=true: has no effect with --cell=lstm"),
@@ -157,8 +165,9 @@ def test_the_comparison_varies_cells_and_positions():
     assert {(config.steps, config.dataset) for config in chosen.values()} == {(50, "tinyshakespeare")}
 
 
-def test_a_text_without_a_validation_part():
-    assert data(CONFIG, TEXT._replace(valid=None))[1] is None
+def test_a_text_without_a_validation_part(monkeypatch):
+    monkeypatch.setattr("experiments.language_model.load_text", lambda *_, **__: TEXT._replace(valid=None))
+    assert data(CONFIG).valid is None
 
 
 def test_perplexity_beyond_the_greatest_number_is_infinite():

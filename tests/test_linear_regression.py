@@ -7,17 +7,17 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.linear_regression import Config, build, by_hand, data, line, notes, tables, weights
+from experiments.linear_regression import CLAIMS, Config, build, by_hand, data, on_a_line, on_a_table, weights
 from jaxdl import run
-from jaxdl.data import load_table
+from jaxdl.data import Data, load_table, noisy_line
 
 
 def test_points_are_those_of_the_notes():
     np.random.seed(0)
     x = 2 * np.random.rand(100, 1)
     y = 4 + 3 * x + np.random.randn(100, 1)
-    np.testing.assert_array_equal(line()[0], x)
-    np.testing.assert_array_equal(line()[1], y)
+    np.testing.assert_array_equal(noisy_line()[0], x)
+    np.testing.assert_array_equal(noisy_line()[1], y)
 
 
 def test_losses_of_the_notes_script():
@@ -32,13 +32,13 @@ def test_losses_of_the_notes_script():
             return self.linear(x)
 
     config = Config(steps=1000, progress=False)
-    train, *_ = data(config)
-    experiment = build(config, train.example)
+    parts = data(config)
+    experiment = build(config, parts)
     (slope,), (intercept,) = np.asarray(weights(experiment.init(jax.random.key(config.seed))))
     assert abs(slope) <= 1
     assert abs(intercept) <= 1
 
-    x, y = line()
+    x, y = noisy_line()
     x_tensor, y_tensor = torch.tensor(x, dtype=torch.float32), torch.tensor(y, dtype=torch.float32)
     model = LinearRegressionModel()
     with torch.no_grad():
@@ -55,7 +55,7 @@ def test_losses_of_the_notes_script():
         optimizer.step()
         expected.append(loss.item())
 
-    result = run.fit(experiment, train, config)
+    result = run.fit(experiment, parts, config)
     assert result.curve("train/loss")[0] == list(range(1, 1001))
     np.testing.assert_allclose(result.curve("train/loss")[1], expected, atol=1e-4, rtol=0)
     final = [model.linear.weight.item(), model.linear.bias.item()]
@@ -72,15 +72,15 @@ def test_step_by_hand():
 
 def test_steps_of_numpy_and_of_the_framework():
     config = Config()
-    train, *_ = data(config)
-    experiment = build(config, train.example)
+    parts = data(config)
+    experiment = build(config, parts)
     state = jax.jit(experiment.init)(jax.random.key(3))
     start = np.asarray(weights(state), np.float64)[:, 0]
     step, path = jax.jit(experiment.step), []
     for t in range(100):
-        state, _ = step(state, train.batch(3, t))
+        state, _ = step(state, parts.train.batch(3, t))
         path.append(np.asarray(weights(state))[:, 0])
-    expected = by_hand(*line(), start, 0.01, 100)
+    expected = by_hand(*noisy_line(), start, 0.01, 100)
     assert np.max(np.abs(path - expected) / np.abs(expected).max(-1, keepdims=True)) < 1e-6
 
 
@@ -90,7 +90,7 @@ def test_models_side_by_side_do_not_touch_each_other():
     config = Config(learning_rate=0.1)
 
     def after(names, start, y):
-        experiment = build(config, {"x": x, "y": y}, names)
+        experiment = build(config, Data(example={"x": x, "y": y}), names)
         state = jax.jit(experiment.init)(jax.random.key(0))
         params = {"Dense_0": {"kernel": start[:-1], "bias": start[-1]}}
         state = state.replace(learner=state.learner.replace(params=params))
@@ -104,17 +104,18 @@ def test_models_side_by_side_do_not_touch_each_other():
     np.testing.assert_allclose(both[:, 1:], after(("Huber",), start[:, 1:], y[:, 1:]), rtol=1e-6)
 
 
-def test_without_pytorch_the_claim_tells_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+def test_without_pytorch_the_claim_is_not_measured(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    claim = notes(Config(steps=1000, progress=False))[-1]
-    assert (claim.row, claim.measured, claim.holds) == ("H01 S01", "not measured", None)
-    assert "pip install jaxdl[peers]" in claim.command
+    config = Config(steps=1000, progress=False)
+    assert {one.name for one in on_a_line(config, data(config))} == {"by_hand", "hessian"}
+    assert CLAIMS["script"].needs == "extra:peers"
 
 
-def test_rows_of_the_california_file(data_dir: Path):
+def test_rows_of_the_california_file(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
     rows = load_table("california_housing", data_dir)
     assert rows.x.shape == (20640, 13)
     few = rows._replace(x=rows.x[::41], y=rows.y[::41])
-    claims = tables(Config(table="california_housing", progress=False), few)
-    assert [claim.holds for claim in claims] == [True, True]
-    assert "median_house_value in california_housing, all 504 rows" in claims[0].claim
+    monkeypatch.setattr("experiments.linear_regression.load_table", lambda *_: few)
+    found = list(on_a_table(Config(dataset="california_housing", progress=False)))
+    assert [one.name for one in found] == ["all_rows", "held_out"]
+    assert [one.holds for one in found] == [True, True]

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.softmax_regression import NETS, Config, build, data, order, original, same_losses
+from experiments.softmax_regression import CLAIMS, Config, beside_torch, build, data, order, report
 from jaxdl import run
 from jaxdl.data import Batches, Data, load_images
 
@@ -32,8 +32,9 @@ def test_losses_of_the_notes_script():
             x = torch.relu(self.fc1(x))
             return torch.softmax(self.fc2(x), dim=1)
 
-    config, train = Config(steps=100, seeds=1, devices=1, progress=False), noise()
-    experiment = build(config, train.example, NETS["double_softmax"])
+    config, train = Config(net="double_softmax", steps=100, seeds=1, devices=1, progress=False), noise()
+    parts = Data(train, facts={"names": list("0123456789")})
+    experiment = build(config, parts)
     params = experiment.init(jax.random.key(config.seed)).learner.params
     model = SimpleNet()
     assert sum(p.numel() for p in model.parameters()) == sum(p.size for p in jax.tree.leaves(params)) == 101_770
@@ -61,17 +62,28 @@ def test_losses_of_the_notes_script():
     for layer, name in ((model.fc1, "Dense_0"), (model.fc2, "Dense_1")):
         kernel = np.asarray(result.state.learner.params[name]["kernel"])
         np.testing.assert_allclose(kernel, layer.weight.detach().numpy().T, atol=1e-5)
-    claim = same_losses(config, result, train, 10)
-    assert claim.holds
-    assert not same_losses(Config(seed=1), result, train, 10).holds
+    (found,) = beside_torch(config, result, parts)
+    assert found.holds
+    (found,) = beside_torch(config.replace(seed=1), result, parts)
+    assert not found.holds
 
 
 @pytest.mark.trained
 def test_softmax_twice_comes_down_to_its_bound_and_no_further(seed, bound):
     digits = load_images("digits").train
     train = Batches({"x": digits["x"][:96], "y": digits["y"][:96]}, 96)
-    config = Config(steps=1000, optimizer="adam", learning_rate=3e-3, devices=1, seed=seed, seeds=1, progress=False)
-    result = run.fit(build(config, train.example, NETS["double_softmax"]), Data(train, train), config)
+    parts = Data(train, train, facts={"names": list("0123456789")})
+    config = Config(
+        net="double_softmax",
+        steps=1000,
+        optimizer="adam",
+        learning_rate=3e-3,
+        devices=1,
+        seed=seed,
+        seeds=1,
+        progress=False,
+    )
+    result = run.fit(build(config, parts), parts, config)
     least = min(result.curve("train/loss")[1])
     assert np.log(1 + 9 / np.e) == pytest.approx(1.4612, abs=5e-5)
     assert least >= 1.46115
@@ -80,12 +92,14 @@ def test_softmax_twice_comes_down_to_its_bound_and_no_further(seed, bound):
     bound(result.metrics["accuracy"], ">", 0.96, "accuracy")
 
 
-def test_without_pytorch_the_claim_tells_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+def test_without_pytorch_the_claim_is_not_measured(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "torch", None)
+    parts = Data(noise(), facts={"names": list("0123456789")})
     history = [{"step": t, "train/loss": 2.0} for t in range(1, 101)]
-    claim = same_losses(Config(), run.Result(None, {}, history, 0.0, 0.0), noise(), 10)
-    assert (claim.measured, claim.holds) == ("not measured", None)
-    assert "pip install jaxdl[peers]" in claim.command
+    config = Config(net="double_softmax", seeds=1, steps=100)
+    result = run.Result(build(config, parts), None, {}, history, 0.0, 0.0)
+    assert list(beside_torch(config, result, parts)) == []
+    assert CLAIMS["script"].needs == "extra:peers"
 
 
 def test_an_order_that_remembers_is_found_out():
@@ -101,12 +115,21 @@ def test_an_order_that_remembers_is_found_out():
 
 @pytest.mark.trained
 def test_mnist_from_its_files(data_dir: Path, seed, bound):
-    config = Config(dataset="mnist", data_dir=str(data_dir), steps=200, seed=seed, seeds=1, devices=1, progress=False)
-    train, valid, test = data(config)
-    assert (train.length, valid.length, test.length) == (54_000, 6_000, 10_000)
-    images = load_images("mnist", data_dir)
-    assert original(config, images).holds
-    assert original(config, images._replace(original=False)).holds is False
-    result = run.fit(build(config, train.example, NETS["linear"]), Data(train, valid, test), config)
+    config = Config(
+        net="linear", dataset="mnist", data_dir=str(data_dir), steps=200, seed=seed, seeds=1, devices=1, progress=False
+    )
+    parts = data(config)
+    assert (parts.train.length, parts.valid.length, parts.test.length) == (54_000, 6_000, 10_000)
+    assert parts.facts["original"] is True
+    result = run.fit(build(config, parts), parts, config)
     bound(result.metrics["accuracy"], ">", 0.80, "accuracy")
     bound(result.metrics["accuracy"], "<", 0.93, "accuracy of a linear net")
+
+
+def test_files_that_are_not_the_published_ones_are_told():
+    config = Config(dataset="mnist", steps=1, seeds=1, devices=1, progress=False)
+    digits = load_images("digits")
+    for original in (True, False):
+        parts = digits._replace(original=original).data(64)
+        (found,) = [one for one in report(config, parts) if one.name == "original"]
+        assert found.holds is original

@@ -1,18 +1,14 @@
 """Own tables: what is split and scaled, the scores beside scikit-learn's, a finished run on other rows, wrong uses."""
 
-import json
-from dataclasses import replace
-
 import jax
 import numpy as np
 import pytest
-from experiments._tabular_report import baselines
-from experiments._tabular_rows import encode, parts
 from sklearn.metrics import r2_score
 
-from experiments.tabular import Config, build, data, load, main, make_model, predictor, use
+from experiments import tabular
+from experiments.tabular import Config, build, data, inference, load
 from jaxdl import run
-from jaxdl.data import DataError, MissingData, load_table
+from jaxdl.data import Data, DataError, MissingData, encode_rows, load_table, scaled_parts
 
 QUIET = {"progress": False, "tensorboard": False, "devices": 1}
 
@@ -30,7 +26,7 @@ def people(path, count=97, seed=0):
 
 def test_parts_are_disjoint_repeatable_and_scaled_by_the_training_rows():
     table = load_table("wine")
-    rows, again, other = (parts(table, 0.3, seed, "wine", 0.1) for seed in (0, 0, 1))
+    rows, again, other = (scaled_parts(table, 0.3, seed, "wine", 0.1) for seed in (0, 0, 1))
     np.testing.assert_array_equal(rows.test["x"], again.test["x"])
     assert not np.array_equal(rows.test["x"], other.test["x"])
     assert not np.array_equal(rows.valid["x"], other.valid["x"])
@@ -47,7 +43,7 @@ def test_parts_are_disjoint_repeatable_and_scaled_by_the_training_rows():
 @pytest.mark.parametrize("name", ["wine", "diabetes"])
 def test_the_validation_rows_are_of_the_training_rows_alone(name):
     table = load_table(name)
-    rows, whole = (parts(table, 0.3, 0, name, valid) for valid in (0.1, 0))
+    rows, whole = (scaled_parts(table, 0.3, 0, name, valid) for valid in (0.1, 0))
     assert whole.valid is None
     found = {}
     for part, of in (("train", rows), ("valid", rows), ("test", rows), ("rest", whole), ("tested", whole)):
@@ -65,44 +61,27 @@ def test_the_validation_rows_are_of_the_training_rows_alone(name):
 def test_a_number_needs_two_rows_for_validation():
     table = load_table("diabetes")
     table = table._replace(x=table.x[:13], y=table.y[:13])
-    with pytest.raises(
-        run.FlagError, match=r"--valid_fraction=0.1: 9 training and 1 validation rows of t; .*; 0 trains"
-    ):
-        parts(table, 0.2, 0, "t", 0.1)
-    assert len(parts(table, 0.2, 0, "t", 0.2).valid["y"]) == 2
+    with pytest.raises(ValueError, match=r"--valid_fraction=0.1: 9 training and 1 validation rows of t; .*; 0 trains"):
+        scaled_parts(table, 0.2, 0, "t", 0.1)
+    assert len(scaled_parts(table, 0.2, 0, "t", 0.2).valid["y"]) == 2
 
 
 def test_scores_of_a_regression_are_scikit_learns_in_the_targets_units():
     config = Config(table="diabetes", steps=3, **QUIET)
-    table = load(config)
-    rows = parts(table, config.test_fraction, config.seed, "diabetes", config.valid_fraction)
-    train, valid, test = data(config, rows)
-    scale = rows.scales["y_deviation"][0]
-    result = run.fit(build(config, train.example, scale), Data(train, valid, test), config)
-    predicted = run.apply(predictor(make_model(config, 1), rows.scales), result.state, test)["value"]
-    truth = rows.test["y"][:, 0] * scale + rows.scales["y_mean"][0]
-    assert set(np.round(truth)) <= set(table.y)
+    parts = data(config)
+    result, scales = run.fit(build(config, parts), parts, config), parts.facts["scales"]
+    predicted = result.predict(parts.test)
+    truth = parts.test.arrays["y"][:, 0] * scales["y_deviation"][0] + scales["y_mean"][0]
+    assert set(np.round(truth)) <= set(load(config).y)
     assert result.metrics["r2"] == pytest.approx(r2_score(truth, predicted), abs=1e-5)
     assert result.metrics["rmse"] == pytest.approx(np.sqrt(np.mean((truth - predicted) ** 2)), rel=1e-5)
-
-
-def test_baselines_are_scikit_learns():
-    from sklearn.linear_model import LinearRegression
-
-    table = load_table("diabetes")
-    rows = parts(table._replace(x=table.x[:61], y=table.y[:61]), 0.2, 0, "diabetes", 0)
-    scale = rows.scales["y_deviation"][0]
-    unscaled = [part["y"][:, 0] * scale for part in (rows.train, rows.test)]
-    model = LinearRegression().fit(rows.train["x"], unscaled[0])
-    rmse = np.sqrt(np.mean((model.predict(rows.test["x"]) - unscaled[1]) ** 2))
-    said = f"RMSE {rmse:.4g} R^2 {model.score(rows.test['x'], unscaled[1]):.4g}"
-    assert baselines(rows.train, rows.test, scale, 0)["least squares"] == said
 
 
 @pytest.mark.parametrize("hidden", ["", "5", "7,3"])
 def test_hidden_layers(hidden):
     example = {"x": np.zeros((2, 11), np.float32), "y": np.zeros((2, 3), np.float32)}
-    state = jax.jit(build(Config(hidden=hidden, steps=1), example).init)(jax.random.key(0))
+    known = Data(example=example, facts={"scales": {}})
+    state = jax.jit(build(Config(hidden=hidden, steps=1), known).init)(jax.random.key(0))
     widths = [state.learner.params[f"Dense_{i}"]["bias"].shape[0] for i in range(len(state.learner.params))]
     assert widths == [*(int(width) for width in hidden.split(",") if width), 3]
 
@@ -112,27 +91,24 @@ def test_a_file_from_training_to_prediction(tmp_path, target):
     path = people(tmp_path / "people.csv")
     folder = str(tmp_path / "run")
     config = Config(table=str(path), target=target, hidden="", epochs=150, learning_rate=0.05, workdir=folder, **QUIET)
-    (claim,) = main(config)
-    assert claim.holds
-    assert claim.row == ("A02 B07" if target == "wage" else "B07")
+    measured = [one for one in run.findings(tabular, config) if one.quantities]
+    assert [(one.name, one.holds) for one in measured] == [("numbers" if target == "wage" else "classes", True)]
     assert (tmp_path / "run" / ("predictions.png" if target == "wage" else "confusion.png")).exists()
 
-    about = json.loads((tmp_path / "run/about.json").read_text())["facts"]
-    train, _, test = data(config)
-    used = use(replace(config, steps=1, epochs=None), about | {"example": train.example})
-    state = jax.jit(used.experiment.init)(jax.random.key(0))
-    again = used.test(str(path))
-    table = load(config)
-    np.testing.assert_array_equal(again.arrays["x"], encode(table.x, table.y, table.names, about["scales"])["x"])
-    assert {tuple(x) for x in test.arrays["x"]} <= {tuple(x) for x in again.arrays["x"]}
+    parts = data(config)
+    used, experiment = inference(config, parts), build(config, parts)
+    state = jax.jit(experiment.init)(jax.random.key(0))
+    again, table = used.test(str(path)), load(config)
+    whole = encode_rows(table.x, table.y, table.names, parts.facts["scales"])
+    np.testing.assert_array_equal(again.arrays["x"], whole["x"])
+    assert {tuple(x) for x in parts.test.arrays["x"]} <= {tuple(x) for x in again.arrays["x"]}
 
     new = tmp_path / "new.csv"
     new.write_text("kind,city,age,wage\n,Ulm,,\n,Bonn,30,\n".replace(",,", ",?,") if target == "kind" else
                    "kind,city,age\nold,Ulm,?\nyoung,Bonn,30\n")  # fmt: skip
     names, rows = used.read([str(new), str(new)])
     assert names == [f"{new} row 1", f"{new} row 2"] * 2
-    outputs = {name: np.asarray(x) for name, x in used.predict(state, rows.arrays).items()}
-    columns = used.table(outputs)
+    columns = used.table(np.asarray(experiment.predict(state, rows.arrays)))
     if target == "wage":
         assert list(columns) == ["wage"]
         assert columns["wage"][:2] == columns["wage"][2:]
@@ -152,11 +128,10 @@ def test_a_linear_net_finds_the_rule_of_the_file(tmp_path, seed, bound):
         seed=seed,
         **QUIET,
     )
-    rows = parts(load(config), 0.2, seed, "people", 0.1)
-    train, valid, test = data(config, rows)
-    result = run.fit(build(config := config.resolve(train), train.example), Data(train, valid, test), config)
-    state_of_30_in_ulm = encode(np.array([[30, 0, 1]]), np.zeros(1), (), rows.scales)["x"]
-    value = predictor(make_model(config, 1), rows.scales)(result.state, {"x": state_of_30_in_ulm})["value"]
+    parts = data(config)
+    result = run.fit(build(config, parts), parts, config)
+    state_of_30_in_ulm = encode_rows(np.array([[30, 0, 1]]), np.zeros(1), (), parts.facts["scales"])["x"]
+    value = result.experiment.predict(result.state, {"x": state_of_30_in_ulm})
     bound(abs(float(value[0]) - 4000), "<=", 20, "distance from 4000")
     bound(result.metrics["r2"], ">", 0.999)
 
@@ -182,7 +157,7 @@ def test_wrong_flags(name):
 
 
 WRONG_FILES = {
-    "no target": ({"target": ""}, DataError, "no target column is given; name one of age, city, wage, kind"),
+    "no target": ({"target": None}, DataError, "no target column is given; name one of age, city, wage, kind"),
     "a target that is not there": ({"target": "wages"}, DataError, "no column 'wages'; the nearest is 'wage'"),
     "no file": ({"table": "./none.csv", "target": "y"}, MissingData, "none.csv: no such file"),
     "text as a number": ({"target": "kind", "task": "regression"}, DataError, "line 2: '(old|young)' in column 'kind'"),
@@ -215,19 +190,18 @@ def test_tables_from_which_nothing_can_be_learnt(tmp_path):
 
 def test_a_file_to_score_on_must_have_the_target(tmp_path):
     config = Config(table=str(people(tmp_path / "p.csv")), target="wage", steps=1)
-    table = load(config)
-    rows = parts(table, 0.2, 0, "p", 0.1)
-    about = {"schema": table.schema, "scales": rows.scales, "example": data(config, rows)[0].example}
+    parts = data(config)
     other = tmp_path / "o.csv"
     other.write_text("age,city,kind\n30,Ulm,old\n")
     with pytest.raises(DataError, match=r"o.csv: no column 'wage' to score by"):
-        use(config, about).test(str(other))
+        inference(config, parts).test(str(other))
     with pytest.raises(run.FlagError, match="--evaluate=iris: must be a CSV file with the columns of"):
-        use(config, about).test("iris")
+        inference(config, parts).test("iris")
 
 
 def test_original_tables(data_dir):
     for table, columns in (("california_housing", 13), ("bike_sharing", 12)):
-        train, valid, test = data(Config(table=table, data_dir=str(data_dir)))
-        assert train.arrays["x"].shape[1] == columns
-        assert test.length == -(-(train.length + valid.length + test.length) // 5)
+        parts = data(Config(table=table, data_dir=str(data_dir)))
+        assert parts.train.arrays["x"].shape[1] == columns
+        whole = sum(part.length for part in (parts.train, parts.valid, parts.test))
+        assert parts.test.length == -(-whole // 5)

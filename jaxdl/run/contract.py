@@ -64,7 +64,7 @@ class Usable(Trainable, Protocol):
         ...
 
 
-def findings(module: Study, config: RunConfig, command: str = "") -> list[Finding]:
+def findings(module: Study, config: RunConfig, command: str | None = None) -> list[Finding]:
     """Reads an experiment's data, has it report, and adds what was not measured.
 
     Args:
@@ -77,7 +77,8 @@ def findings(module: Study, config: RunConfig, command: str = "") -> list[Findin
         say(data.note)
     if config.epochs is not None and data.train is not None:
         config = config.resolve(data)
-    return completed(module.CLAIMS, module.report(config, data), command or named(module)[1])
+    command = named(module)[1] if command is None else command
+    return completed(module.CLAIMS, module.report(config, data), command)
 
 
 def named(module: Any) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import pkgutil
 import subprocess
 import sys
 import tempfile
@@ -12,11 +11,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-import experiments
 import tests.conftest  # the settings of the tests, for this process and those it starts; must come before jax
-from jaxdl.run import Bound
+from experiments.__main__ import listing
 from tests.margins.figures import ROOT, one
-from tests.margins.judge import counts, report
+from tests.margins.judge import Bound, counts, report
 from tests.margins.worlds import PLAIN, WORLDS, environment
 from tests.reliability.conftest import record
 
@@ -55,7 +53,7 @@ def start(keep, name, seed, world):
 
 def main(words):
     """Does what the command line says; the exit status."""
-    every = sorted(m.name for m in pkgutil.iter_modules(experiments.__path__) if m.name[0] != "_")
+    every = list(listing())
     about = (tests.margins.__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser("python -m tests.margins", description=about)
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments (default: all), `tests` or `tutorial`")

@@ -14,13 +14,12 @@ import jax
 import pytest
 
 from jaxdl import run
-from jaxdl.run import Bound
+from tests.margins.judge import Bound, bounds_of
 from tests.test_experiments import REPRESENTATIVES
 from tests.test_shapes_of_experiments import leaves
 from tests.test_tutorial import script
 
 ROOT = Path(__file__).parents[2]
-NUMBER = re.compile(r"[-−+]?\d[\d.,]*(e[-+]?\d+)?")
 TUTORIAL = {  # expressions in the names that the tutorial's blocks leave behind, and what an assert holds them against
     "right": (">", 0.96),
     "on_features - on_pixels": (">", 0.05),
@@ -43,11 +42,11 @@ def named(bounds):
 def of_experiment(module, seed):
     """The claims of an experiment at its small scale, and a digest of the states that its fits end in."""
     digest, fit = hashlib.sha256(), run.fit
-    seeds = module.Config(**module.SMALL).seeds or 1
+    seeds = module.Config(**module.SMALL).seeds
 
     def watched(*args, **options):
         result = fit(*args, **options)
-        for one in result.runs or (result,):
+        for one in result.runs:
             for leaf in leaves(one.state).values():
                 digest.update(leaf.tobytes())
         return result
@@ -55,15 +54,14 @@ def of_experiment(module, seed):
     quiet = {"progress": False, "tensorboard": False, "devices": 1, "seed": seed * seeds}  # no seed is used twice
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "fit", watched)
-        claims = module.main(module.Config(**{**module.SMALL, **quiet, "workdir": folder}))
+        claims = run.findings(module, module.Config(**{**module.SMALL, **quiet, "workdir": folder}), "")
     found = {}
-    for claim in claims:
-        key = f"{claim.row} {NUMBER.sub('#', claim.claim)}"  # figures in its words differ from run to run
-        key += f" ({len(found) + 1})" * (key in found)
-        # with several seeds a run is a whole statement, with one it is a trial of one
-        bounds = [bound if seeds == 1 else bound._replace(seeds=0) for bound in claim.bounds]
-        holds = None if claim.holds is None else bool(claim.holds)
-        found[key] = {"expected": claim.expected, "holds": holds, "bounds": named(bounds)}
+    for one in claims:
+        found[one.name] = {
+            "expected": not one.claim.fails,
+            "holds": one.holds,
+            "bounds": named(bounds_of(one.quantities, alone=seeds == 1)),
+        }
     return {"claims": found, "digest": digest.hexdigest()}
 
 
@@ -86,8 +84,8 @@ def of_tests(seed):
             raise SystemExit(f"pytest ended with status {status}")
         lines = [json.loads(line) for line in file]
     figures = {}
-    for test, *bound in lines:
-        figures.setdefault(test, []).append(Bound(*bound))
+    for test, quantity in lines:
+        figures.setdefault(test, []).extend(bounds_of([quantity]))
     return of_figures(figures)
 
 

@@ -6,11 +6,41 @@ from typing import NamedTuple
 
 from scipy.stats import binom
 
-from jaxdl.run import Bound
+from jaxdl.run.claims import KEEPS, Quantity
 from tests.margins.worlds import PLAIN
 
 LEAST = 3.0  # standard deviations
 CERTAIN = 0.999
+
+
+class Bound(NamedTuple):
+    """A limit that a trained figure is held against.
+
+    seeds, enough: the statement is one about each of `seeds` seeds, and holds if it holds for `enough` of them (0: for
+    all). value is then that of the seed which decides.
+    """
+
+    value: float
+    sign: str
+    limit: float
+    name: str = ""
+    seeds: int = 0
+    enough: int = 0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value keeps the limit; NaN never does."""
+        return bool(KEEPS[self.sign](self.value, self.limit))
+
+
+def bounds_of(quantities, alone=True):
+    """The Bounds of quantities; what must be exactly so has none.
+
+    alone: a run has one seed, and so is one trial of a statement about several; else it is a whole statement.
+    """
+    held = [Quantity(**q) if isinstance(q, dict) else q for q in quantities]
+    each = lambda q: (len(q.values), q.enough) if q.enough and alone else (0, 0)
+    return [Bound(q.value, q.sign, q.limit, q.name, *each(q)) for q in held if q.sign not in ("", "==")]
 
 
 class Margin(NamedTuple):
