@@ -6,6 +6,7 @@
     python -m experiments compare runs/vae/A runs/vae/B                     their curves, compare.png, and last numbers
     python -m experiments compare runs/gan/* --fit=wgan_gp --out=gan.png    one fit of runs that have several
     python -m experiments compare SWEEP                                     the points of a sweep
+    python -m experiments new NAME                                          a file to begin an experiment with
 
 An experiment is run by python -m experiments.NAME [--flag=value ...]; its --help tells its flags.
 """
@@ -24,7 +25,7 @@ from typing import Any, NoReturn
 import experiments
 from jaxdl.streams import keep_streams, printable
 
-COMMANDS = ("list", "compare")
+COMMANDS = ("list", "compare", "new")
 USAGE, BAD_DATA = 2, 65
 
 
@@ -68,9 +69,14 @@ def main(arguments: Sequence[str]) -> None:
 
     from jaxdl.data import DataError  # what only lists the experiments need not wait for jax
     from jaxdl.run import FlagError, runs
+    from jaxdl.run.skeleton import write_skeleton
 
     try:
-        if command == "list":
+        if command == "new":
+            checkout = Path("experiments/__main__.py").exists()
+            path = write_skeleton(asked.name, Path("experiments" if checkout else "."))
+            print(f"{path}: edit it, and run it by python {f'-m experiments.{path.stem}' if checkout else path}")
+        elif command == "list":
             print(runs.runs_table(Path(asked.dir or "runs"), defaults))
         else:
             compare([Path(folder) for folder in asked.folders], Path(asked.out), asked.fit)
@@ -86,13 +92,15 @@ def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
     if command == "list":
         parser.add_argument("--runs", action="store_true")
         parser.add_argument("--dir")
+    elif command == "new":
+        parser.add_argument("name", metavar="NAME")
     else:
         parser.add_argument("folders", nargs="*", metavar="RUN")
         parser.add_argument("--out", default="compare.png")
         parser.add_argument("--fit")
     asked, rest = parser.parse_known_intermixed_args(words)
     if rest:
-        known = ["--runs", "--dir"] if command == "list" else ["--out", "--fit"]
+        known = {"list": ["--runs", "--dir"], "compare": ["--out", "--fit"], "new": ["--help"]}[command]
         nearest = difflib.get_close_matches(rest[0].partition("=")[0], known, n=1, cutoff=0.0)[0]
         fail(f"{rest[0]}: {command} does not know it; the nearest is {nearest} (--help has examples)")
     if command == "compare" and not asked.folders:

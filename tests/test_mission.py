@@ -5,29 +5,45 @@ import shutil
 from collections import Counter
 
 import pytest
-from experiments._mission import ROOT, faults, file_name, gather, make_record, mission, read_records, read_rows, results
 
-from experiments import _mission
+from jaxdl.run import Claim
 from jaxdl.run.files import write_json
+from tools import mission as tool
+from tools.mission import ROOT, faults, file_name, gather, make_record, mission, read_records, read_rows, results
 
 SECTIONS, ROWS = read_rows()
 RECORDS = read_records()
+CLAIMS = {
+    "one": Claim("|x| < 2*3", "A01", True),
+    "two": Claim("it is so", "A01 A02", fails="by hand"),
+    "three": Claim("never", "A03", needs="gpu", flags="--seed=3"),
+}
 
 
-def claim(row="A01", holds=True, **changes):
-    plain = {"row": row, "claim": "it is so", "measured": "7", "reference": "11", "source": "a paper", "expected": True}
-    return {**plain, "holds": holds, "command": "" if holds is not None else "python -m experiments.vae", **changes}
+@pytest.fixture(autouse=True)
+def claims(monkeypatch, request):
+    """Three claims in the place of every experiment's, but where the records themselves are looked at."""
+    if not request.node.name.startswith(("test_documents", "test_a_record_names")):
+        monkeypatch.setattr(tool, "claims_of", lambda name: CLAIMS)
 
 
-def record(*claims, command="python -m experiments.vae --seed=3", headline=(1,)):
-    made = {"command": command, "device": "1 x cpu", "jax": "0.10.2", "seconds": 1.5}
-    return {**made, "headline": list(headline), "claims": list(claims)}
+def quantity(value=7.0, sign=">", limit=5.0):
+    return {"name": "n", "values": [value], "sign": sign, "limit": limit, "unit": "", "enough": 0}
 
 
-def summary(*claims, command="python -m experiments.vae --seed=3 --data_dir=/data --workdir=/x/y --progress=false"):
+def found(value=7.0, beside=None):
+    return {"quantities": [quantity(value)], "beside": {"a paper": [11.0]} if beside is None else beside}
+
+
+def record(command="python -m experiments.vae --seed=3", **claims):
+    made = {"experiment": "vae", "command": command, "device": "1 x cpu", "jax": "0.10.2", "seconds": 1.5}
+    return {**made, "claims": claims}
+
+
+def summary(command="python -m experiments.vae --seed=3 --data_dir=/data --workdir=/x/y --progress=false", **claims):
     fits = {".": {"seconds": 2.25}, "judge": {"seconds": 3.5}}
-    made = {"command": command, "device": "1 x cpu", "versions": {"jax": "0.10.2"}, "flags": {"data_dir": "/data/"}}
-    return {**made, "fits": fits, "claims": list(claims)}
+    made = {"experiment": "vae", "command": command, "device": "1 x cpu", "versions": {"jax": "0.10.2"}}
+    return {**made, "fits": fits, "claims": [{"name": name, **claim} for name, claim in claims.items()]}
 
 
 def table(page, row):
@@ -39,8 +55,8 @@ def table(page, row):
 
 
 def test_documents_are_what_the_claims_make():
-    for path, content in _mission.documents().items():
-        message = f"{path.name} is out of date or was edited by hand: python -m experiments._mission write"
+    for path, content in tool.documents().items():
+        message = f"{path.name} is out of date or was edited by hand: python -m tools.mission write"
         assert path.read_text(encoding="utf-8") == content, message
 
 
@@ -57,18 +73,19 @@ def test_the_notes_have_253_rows_in_19_sections():
 def test_a_record_names_what_exists(kept):
     assert faults(kept, ROWS) == []
     assert (ROOT / "docs/claims" / file_name(kept["command"])).exists()
-    assert all(kept["claims"][n - 1]["holds"] is not None for n in kept["headline"])
+    for one in tool.findings(kept):
+        assert one.holds is None or one.holds != bool(one.claim.fails), one
 
 
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (record(claim(), command="python -m experiments.nothing"), "there is no experiment nothing"),
-        (record(claim(), command="python -m experiments.vae --latnet=3"), "--latnet: no such flag; the nearest is"),
-        (record(claim(), command="python -m experiments.vae --seed=-3"), "--seed=-3: must be"),
-        (record(claim("A01 A99")), "there is no row A99"),
-        (record(claim(measured="seen in /home/me/x")), "a path of one machine: seen in /home/me/x"),
-        (record(claim(), command="python -m experiments.language_model --text=~/a.txt"), "a path of one machine"),
+        (record("python -m experiments.nothing"), "there is no experiment nothing"),
+        (record("python -m experiments.vae --latnet=3"), "--latnet: no such flag; the nearest is"),
+        (record("python -m experiments.vae --seed=-3"), "--seed=-3: must be"),
+        (record(four=found()), "there is no claim four of vae"),
+        (record(one=found(beside={"seen in /home/me/x": [1.0]})), "a path of one machine: seen in /home/me/x"),
+        (record("python -m experiments.language_model --text=~/a.txt"), "a path of one machine"),
     ],
 )
 def test_faults_are_found(wrong, told):
@@ -76,97 +93,98 @@ def test_faults_are_found(wrong, told):
     assert fault.startswith(told)
 
 
+def test_a_row_that_is_not_there_is_found(monkeypatch):
+    monkeypatch.setattr(tool, "claims_of", lambda name: {"one": Claim("so", "A01 A99")})
+    assert faults(record(one=found()), ROWS) == ["there is no row A99"]
+
+
 def test_a_record_leaves_out_what_belongs_to_one_machine():
-    made = make_record(summary(claim(holds=None), claim("A02"), claim("A03", holds=False)))
+    made = make_record(summary(one={"quantities": [], "beside": {}, "text": "a"}, two=found() | {"text": "b"}))
     assert made["command"] == "python -m experiments.vae --seed=3"
-    assert (made["seconds"], made["headline"], made["jax"]) == (5.8, [2], "0.10.2")
+    assert (made["experiment"], made["seconds"], made["jax"]) == ("vae", 5.8, "0.10.2")
     assert file_name(made["command"]) == "vae.seed-3.json"
-    assert make_record(summary(claim(measured="7 (/data/mnist)")))["claims"][0]["measured"] == "7 (DATA/mnist)"
-
-
-def test_the_headline_is_kept_while_its_row_stays():
-    claims = [claim("A01"), claim("A02"), claim("A03")]
-    before = make_record(summary(*claims), [3, 2])
-    assert make_record(summary(*claims), (), before)["headline"] == [3, 2]
-    assert make_record(summary(*claims), [2], before)["headline"] == [2]
-    assert make_record(summary(*claims[:2]), (), before)["headline"] == [1]
-    with pytest.raises(ValueError, match=r"its measured claims are \[1, 2, 3\]"):
-        make_record(summary(*claims), [4])
+    assert made["claims"] == {"two": found()}
     with pytest.raises(ValueError, match="none of its claims was measured"):
-        make_record(summary(claim(holds=None)))
+        make_record(summary(one={"quantities": [], "beside": {}}))
 
 
-def test_measured_claims_stand_before_those_that_are_not():
-    first = record(claim("A01", None, claim="a"), claim("A02 A03", None, claim="b"))
-    second = record(claim("A01", claim="c"), claim("A01", False, claim="d"), claim("A02", None, claim="b"))
-    found = gather([first, second], ROWS)
-    assert [c["claim"] for c, _ in found["A01"]] == ["c", "d"]
-    again = gather([second, record(claim("A01", claim="c"), claim("A01", claim="c", measured="8"))], ROWS)["A01"]
-    assert [(c["claim"], c["measured"]) for c, _ in again] == [("c", "7"), ("d", "7"), ("c", "8")]
-    assert [c["claim"] for c, _ in found["A02"]] == ["b"]
-    assert [command for _, command in found["A03"]] == ["python -m experiments.vae"]
-    assert [_mission.state(found[id]) for id in ("A01", "A02", "A03", "A04")] == ["not holding", "open", "open", "open"]
+def test_a_claim_that_one_command_measured_is_not_open_in_another():
+    first, second = record(two=found()), record("python -m experiments.vae", one=found(), two=found(3.0))
+    pairs = gather([first, second], ROWS)
+    assert [(one.name, one.holds, command) for one, command in pairs["A01"]] == [
+        ("two", True, "python -m experiments.vae --seed=3"),
+        ("one", True, "python -m experiments.vae"),
+        ("two", False, "python -m experiments.vae"),
+    ]
+    assert [(one.holds, command) for one, command in pairs["A03"]] == [(None, "python -m experiments.vae --seed=3")]
+    assert [tool.state(pairs[id]) for id in ("A01", "A02", "A03", "A04")] == [
+        "not holding",
+        "not holding",
+        "open",
+        "open",
+    ]
+    assert tool.state(gather([record(two=found())], ROWS)["A02"]) == "shown"
+    assert tool.state(gather([record(two=found())], ROWS)["A01"]) == "open"  # one of its claims has not been measured
 
 
 def test_the_page_shows_claims_and_what_is_open():
-    claims = claim("A01", claim="|x| < 2*3"), claim("A01 A02", False, expected=False), claim("A03", None, measured="-")
-    page = mission([record(*claims)], SECTIONS, ROWS)
+    page = mission([record(one=found(), two=found(3.0, {}))], SECTIONS, ROWS)
     assert "**0 rows shown, 2 measured and not holding, 251 open**, 253 in all." in page
     assert "| A Tasks and ways of learning | 0 | 2 | 14 |\n" in page
     first, second = table(page, "A01")
     notes = "S0 «分类任务是对离散值进行预测»"
-    assert first[:4] == ["**A01** Classification", notes, r"\|x\| \< 2\*3", "7"]
+    assert first[:4] == ["**A01** Classification", notes, r"\|x\| \< 2\*3", "n: 7 > 5"]
     assert first[4:] == ["11 (a paper)", "yes", "`vae --seed=3`"]
-    assert second == ["", "", "it is so", "7", "11 (a paper)", "no, as expected", "`vae --seed=3`"]
-    assert table(page, "A03")[0][5:] == ["not measured", "`vae`"]
+    assert second == ["", "", "it is so", "n: 3 > 5", "", "no (as expected: by hand)", "`vae --seed=3`"]
+    assert table(page, "A03")[0][2:] == ["never", "-", "", "not measured", "`vae --seed=3`"]
     assert table(page, "A04")[0][2:] == ["-", "-", "-", "-", "planned: seq2seq, dependency_parser"]
     assert "| `vae --seed=3` | 1 x cpu | 1.5 | 0.10.2 |\n" in page
 
 
-def test_a_line_of_results():
-    two = claim("A02", False, claim="less", measured="5~6", source="", reference="9")
-    lines = results([record(claim(), two, headline=[1, 2])]).splitlines()
-    assert lines[2:] == [r"| `vae --seed=3` | it is so: **7**; less: **5\~6** (holds: no) | 11 (a paper); 9 |"]
+def test_results_are_the_headlines_that_were_measured():
+    lines = results([record(one=found(3.0), two=found()), record(two=found())]).splitlines()
+    assert lines[2:] == [r"| `vae --seed=3` | \|x\| \< 2\*3 | **n: 3 > 5** (holds: NO) | 11 (a paper) |"]
 
 
 def test_add_replaces_the_same_command_and_write_is_repeatable(tmp_path):
     (tmp_path / "docs/claims").mkdir(parents=True)
     shutil.copy(ROOT / "docs/mission.tsv", tmp_path / "docs")
-    (tmp_path / "README.md").write_text(f"head\n{_mission.BEGIN}old{_mission.END}foot\n", encoding="utf-8")
-    for measured in ("13", "17"):
-        run = tmp_path / measured
+    (tmp_path / "README.md").write_text(f"head\n{tool.BEGIN}old{tool.END}foot\n", encoding="utf-8")
+    for value in (13.0, 17.0):
+        run = tmp_path / str(value)
         run.mkdir()
-        write_json(run / "summary.json", summary(claim(measured=measured)))
-        path = _mission.add(run, root=tmp_path)
+        write_json(run / "summary.json", summary(one=found(value)))
+        path = tool.add(run, root=tmp_path)
     assert list((tmp_path / "docs/claims").iterdir()) == [path]
     for _ in range(2):
-        for file, content in _mission.documents(tmp_path).items():
+        for file, content in tool.documents(tmp_path).items():
             file.write_text(content, encoding="utf-8")
     readme = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert readme.startswith(f"head\n{_mission.BEGIN}\n| command ")
-    assert readme.endswith(f"**17** | 11 (a paper) |\n\n{_mission.END}foot\n")
-    assert "**17**" not in (tmp_path / "docs/mission.md").read_text(encoding="utf-8")
-    assert "| 17 |" in (tmp_path / "docs/mission.md").read_text(encoding="utf-8")
+    assert readme.startswith(f"head\n{tool.BEGIN}\n| command ")
+    assert readme.endswith(f"**n: 17 > 5** | 11 (a paper) |\n\n{tool.END}foot\n")
+    assert "| n: 17 > 5 |" in (tmp_path / "docs/mission.md").read_text(encoding="utf-8")
     (tmp_path / "README.md").write_text("no markers\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"README.md: has not the lines"):
-        _mission.documents(tmp_path)
+        tool.documents(tmp_path)
 
 
 def test_the_command_line(tmp_path, capsys):
-    assert _mission.main(["add", str(tmp_path)]) == 2
+    assert tool.main(["add", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path}: there is no summary.json: the run has not ended\n"
-    write_json(tmp_path / "summary.json", summary(claim("A99")))
-    assert _mission.main(["add", str(tmp_path), "1"]) == 2
-    assert "there is no row A99" in capsys.readouterr().err
-    for words in ([], ["add"], ["add", "x", "first"], ["wrong"]):
-        assert _mission.main(words) == 2
-        assert "python -m experiments._mission add RUNDIR [N ...]" in capsys.readouterr().err
+    write_json(tmp_path / "summary.json", summary(four=found()))
+    assert tool.main(["add", str(tmp_path)]) == 2
+    assert "there is no claim four" in capsys.readouterr().err
+    for words in ([], ["add"], ["add", "x", "y"], ["wrong"]):
+        assert tool.main(words) == 2
+        assert "python -m tools.mission add RUNDIR" in capsys.readouterr().err
 
 
 def test_a_record_from_elsewhere_makes_no_link_picture_or_row():
     hostile = "![x](http://a)\n| [b](c) \\| <img> \x1b[2J"
-    page = mission([record(claim(claim=hostile), command="python -m experiments.vae '--x=a`|\n'")], SECTIONS, ROWS)
+    page = mission(
+        [record("python -m experiments.vae '--x=a`|\n'", one=found(beside={hostile: [1.0]}))], SECTIONS, ROWS
+    )
     lines = [line for line in page.splitlines() if line.startswith("| **A01** ")]
     assert len(lines) == 1
-    assert r"| !\[x\](http://a) \| \[b\](c) \\\| \<img> \\x1b\[2J | 7 |" in lines[0]
+    assert r"| 1 (!\[x\](http://a); \| \[b\](c) \\\| \<img> \\x1b\[2J) |" in lines[0]
     assert lines[0].endswith(r"| ``vae '--x=a`\|\n'`` |")

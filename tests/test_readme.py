@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.__main__ import listing
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
@@ -36,8 +38,10 @@ def test_an_experiment_of_your_own(tmp_path, seed, bound):
     assert re.search("resume: .*python denoise.py .*--workdir=runs/denoise/", done.stderr)
     (folder,) = (tmp_path / "runs/denoise").iterdir()
     (claim,) = json.loads((folder / "summary.json").read_text())["claims"]
-    assert claim["claim"] == "8 codes keep more of a digit than 8 principal components"
-    bound(float(claim["measured"].split()[-1]) - float(claim["reference"]), "<", 0.0, "error under that of components")
+    assert claim["text"] == "codes keep more of a digit than as many principal components"
+    (error,) = claim["quantities"]
+    bound(error["values"][0] - error["limit"], "<", 0.0, "error under that of components")
+    assert claim["beside"] == {"principal components": [error["limit"]]}
     assert claim["holds"]
     assert {"rebuilt.png", "curves.png", "summary.json", "metrics.jsonl", "flags.txt"} <= {
         p.name for p in folder.iterdir()
@@ -55,8 +59,8 @@ def test_three_seeds_in_one_program(tmp_path, seed, bound):
 
 
 def test_the_commands_it_names_exist():
-    for name in re.findall(r"experiments\.([a-z_]+)", README):
-        assert (ROOT / f"experiments/{name}.py").exists(), name
+    for name in re.findall(r"python -m experiments\.([a-z_]+)", README):
+        assert name in listing(), name
     for path in re.findall(r"\]\(([^)#]+)\)", README):
         assert path.startswith("http") or (ROOT / path).exists(), path
 

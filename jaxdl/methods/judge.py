@@ -46,5 +46,7 @@ def judge(experiment: Experiment, state: Any, accuracy: float) -> Judge:
 
 def frechet_of(features: np.ndarray, others: np.ndarray) -> float:
     """The Frechet distance of two sets of features [n, D] (Heusel et al. 2017, arXiv:1706.08500)."""
-    both: list[Any] = [(x.mean(0), np.cov(x, rowvar=False)) for x in (features.astype(float), others.astype(float))]
+    both: list[Any] = [
+        (x.mean(0), np.atleast_2d(np.cov(x, rowvar=False))) for x in (features.astype(float), others.astype(float))
+    ]
     return frechet_distance(*both[0], *both[1])

@@ -19,7 +19,7 @@ what was not measured. `build` and `inference` must not need more of the data th
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from jaxdl.run.inference import Inference
 from jaxdl.run.report import say
 
 
+@runtime_checkable
 class Study(Protocol):
     """A module that measures its claims with as many fits as it likes, or none."""
 
@@ -48,6 +49,7 @@ class Study(Protocol):
         ...
 
 
+@runtime_checkable
 class Trainable(Study, Protocol):
     """A study around one experiment."""
 
@@ -56,6 +58,7 @@ class Trainable(Study, Protocol):
         ...
 
 
+@runtime_checkable
 class Usable(Trainable, Protocol):
     """An experiment whose finished runs predict, or are scored on other data."""
 
