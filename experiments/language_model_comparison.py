@@ -12,6 +12,7 @@ Sources as in `language_model`.
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from experiments import language_model
 from jaxdl import run
@@ -46,8 +47,7 @@ class Config(language_model.Config):
 
 def variants(config: Config) -> dict[str, language_model.Config]:
     """The fits, by name."""
-    apart = ("cell", "position", "remat", "open")
-    alone = {field: value for field, value in vars(config).items() if field not in apart}
+    alone = {name: value for name, value in asdict(config).items() if name not in ("cell", "position", "remat")}
     make = lambda cell, **changes: language_model.Config(**alone | {"cell": cell} | changes)
     transformer = lambda position: make("transformer", position=position, remat=config.remat)
     return {

@@ -21,7 +21,7 @@ from urllib.parse import quote
 from absl import flags as absl_flags
 
 from jaxdl.data import DataError, MissingData
-from jaxdl.run.claims import Finding, found_words
+from jaxdl.run.claims import Finding, beside_words, found_words
 from jaxdl.run.config import RunConfig
 from jaxdl.run.files import read_json, write_json
 from jaxdl.run.flags import WORDS, Flag, FlagError, flags_of, given, nearest, shown
@@ -167,7 +167,7 @@ def sweep(
     for point in (point for point in ranked if point.why):
         print(printable(f"{point.id}: {point.state}: {point.why}"))
     line = verdict(ranked, config.monitor)
-    told = found_words(line).replace("\n", "; ")
+    told = "; ".join(filter(None, (*found_words(line).split("\n"), beside_words(line))))
     print(f"best point: {ranked[0].id}; {told}")
     return [line]
 

@@ -75,13 +75,12 @@ def train_torch(data_dir, steps):
     from experiments.language_model import Config as LanguageConfig
     from experiments.language_model import build, data
     from jaxdl import optim
-    from jaxdl.data import load_text
     from jaxdl.run.flags import parse
 
     config = parse(LanguageConfig, [*SETTING, *GPT, f"--data_dir={data_dir}", f"--steps={steps}"])
-    text = load_text("tinyshakespeare", data_dir, valid=0)
-    train, _, test = data(config, text)
-    state = build(config, train.example, len(text.vocabulary)).init(jax.random.key(0))
+    parts = data(config)
+    train, test = parts.train, parts.test
+    state = build(config, parts).init(jax.random.key(0))
     model = torch_model(jax.device_get(state.learner.params)["params"])
     decays = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
@@ -120,7 +119,7 @@ def train_jaxdl(data_dir, steps, flags, folder):
     subprocess.run([*command, f"--workdir={folder}"], check=True, capture_output=True, env=environment)
     result = json.loads((Path(folder) / "result.json").read_text())
     claims = json.loads((Path(folder) / "summary.json").read_text())["claims"]
-    weights = int(claims[0]["measured"].split("(")[1].split(" ")[0].replace(",", ""))
+    (weights,) = (int(q["values"][0]) for c in claims for q in c["quantities"] if q["name"] == "weights")
     return {"loss": result["metrics"]["loss"], "seconds": result["seconds"], "weights": weights}
 
 

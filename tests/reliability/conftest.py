@@ -102,7 +102,7 @@ def start(request, warm):
 def like():
     """A state of the program, for the structure of its checkpoints."""
     config = program.Config()
-    return jax.jit(program.build(config, program.data(config)[0].example).init)(jax.random.key(0))
+    return jax.jit(program.build(config, program.data(config)).init)(jax.random.key(0))
 
 
 def digests(tree) -> dict[str, str]:

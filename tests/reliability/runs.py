@@ -97,7 +97,7 @@ class Runs:
     def left(self, place: Path, action: str) -> object:
         if action == "predict":
             return (place / "predictions.csv").read_text()
-        claims = [(c["claim"], c["measured"].split(" in ")[0]) for c in read_json(place / "summary.json")["claims"]]
+        claims = [(c["name"], c["quantities"]) for c in read_json(place / "summary.json")["claims"]]
         return read_json(place / "result.json")["metrics"], rows(place), claims
 
 

@@ -28,8 +28,9 @@ ACROSS = "fsdp" if "fsdp" in WAYS else "jit"  # where the state itself is split,
 def test_saved_on_some_devices_restored_on_others(way, tmp_path, promise):
     """The state that a fit restores when it goes on, for every pair of numbers of devices."""
     base = program.Config(steps=3, parallel=way, width=16, checkpoint_every=3, eval_every=3)
-    train = program.data(base)[0]
-    experiment = program.build(base, train.example)
+    train = program.data(base)
+    experiment = program.build(base, train)
+    train = train.train
     saved = {}
     for a in DEVICES:
         config = dataclasses.replace(base, devices=a, workdir=str(tmp_path / str(a)))

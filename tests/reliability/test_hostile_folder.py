@@ -12,7 +12,7 @@ from jaxdl.run.files import read_json, write_json
 from tests.reliability.conftest import snapshot
 from tests.reliability.runs import COMMANDS, READING
 
-RECORDS = ("config.json", "about.json", "fit.json", "result.json", "summary.json", "metrics.jsonl", "flags.txt")
+RECORDS = ("config.json", "fit.json", "result.json", "summary.json", "metrics.jsonl", "flags.txt")
 WRITTEN = (*RECORDS, "predictions.csv", "curves.png", "confusion.png")
 FOLDERS = ("checkpoints", *(f"checkpoints/{step}" for step in (8, 16, 21)), "watched", "tensorboard", ".overwritten")
 NAMES = ("\x1b[2J\x1b]0;title\x07", "$(touch INVADED)", "; touch INVADED #", "$50_to_$100", "a\nerror: b",
@@ -88,7 +88,7 @@ HARMS = {
     **{f"deep {name}": filled(name, b"[" * 1_000_000) for name in RECORDS},
     **{f"digits {name}": filled(name, b'{"step": %s}' % (b"9" * 100_000)) for name in RECORDS},
     **{f"experiment {x!r}": changed("config.json", x, "experiment") for x in (*MODULES, *NAMES)},
-    **{f"kind {x!r}": changed("about.json", [x, f"{x}2", f"{x}3"], "facts", "schema", "names") for x in NAMES},
+    **{f"kind {x!r}": changed("fit.json", [x, f"{x}2", f"{x}3"], "about", "facts", "schema", "names") for x in NAMES},
     **{f"target {x!r}": changed("config.json", x, "flags", "target") for x in NAMES},
     **{f"unknown flag {x!r}": changed("config.json", 1, "flags", x) for x in NAMES},
     **{f"table {x!r}": changed("config.json", x, "flags", "table") for x in ("/dev/zero", "/etc/passwd", *NAMES)},

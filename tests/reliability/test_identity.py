@@ -102,7 +102,7 @@ def test_a_fit_with_any_other_flag_is_refused(name, tmp_path, promise):
             continue
         folder = tmp_path / flag.name
         try:
-            first, second = (Setting(name, **vars(config)) for config in (base, changed))
+            first, second = (Setting(name, **dataclasses.asdict(config)) for config in (base, changed))
         except FlagError as error:
             if flag.name not in str(error):
                 raise

@@ -58,7 +58,7 @@ def workers(process):
 def like():
     """A state of the experiment, for the structure of its checkpoints."""
     config = image_classifier.Config(**FLAGS)
-    return jax.jit(image_classifier.build(config, image_classifier.data(config)[0].example).init)(jax.random.key(0))
+    return jax.jit(image_classifier.build(config, image_classifier.data(config)).init)(jax.random.key(0))
 
 
 @pytest.mark.full

@@ -192,7 +192,7 @@ class TestList:
             for path in Path("runs", name).rglob("*"):
                 os.utime(path, (time.time() - 90 * age,) * 2)
         known = {f: getattr(RunConfig(), f) for f in RunConfig.__dataclass_fields__} | {"steps": 7}
-        head, *rows = runs_table(Path("runs"), {"demo": known}.get).splitlines()
+        head, *rows = runs_table(Path("runs"), lambda name, flags: known if name == "demo" else None).splitlines()
         assert head.split()[:5] == ["when", "experiment", "folder", "state", "monitored"]
         assert [row.split()[3].removeprefix("runs/") for row in rows] == list(names)
         cells = [[cell.strip() for cell in row.split("  ") if cell.strip()][3:] for row in rows]
@@ -204,8 +204,10 @@ class TestList:
         assert cells[5] == ["diverged at step 3", "-"]
 
     def test_defaults_are_those_of_the_experiment(self):
-        assert cli.defaults("image_classifier")["monitor"] == "accuracy"
-        assert cli.defaults("gone") is None
+        assert cli.defaults("image_classifier", {"dataset": "usps"})["monitor"] == "accuracy"
+        assert cli.defaults("image_classifier", {"dataset": "usps"})["epochs"] == 15
+        assert cli.defaults("image_classifier", {"dataset": "gone"})["epochs"] == 80
+        assert cli.defaults("gone", {}) is None
 
     def test_no_runs(self, folder, capsys):
         Path("runs").mkdir()
@@ -236,7 +238,7 @@ def test_seconds_go_on_after_a_resume(tmp_path):
     first = fit(still, None, open_run(config, "demo"))
     time.sleep(0.5)
     start = time.perf_counter()
-    fit(still, None, open_run(RunConfig(**{**vars(config), "steps": 9}), "demo"))
+    fit(still, None, open_run(config.replace(steps=9), "demo"))
     second = time.perf_counter() - start
     (trace,) = read_run(tmp_path / "a").fits[""]
     seconds, values = trace.curve("train/loss", "seconds")

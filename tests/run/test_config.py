@@ -1,7 +1,8 @@
 """The flags that all experiments share, where the value of one decides what another means."""
 
 import math
-from dataclasses import dataclass, replace
+import re
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,10 @@ from jaxdl.run import FlagError, RunConfig, flag
 from jaxdl.run.flags import flags_of, given, help_text, parse
 
 
-@dataclass(frozen=True, kw_only=True)
 class BySteps(RunConfig):
     steps: int | None = 1000
 
 
-@dataclass(frozen=True, kw_only=True)
 class ByEpochs(RunConfig):
     epochs: float | None = 50
 
@@ -56,7 +55,6 @@ class TestLength:
             config_class(steps=8, epochs=5.0)
 
     def test_a_subclass_counts_in_its_own_unit(self):
-        @dataclass(frozen=True, kw_only=True)
         class Both(ByEpochs):
             steps: int | None = 20
 
@@ -97,8 +95,59 @@ class TestSeeds:
             with pytest.raises(FlagError, match=f"^--seed={seed} --seeds={seeds}: the last seed would be 2147483648"):
                 RunConfig(seed=seed, seeds=seeds)
 
-    def test_none_is_the_experiment_s_own_number(self):
-        assert RunConfig(seeds=None, seed=2**31 - 1).seeds is None
+
+class Chosen(RunConfig):
+    recipes = {"shape": {"round": {"epochs": 3, "width": 7, "seeds": 5}, "square": {"steps": 11, "width": 13}}}
+    shape: str = flag("round", "which", choices=recipes["shape"])
+    width: int = flag(None, "units", low=1)
+    seeds: int = flag(None)
+
+
+class TestRecipes:
+    def test_open_choices_are_filled_in_at_once_and_anew(self):
+        config = Chosen()
+        assert (config.epochs, config.steps, config.width, config.seeds) == (3, None, 7, 5)
+        square = config.replace(shape="square")
+        assert (square.epochs, square.steps, square.width, square.seeds) == (None, 11, 13, 1)  # seeds as inherited
+        assert square.replace(width=2).replace(shape="round").width == 2
+
+    def test_steps_and_epochs_are_one_choice(self):
+        assert (Chosen(steps=2).steps, Chosen(steps=2).epochs) == (2, None)
+        assert (Chosen(shape="square", epochs=2).steps, Chosen(shape="square", epochs=2).epochs) == (None, 2)
+        assert Chosen().resolve(rows(53)).steps == 16
+        assert Chosen().resolve(rows(53)).replace(shape="square").steps == 16  # the steps of an epoch's data stay
+
+    def test_what_a_recipe_says_is_checked_like_a_flag(self):
+        class Wrong(Chosen):
+            recipes = {"shape": {"round": {"width": 0}, "square": {"width": 2}}}
+
+        with pytest.raises(FlagError, match="--width=0: must be"):
+            Wrong()
+        with pytest.raises(FlagError, match=r"--shape=oval: must be round\|square"):
+            Chosen(shape="oval")
+
+    def test_a_choice_that_nothing_fills_in_is_named(self):
+        class Open(RunConfig):
+            width: int = flag(None, "units")
+
+        with pytest.raises(FlagError, match="--width: not given, and no recipe says it; give one"):
+            Open()
+        assert Open(width=3).width == 3
+
+    def test_what_was_open_is_not_repeated(self):
+        assert given(Chosen()) == []
+        assert given(Chosen(shape="square", width=13)) == ["--shape=square", "--width=13"]
+
+    def test_help_has_the_table(self):
+        text = help_text(Chosen, "", "x")
+        assert re.search(r"\n  shape +epochs +width +seeds +steps\n  round +3 +7 +5 +-\n  square +- +13 +- +11\n", text)
+        assert "units (default: by --shape, >= 1)" in text
+
+    def test_a_subclass_is_a_frozen_dataclass(self):
+        with pytest.raises(FrozenInstanceError):
+            Chosen().width = 3
+        assert hash(Chosen()) == hash(Chosen())
+        assert Chosen() == Chosen(shape="round") != Chosen(width=8)
 
 
 class TestWithoutEffect:
@@ -133,7 +182,6 @@ class TestWithoutEffect:
         assert vars(RunConfig(**flags)).items() >= flags.items()
 
     def test_a_class_s_own_default_is_not_given_and_its_need_is_inherited(self):
-        @dataclass(frozen=True, kw_only=True)
         class Adamw(RunConfig):
             optimizer: str = "adamw"
             beta2: float = 0.99
@@ -143,7 +191,6 @@ class TestWithoutEffect:
             Adamw(optimizer="sgd", beta2=0.999)
 
     def test_a_flag_can_need_that_another_is_left_out(self):
-        @dataclass(frozen=True, kw_only=True)
         class Text(RunConfig):
             text: str | None = flag(None, "a file")
             dataset: str = flag("shakespeare", "a text", needs=("text", (None,)))
@@ -170,7 +217,6 @@ class TestRates:
         return float(learning_rate(config.make_optimizer().init({"w": np.ones(3, np.float32)})))
 
     def test_a_default_warm_up_gives_way_to_a_short_run(self):
-        @dataclass(frozen=True, kw_only=True)
         class Warm(RunConfig):
             warmup: int = 100
             learning_rate: float = 1.0

@@ -541,7 +541,7 @@ class TestIdentity:
             ((TRAIN, VALID, Batches({"x": X[61:], "y": Y[61:]}, 8)), "test"),
         ):
             with pytest.raises(FlagError, match=f"the {name} data were .* rows with sha256"):
-                fit(make(), *parts[:2], config, test=parts[2])
+                fit(make(), Data(*parts), config)
 
     def test_other_code_is_refused(self, tmp_path):
         config = with_dir(BASE, tmp_path)

@@ -1,4 +1,4 @@
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import pytest
 
@@ -6,7 +6,6 @@ from jaxdl.run import FlagError, RunConfig, flag
 from jaxdl.run.flags import flags_of, given, help_text, parse
 
 
-@dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
     width: int = flag(64, "hidden units", low=1, high=4096)
     shape: str = flag("round", "form of it", choices=("round", "square"))

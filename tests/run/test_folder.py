@@ -1,4 +1,4 @@
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +8,6 @@ from jaxdl.run.flags import parse
 from jaxdl.run.folder import discard, open_run
 
 
-@dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
     width: int = flag(64, "hidden units")
     steps: int | None = 100
@@ -24,7 +23,6 @@ def test_a_new_run_is_recorded(tmp_path):
 
 
 def test_the_record_reads_back_as_a_flag_file(tmp_path):
-    @dataclass(frozen=True, kw_only=True)
     class Long(Config):
         steps: int | None = None
         epochs: float | None = 3.0

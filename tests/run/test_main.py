@@ -60,8 +60,11 @@ def test_too_few_addresses_are_one_line(tmp_path):
 def test_help_teaches(cli, tmp_path):
     done = cli("--help")
     assert done.returncode == 0
-    assert "--model=auto|softmax|mlp|lenet|cnn|resnet18|resnet20|resnet32|resnet56" in done.stdout
+    assert "--model=softmax|mlp|lenet|cnn|resnet18|resnet20|resnet32|resnet56" in done.stdout
     assert "python -m experiments.image_classifier --dataset=mnist" in done.stdout
+    assert re.search(r"What --dataset sets, unless a flag says otherwise:\n  dataset +model +epochs", done.stdout)
+    assert re.search(r"\n  mnist +lenet +6 +- +none", done.stdout)
+    assert "architecture (default: by --dataset)" in done.stdout
     assert not list(tmp_path.iterdir())
 
 
@@ -128,7 +131,7 @@ def test_a_run_leaves_its_record_resumes_and_refuses_other_flags(cli, tmp_path):
     assert "--workdir" not in repeat
     summary = json.loads((tmp_path / "w/summary.json").read_text())
     assert summary["flags"]["steps"] == 20
-    assert [c["row"] for c in summary["claims"]] == ["B27", "I12"]
+    assert [c["name"] for c in summary["claims"]] == ["accuracy", "lenet5"]
     assert summary["fits"]["."]["step"] == 20
     pictures = {"curves.png", "confusion.png", "mistakes.png"}
     assert pictures <= {p.name for p in (tmp_path / "w").iterdir()}
@@ -155,14 +158,14 @@ def test_other_data_or_code_in_the_same_folder_are_refused(cli, tmp_path):
     first = tabular()
     assert first.returncode == 0, first.stderr
     assert "has ended at step 20; loaded, nothing was trained" in tabular().stderr
-    about = (tmp_path / "w/about.json").read_bytes()
+    record = (tmp_path / "w/fit.json").read_bytes()
     for changed in (table + "1000,1000,100000\n", table.replace(",13\n", ",14\n")):
         (tmp_path / "a.csv").write_text(changed)
         for ended in (True, False):
             again = tabular("--steps=20" if ended else "--steps=40")
             assert again.returncode == 2
-            assert re.search("error: w/about.json: tells of other data|error: w: holds another fit", again.stderr)
-            assert (tmp_path / "w/about.json").read_bytes() == about
+            assert re.search("error: w: holds another fit", again.stderr)
+            assert (tmp_path / "w/fit.json").read_bytes() == record
     own = (ROOT / "tests/reliability/program.py").read_text()
     for module, status in ((own, 0), (own, 0), (own.replace("nn.relu", "nn.tanh"), 2)):
         (tmp_path / "own.py").write_text(module)

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from experiments import image_classifier, language_model
 from jaxdl.core import Learner, descend, rounded, supervised
-from jaxdl.data import Data, load_text, streams, windows
+from jaxdl.data import Data, load_text, windows
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import GPT, ResNet
 from jaxdl.run import FlagError, fit
@@ -25,11 +25,11 @@ CONFIG = language_model.Config(
 
 @pytest.fixture(scope="module")
 def text():
-    """Streams of a short text for the recurrent cells of these tests."""
+    """Windows of a short text."""
     whole = load_text()
-    train, test = streams(whole.train[:5003], CONFIG.context, CONFIG.batch_size), whole.test[:1009]
-    tests = windows(test, 16 * CONFIG.context, CONFIG.batch_size, stride=16 * CONFIG.context)
-    return Data(train, None, tests, facts={"vocabulary": whole.vocabulary})
+    T, B = CONFIG.context, CONFIG.batch_size
+    valid, test = (windows(part[:1009], T, B, stride=T) for part in (whole.valid, whole.test))
+    return Data(windows(whole.train[:5003], T, B), valid, test, facts={"vocabulary": whole.vocabulary})
 
 
 def trained(config, parts):
@@ -123,7 +123,10 @@ def test_remat_is_refused_where_there_are_no_blocks():
         language_model.Config(cell="gru", remat=True)
     with pytest.raises(FlagError, match="--remat: cnn has no blocks"):
         image_classifier.Config(remat=True)
-    assert image_classifier.make_model(image_classifier.Config(model="resnet20", remat=True), 7).remat
+    config = image_classifier.Config(model="resnet20", remat=True, steps=1)
+    example = {"x": np.zeros((2, 8, 8, 1), np.float32), "y": np.zeros(2, np.int32)}
+    known = Data(example=example, facts={"names": ["a", "b"]})
+    assert image_classifier.build(config, known).model.remat
 
 
 def test_bfloat16_computes_so_and_keeps_float32():

@@ -1,6 +1,5 @@
 import dataclasses
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from experiments import image_classifier
 from jaxdl.core import Experiment, State, Total
 from jaxdl.data import MissingData
-from jaxdl.run import Claim, FlagError, Interrupted, RunConfig, fit, flag
+from jaxdl.run import FlagError, Interrupted, Quantity, RunConfig, findings, fit, flag, measured
 from jaxdl.run.files import read_json, write_json
 from jaxdl.run.flags import parse
 from jaxdl.run.folder import open_run
@@ -18,7 +17,6 @@ from jaxdl.run.sweep import configs, points, sweep
 from jaxdl.run.sweep_report import Point, picture, table, verdict
 
 
-@dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
     """Gradient descent on (x - target)^2 from 0: after t steps the loss is target^2 (1 - 2 learning_rate)^(2 t)."""
 
@@ -50,7 +48,7 @@ def body(config):
         raise Interrupted(2, 1)
     for name in config.names.split(","):
         fit(build(config), None, config, name=name)
-    return [Claim("X01", "it descends", "yes", holds=True)]
+    return [measured("descends", Quantity("x", 1.0, ">", 0))]
 
 
 @pytest.fixture
@@ -162,7 +160,7 @@ class TestRuns:
         )
         values = sorted(map(loss, found))
         assert record["median"] == pytest.approx((values[1] + values[2]) / 2, rel=1e-5)
-        assert (run.claims[0].row, run.claims[0].holds) == ("B06", True)
+        assert (run.claims[0].name, run.claims[0].holds) == ("search", True)
         for point in found:  # the command makes the point's configuration again
             words = shlex.split(point["command"])
             assert words[:3] == ["python", "-m", "descent"]
@@ -171,7 +169,7 @@ class TestRuns:
         out = capsys.readouterr().out.splitlines()
         assert out[1].startswith("*  0.4375 ")
         assert found[0]["command"] in out[1]
-        assert "against the median" in out[-1]
+        assert "(median of the points)" in out[-1]
         assert (tmp_path / "w/sweep.png").exists()
 
         assert run("learning_rate=0.25,0.4375;target=3,5") == record
@@ -224,7 +222,7 @@ class TestRuns:
     def test_a_study_without_a_fit(self, run):
         record = run("seed=1,2", work=lambda config: [])
         assert {p["state"] for p in record["points"]} == {"ended"}
-        assert run.claims[0].measured.startswith("not measured: 0 of 2 points have a loss")
+        assert run.claims[0].holds is None
 
 
 def named_error(config):
@@ -281,7 +279,14 @@ def test_a_real_experiment(tmp_path):
     save = lambda point, claims: write_json(Path(point.workdir) / "summary.json", {"flags": dataclasses.asdict(point)})
     config = dataclasses.replace(config, workdir=str(tmp_path))
     text, name = "learning_rate=1e-4,0.1", "image_classifier"
-    (claim,) = sweep(config, text, image_classifier.main, name, "python -m experiments.image_classifier", save)
+    (claim,) = sweep(
+        config,
+        text,
+        lambda point: findings(image_classifier, point),
+        name,
+        "python -m experiments.image_classifier",
+        save,
+    )
     record = read_json(tmp_path / "sweep.json")
     assert claim.holds
     assert (record["best"], record["monitor"]) == ("learning_rate=0.1", "accuracy")
