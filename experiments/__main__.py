@@ -68,8 +68,9 @@ def main(arguments: Sequence[str]) -> None:
         return
 
     from jaxdl.data import DataError  # what only lists the experiments need not wait for jax
-    from jaxdl.run import FlagError, runs
-    from jaxdl.run.skeleton import write_skeleton
+    from jaxdl.run import FlagError
+    from jaxdl.run.command.skeleton import write_skeleton
+    from jaxdl.run.store import runs
 
     try:
         if command == "new":
@@ -144,9 +145,9 @@ def defaults(name: str, flags: Mapping[str, Any]) -> dict[str, Any] | None:
 def compare(folders: Sequence[Path], out: Path, fit: str | None) -> None:
     """Prints the table and writes the picture."""
     from jaxdl.run import FlagError
-    from jaxdl.run.compare import curves, lines, table
-    from jaxdl.run.files import replacing
-    from jaxdl.run.runs import expand, read_run
+    from jaxdl.run.show.compare import curves, lines, table
+    from jaxdl.run.store.files import replacing
+    from jaxdl.run.store.runs import expand, read_run
 
     found = lines([read_run(run) for run in dict.fromkeys(run for folder in folders for run in expand(folder))], fit)
     try:

@@ -16,9 +16,9 @@ from absl import flags as absl_flags
 
 from experiments.__main__ import listing
 from jaxdl.run import Study, Trainable, Usable, findings, fit
-from jaxdl.run.feed import Feed
-from jaxdl.run.flags import help_text, parse
-from jaxdl.run.parallel import make_mesh
+from jaxdl.run.command.flags import help_text, parse
+from jaxdl.run.engine.feed import Feed
+from jaxdl.run.engine.parallel import make_mesh
 from tests.test_shapes_of_experiments import leaves
 
 ROOT = Path(__file__).parents[1]

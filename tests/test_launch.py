@@ -325,7 +325,7 @@ exec {python} -c '
 import os, pathlib, sys, time
 sys.path.insert(0, "{root}")
 os.environ.pop("JAXDL_COORDINATOR", None)  # nobody is waited for
-from jaxdl.run.distributed import initialize
+from jaxdl.run.engine.distributed import initialize
 initialize()
 pathlib.Path("up" + os.environ.get("JAXDL_PROCESS_ID", "none")).touch()
 time.sleep(60)'

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from jaxdl.run import Claim
-from jaxdl.run.files import write_json
+from jaxdl.run.store.files import write_json
 from tools import mission as tool
 from tools.mission import ROOT, faults, file_name, gather, make_record, mission, read_records, read_rows, results
 

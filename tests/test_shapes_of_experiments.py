@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl.run.feed import Feed
-from jaxdl.run.parallel import compile_steps, make_mesh, place_state
+from jaxdl.run.engine.feed import Feed
+from jaxdl.run.engine.parallel import compile_steps, make_mesh, place_state
 from tests.shapes import CASES
 
 

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdl.run.claims import Claim, Finding, Quantity, beside_words, completed, found_words, verdict
-from jaxdl.run.files import plain, read_json, write
-from jaxdl.run.flags import FlagError, parse
+from jaxdl.run.command.flags import FlagError, parse
+from jaxdl.run.show.claims import Claim, Finding, Quantity, beside_words, completed, found_words, verdict
+from jaxdl.run.store.files import plain, read_json, write
 from jaxdl.streams import printable
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxdl import run
 from jaxdl.run import plots
-from jaxdl.run.pictures import mosaic
+from jaxdl.run.show.pictures import mosaic
 
 SNAPSHOTS = 5
 Seen = Mapping[int, np.ndarray]  # step -> samples

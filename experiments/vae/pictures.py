@@ -9,7 +9,7 @@ from jax.scipy.special import ndtri
 from jaxdl import run
 from jaxdl.data import Images, unit
 from jaxdl.run import plots
-from jaxdl.run.pictures import tiles
+from jaxdl.run.show.pictures import tiles
 
 Decode = Callable[[np.ndarray], np.ndarray]  # codes [..., D] -> means of the pixels [..., H, W, C]
 

@@ -75,7 +75,7 @@ def train_torch(data_dir, steps):
     from experiments.language_model import Config as LanguageConfig
     from experiments.language_model import build, data
     from jaxdl import optim
-    from jaxdl.run.flags import parse
+    from jaxdl.run.command.flags import parse
 
     config = parse(LanguageConfig, [*SETTING, *GPT, f"--data_dir={data_dir}", f"--steps={steps}"])
     parts = data(config)

@@ -39,17 +39,17 @@ from jaxdl.data import Batches
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import CNN
 from jaxdl.run import RunConfig, fit
-from jaxdl.run.checkpoint import Checkpoints
-from jaxdl.run.lock import locked
-from jaxdl.run.parallel import agreed, compile_steps, make_mesh, place_state
-from jaxdl.run.seal import seal
-from jaxdl.run.signals import caught
+from jaxdl.run.engine.parallel import agreed, compile_steps, make_mesh, place_state
+from jaxdl.run.engine.signals import caught
+from jaxdl.run.store.checkpoint import Checkpoints
+from jaxdl.run.store.lock import locked
+from jaxdl.run.store.seal import seal
 from tests.benchmarks.batches import _images
 
 BATCH, INTERVAL, TURN = 128, 50, 5
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 UNCHECKED = {
-    "jaxdl.run.parallel.guarded": lambda step: step,
+    "jaxdl.run.engine.parallel.guarded": lambda step: step,
     "jaxdl.core._first_fault": lambda *parts: jnp.zeros((), jnp.int32),  # XLA removes what depends on it
     "jaxdl.core.keep": lambda good, new, old: new,
 }
@@ -120,7 +120,7 @@ def saves(train, count):
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch.object(Checkpoints, "save", timed(blocked, Checkpoints.save)),
-        mock.patch("jaxdl.run.checkpoint.seal", timed(sealed, seal)),
+        mock.patch("jaxdl.run.store.checkpoint.seal", timed(sealed, seal)),
     ):
         config = RunConfig(steps=count * INTERVAL, checkpoint_every=INTERVAL, batch_size=BATCH, progress=False,
                            tensorboard=False, devices=1, workdir=str(Path(folder) / "fit"))  # fmt: skip

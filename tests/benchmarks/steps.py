@@ -158,7 +158,7 @@ def jaxdl_step(case, kind):
     """A training step as `jaxdl.run.fit` compiles it, on as many CPU devices as the environment makes."""
     import jax
 
-    from jaxdl.run.parallel import compile_steps, make_mesh, place_state
+    from jaxdl.run.engine.parallel import compile_steps, make_mesh, place_state
 
     mesh, experiment = make_mesh(), EXPERIMENTS[case]()
     state = place_state(jax.jit(experiment.init)(jax.random.key(0)), mesh)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from scipy.stats import binom
 
-from jaxdl.run.claims import KEEPS, Quantity
+from jaxdl.run.show.claims import KEEPS, Quantity
 from tests.margins.worlds import PLAIN
 
 LEAST = 3.0  # standard deviations

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl.run.checkpoint import Checkpoints
-from jaxdl.run.report import CLOCK
+from jaxdl.run.show.report import CLOCK
+from jaxdl.run.store.checkpoint import Checkpoints
 from tests.reliability import program
 from tests.reliability.__main__ import ELSEWHERE
 from tests.reliability.nursery import Nursery, start_fresh

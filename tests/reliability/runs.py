@@ -12,7 +12,7 @@ import jaxdl
 from experiments.__main__ import main as experiments
 from jaxdl.data import DataError, MissingData
 from jaxdl.run import FlagError
-from jaxdl.run.files import read_json
+from jaxdl.run.store.files import read_json
 from tests.reliability.conftest import digests, rows
 from tests.reliability.nursery import Nursery
 

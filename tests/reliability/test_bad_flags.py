@@ -10,10 +10,10 @@ import pytest
 
 from experiments.image_classifier import Config
 from jaxdl.run import FlagError
-from jaxdl.run.files import read_json, write_json
-from jaxdl.run.flags import parse
-from jaxdl.run.folder import open_run
-from jaxdl.run.lock import locked
+from jaxdl.run.command.flags import parse
+from jaxdl.run.store.files import read_json, write_json
+from jaxdl.run.store.folder import open_run
+from jaxdl.run.store.lock import locked
 from tests.reliability.conftest import snapshot
 from tests.reliability.nursery import environment
 

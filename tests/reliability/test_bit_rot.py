@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxdl.data import DataError
-from jaxdl.run.checkpoint import Checkpoints
-from jaxdl.run.seal import SEAL, verify
+from jaxdl.run.store.checkpoint import Checkpoints
+from jaxdl.run.store.seal import SEAL, verify
 from tests.reliability.conftest import digests, restored
 
 FLIPS, USED = 100, 5  # flips in each file; of these so many are also restored from

@@ -15,7 +15,7 @@ from jaxdl.data import Batches
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import CNN, GPT, MLP, RecurrentLM
 from jaxdl.run import RunConfig, fit
-from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.store.checkpoint import Checkpoints
 from tests.reliability import program
 from tests.reliability.conftest import digests
 
@@ -38,7 +38,7 @@ def test_saved_on_some_devices_restored_on_others(way, tmp_path, promise):
     passed = 0
     for a, b in itertools.product(DEVICES, DEVICES):
         config = dataclasses.replace(base, devices=b, workdir=str(tmp_path / str(a)))
-        with mock.patch("jaxdl.run.loop.Training", side_effect=AssertionError("it is trained again")):
+        with mock.patch("jaxdl.run.engine.fit.Training", side_effect=AssertionError("it is trained again")):
             loaded = fit(experiment, train, config).state
         places = {len(x.sharding.device_set) for x in jax.tree.leaves(loaded)}
         passed += digests(loaded) == saved[a] and places == {b}

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from jaxdl.run.checkpoint import Checkpoints, Unwritten
-from jaxdl.run.command import _without_late_writers
-from jaxdl.run.seal import SEAL
+from jaxdl.run.command.main import _without_late_writers
+from jaxdl.run.store.checkpoint import Checkpoints, Unwritten
+from jaxdl.run.store.seal import SEAL
 from tests.reliability.conftest import outcome, restored
 
 WORDS = ("--steps=120", "--checkpoint_every=5", "--nap=0.02")

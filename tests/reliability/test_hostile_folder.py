@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from jaxdl.run.files import read_json, write_json
+from jaxdl.run.store.files import read_json, write_json
 from tests.reliability.conftest import snapshot
 from tests.reliability.runs import COMMANDS, READING
 

@@ -6,8 +6,8 @@ import importlib
 import pytest
 
 from jaxdl.run import FlagError
-from jaxdl.run.flags import flags_of
-from jaxdl.run.folder import open_run
+from jaxdl.run.command.flags import flags_of
+from jaxdl.run.store.folder import open_run
 from tests.reliability.conftest import snapshot
 from tests.test_experiments import NAMES, Setting
 

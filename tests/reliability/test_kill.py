@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from jaxdl.run.seal import SEAL
+from jaxdl.run.store.seal import SEAL
 from tests.reliability.conftest import outcome
 
 STEPS = 25

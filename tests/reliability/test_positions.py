@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from jaxdl.data import Batches, split, streams, windows
-from jaxdl.run.feed import Feed
-from jaxdl.run.parallel import make_mesh
+from jaxdl.run.engine.feed import Feed
+from jaxdl.run.engine.parallel import make_mesh
 
 LENGTH, BATCH, SEEDS = 47, 6, (0, 3)
 TOKENS = np.random.default_rng(5).integers(11, size=211, dtype=np.int32)

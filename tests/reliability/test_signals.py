@@ -14,9 +14,9 @@ import time
 import pytest
 
 from jaxdl.run import Interrupted, fit
-from jaxdl.run.checkpoint import Checkpoints
-from jaxdl.run.seal import SEAL
-from jaxdl.run.signals import caught
+from jaxdl.run.engine.signals import caught
+from jaxdl.run.store.checkpoint import Checkpoints
+from jaxdl.run.store.seal import SEAL
 from tests.reliability import program
 from tests.reliability.conftest import digests, outcome, restored, rows
 from tests.reliability.nursery import PROGRAM, environment
@@ -124,7 +124,7 @@ def test_a_signal_that_arrives_while_a_save_begins(at, tmp_path, like, promise, 
 
 BUSY = """
 import hashlib
-from jaxdl.run.signals import caught
+from jaxdl.run.engine.signals import caught
 with caught(True, lambda line: print(line, flush=True)):
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000_000)  # half a minute without an instruction of Python's
@@ -148,7 +148,7 @@ def test_a_second_signal_does_not_wait_for_a_compiler(signum, promise):
 
 OTHER = """
 import os, signal, time
-from jaxdl.run.signals import caught
+from jaxdl.run.engine.signals import caught
 heard = []
 signal.signal(signal.SIGUSR1, lambda *args: heard.append(1))
 with caught(True, print) as arrived:
@@ -179,8 +179,8 @@ def test_all_is_as_before_afterwards():
 def test_a_closed_stderr_does_not_disarm_the_second_signal(signum):
     code = (
         "import os, time\n"
-        "from jaxdl.run.report import say\n"
-        "from jaxdl.run.signals import caught\n"
+        "from jaxdl.run.show.report import say\n"
+        "from jaxdl.run.engine.signals import caught\n"
         "with caught(True, say):\n"
         "    print('ready', flush=True)\n"
         "    os.close(2)\n"

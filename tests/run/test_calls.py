@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxdl.core import State
-from jaxdl.run import parallel
-from jaxdl.run.parallel import ASKED, agreed, compile_steps, make_mesh, place_state
+from jaxdl.run.engine import parallel
+from jaxdl.run.engine.parallel import ASKED, agreed, compile_steps, make_mesh, place_state
 
 
 class Sum(State):

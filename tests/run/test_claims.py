@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 
 from jaxdl.run import Claim, Quantity, measured
-from jaxdl.run.claims import Finding, beside_words, claims_table, completed, found_words, number, plus_minus, verdict
-from jaxdl.run.files import plain
+from jaxdl.run.show.claims import (
+    Finding,
+    beside_words,
+    claims_table,
+    completed,
+    found_words,
+    number,
+    plus_minus,
+    verdict,
+)
+from jaxdl.run.store.files import plain
 
 CLAIMS = {
     "good": Claim("it is so", "A01 B02"),

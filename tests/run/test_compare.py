@@ -10,11 +10,12 @@ import pytest
 
 import experiments.__main__ as cli
 from jaxdl.core import Experiment, State, Total
-from jaxdl.run import FlagError, RunConfig, fit, history
-from jaxdl.run.compare import curves, labels, lines, table
-from jaxdl.run.files import write_json
-from jaxdl.run.folder import open_run
-from jaxdl.run.runs import expand, read_run, runs_table
+from jaxdl.run import FlagError, RunConfig, fit
+from jaxdl.run.show.compare import curves, labels, lines, table
+from jaxdl.run.store import history
+from jaxdl.run.store.files import write_json
+from jaxdl.run.store.folder import open_run
+from jaxdl.run.store.runs import expand, read_run, runs_table
 
 
 @pytest.fixture

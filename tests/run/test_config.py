@@ -10,7 +10,7 @@ import pytest
 from jaxdl.data import Batches
 from jaxdl.optim import learning_rate
 from jaxdl.run import FlagError, RunConfig, flag
-from jaxdl.run.flags import flags_of, given, help_text, parse
+from jaxdl.run.command.flags import flags_of, given, help_text, parse
 
 
 class BySteps(RunConfig):

@@ -9,10 +9,10 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxdl.run import distributed
-from jaxdl.run.command import _fail
-from jaxdl.run.distributed import PortTaken, end_with_launcher, failing_at_once, initialize, is_first, processes
-from jaxdl.run.flags import FlagError
+from jaxdl.run.command.flags import FlagError
+from jaxdl.run.command.main import _fail
+from jaxdl.run.engine import distributed
+from jaxdl.run.engine.distributed import PortTaken, end_with_launcher, failing_at_once, initialize, is_first, processes
 
 ROOT = Path(__file__).parents[2]
 MINE = {"JAXDL_COORDINATOR": "node1:1234", "JAXDL_PROCESSES": "3", "JAXDL_PROCESS_ID": "2"}
@@ -36,7 +36,7 @@ PROGRAM = (
     + """
 import sys, time
 import jax, jax.numpy as jnp
-from jaxdl.run.distributed import failing_at_once, initialize, is_first, processes
+from jaxdl.run.engine.distributed import failing_at_once, initialize, is_first, processes
 with failing_at_once():
     initialize()
     initialize()
@@ -167,7 +167,7 @@ def test_others_that_do_not_come_are_one_line(rank):
     address = f"127.0.0.1:{free_port()}"
     process = started(program, JAXDL_COORDINATOR=address, JAXDL_PROCESSES="2", JAXDL_PROCESS_ID=str(rank))
     _, err = process.communicate(timeout=60)
-    told = f"jaxdl.run.flags.FlagError: coordinator {address}: the 2 processes did not all join in 1 s"
+    told = f"jaxdl.run.command.flags.FlagError: coordinator {address}: the 2 processes did not all join in 1 s"
     assert (process.returncode, err.splitlines()[-1]) == (1, told)
 
 
@@ -254,7 +254,7 @@ def ended_process():
 
 LAUNCHED = """
 import os
-from jaxdl.run.distributed import initialize
+from jaxdl.run.engine.distributed import initialize
 initialize()
 print("went on", os.environ.get("JAXDL_LAUNCHER"), flush=True)
 """

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from jaxdl.data import DataError, MissingData, load_images, load_text
-from jaxdl.run import download as module
-from jaxdl.run.download import download
-from jaxdl.run.flags import FlagError
-from jaxdl.run.originals import SOURCES, File, Source
+from jaxdl.run.command import download as module
+from jaxdl.run.command.download import download
+from jaxdl.run.command.flags import FlagError
+from jaxdl.run.command.originals import SOURCES, File, Source
 
 BODY = np.random.default_rng(0).bytes(200_003)
 OTHER = np.random.default_rng(1).bytes(200_003)

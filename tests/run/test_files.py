@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from jaxdl.data import DataError
-from jaxdl.run import FlagError, RunConfig, fit, history
-from jaxdl.run.files import read_json, refuse_links, replacing, write, write_json
-from jaxdl.run.folder import ASIDE, JOURNAL, begun, open_run, undo
-from jaxdl.run.lock import FIT, locked
-from jaxdl.run.settings import changed, given, settings, words_for
+from jaxdl.run import FlagError, RunConfig, fit
+from jaxdl.run.store import history
+from jaxdl.run.store.files import read_json, refuse_links, replacing, write, write_json
+from jaxdl.run.store.folder import ASIDE, JOURNAL, begun, open_run, undo
+from jaxdl.run.store.lock import FIT, locked
+from jaxdl.run.store.settings import changed, given, settings, words_for
 from jaxdl.streams import printable
 from tests.reliability import program
 from tests.reliability.conftest import rows, snapshot

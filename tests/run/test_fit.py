@@ -18,12 +18,14 @@ from flax import linen as nn
 
 from jaxdl.core import Experiment, Learner, State, Total, descend, mean, supervised, total
 from jaxdl.data import Batches, Data
-from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, apply, checkpoint, fit, history, measure, training
-from jaxdl.run.checkpoint import Checkpoints
-from jaxdl.run.parallel import compile_steps, make_mesh
-from jaxdl.run.plan import cadence
-from jaxdl.run.report import CLOCK
-from jaxdl.run.training import Training
+from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, apply, fit, measure
+from jaxdl.run.engine import training
+from jaxdl.run.engine.parallel import compile_steps, make_mesh
+from jaxdl.run.engine.plan import cadence
+from jaxdl.run.engine.training import Training
+from jaxdl.run.show.report import CLOCK
+from jaxdl.run.store import checkpoint, history
+from jaxdl.run.store.checkpoint import Checkpoints
 from tests.test_shapes_of_experiments import leaves
 
 rng = np.random.default_rng(0)

@@ -3,7 +3,7 @@ from dataclasses import fields
 import pytest
 
 from jaxdl.run import FlagError, RunConfig, flag
-from jaxdl.run.flags import flags_of, given, help_text, parse
+from jaxdl.run.command.flags import flags_of, given, help_text, parse
 
 
 class Config(RunConfig):

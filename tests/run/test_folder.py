@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 
 from jaxdl.run import FlagError, RunConfig, flag
-from jaxdl.run.files import read_json, write_json
-from jaxdl.run.flags import parse
-from jaxdl.run.folder import discard, open_run
+from jaxdl.run.command.flags import parse
+from jaxdl.run.store.files import read_json, write_json
+from jaxdl.run.store.folder import discard, open_run
 
 
 class Config(RunConfig):

@@ -10,7 +10,7 @@ from jaxdl.core import Experiment, Learner, State, descend
 from jaxdl.data import Batches
 from jaxdl.guard import fault_name, guarded, learners, raise_fault
 from jaxdl.run import Diverged, RunConfig, fit
-from jaxdl.run.checkpoint import Checkpoints
+from jaxdl.run.store.checkpoint import Checkpoints
 
 STEPS, ROWS = 23, 6
 

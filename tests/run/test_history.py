@@ -7,7 +7,7 @@ import time
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from jaxdl.run.history import Log
+from jaxdl.run.store.history import Log
 
 
 def events(path):

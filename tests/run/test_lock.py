@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from jaxdl.run.flags import FlagError
-from jaxdl.run.lock import LOCK, locked
+from jaxdl.run.command.flags import FlagError
+from jaxdl.run.store.lock import LOCK, locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from jaxdl.run.lock import locked
+from jaxdl.run.store.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -113,7 +113,7 @@ def test_a_lock_that_its_owner_removed_in_between_is_not_held(tmp_path, monkeypa
     """Its owner ends between our opening of the file and our lock on it, and a third would make the file again."""
     flock = fcntl.flock
     late = iter([(tmp_path / LOCK).unlink])
-    monkeypatch.setattr("jaxdl.run.lock.fcntl.flock", lambda *args: [next(late, bool)(), flock(*args)])
+    monkeypatch.setattr("jaxdl.run.store.lock.fcntl.flock", lambda *args: [next(late, bool)(), flock(*args)])
     with locked(tmp_path), pytest.raises(FlagError, match=f"process number {os.getpid()} "), locked(tmp_path):
         pass
 

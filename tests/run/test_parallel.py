@@ -15,7 +15,7 @@ from jaxdl.data import Data, load_text, windows
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import GPT, ResNet
 from jaxdl.run import FlagError, fit
-from jaxdl.run.parallel import LEAST, make_mesh, place_state, shardings
+from jaxdl.run.engine.parallel import LEAST, make_mesh, place_state, shardings
 
 CONFIG = language_model.Config(
     parameters=60_000, layers=1, context=8, batch_size=8, steps=11, optimizer="sgd", learning_rate=0.3,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxdl.run.report import CLOCK
+from jaxdl.run.show.report import CLOCK
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ("image_classifier", "--model=mlp", "--augment=none", "--seeds=1", "--optimizer=sgd", "--learning_rate=0.05")

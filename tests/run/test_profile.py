@@ -16,11 +16,11 @@ from jax.sharding import Mesh
 from jaxdl.core import State, average, supervised
 from jaxdl.data import Batches
 from jaxdl.nn import MLP
-from jaxdl.run import profile as module
-from jaxdl.run.cost import cost, matmul_rate
-from jaxdl.run.feed import Feed
-from jaxdl.run.parallel import compile_steps, make_mesh, place_state
-from jaxdl.run.profile import costliest, difference, profiled, signature
+from jaxdl.run.engine.feed import Feed
+from jaxdl.run.engine.parallel import compile_steps, make_mesh, place_state
+from jaxdl.run.profile import trace as module
+from jaxdl.run.profile.cost import cost, matmul_rate
+from jaxdl.run.profile.trace import costliest, difference, profiled, signature
 
 B, D, N = 4 * 13, 71, 53
 

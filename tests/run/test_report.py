@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from jaxdl.run import pictures, plots
-from jaxdl.run.parallel import make_mesh
-from jaxdl.run.report import size, start_line
+from jaxdl.run.engine.parallel import make_mesh
+from jaxdl.run.show.report import size, start_line
 from tests.shapes import CASES
 
 

@@ -13,8 +13,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxdl.data import DataError
-from jaxdl.run.checkpoint import Checkpoints, Unwritten
-from jaxdl.run.seal import SEAL, seal, verify
+from jaxdl.run.store.checkpoint import Checkpoints, Unwritten
+from jaxdl.run.store.seal import SEAL, seal, verify
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_a_seal_that_cannot_be_written_stops_the_next_save(error, tmp_path, monk
     def full(folder, step, facts):
         raise error
 
-    monkeypatch.setattr("jaxdl.run.checkpoint.seal", full)
+    monkeypatch.setattr("jaxdl.run.store.checkpoint.seal", full)
     checkpoints = Checkpoints(tmp_path / "c")
     checkpoints.save(1, {"n": jnp.int32(1)})
     while not all(sealing.done() for sealing in checkpoints._sealing):
@@ -170,7 +170,7 @@ def test_a_seal_that_cannot_be_written_stops_the_next_save(error, tmp_path, monk
 
 def test_a_file_that_is_gone_before_its_seal_comes_up_in_wait(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path / "c")
-    monkeypatch.setattr("jaxdl.run.checkpoint.seal", lambda folder, step, facts: (folder / "gone").read_bytes())
+    monkeypatch.setattr("jaxdl.run.store.checkpoint.seal", lambda folder, step, facts: (folder / "gone").read_bytes())
     checkpoints.save(2, {"n": jnp.int32(2)})
     with pytest.raises(Unwritten, match="checkpoint 2 cannot be written"):
         checkpoints.wait()
@@ -184,7 +184,7 @@ def test_the_best_is_there_until_a_better_one_is_sealed(tmp_path, monkeypatch):
         seen.append((step, sorted(int(p.parent.name) for p in (tmp_path / "c").glob(f"*/{SEAL}"))))
         seal(folder, step, facts)
 
-    monkeypatch.setattr("jaxdl.run.checkpoint.seal", watched)
+    monkeypatch.setattr("jaxdl.run.store.checkpoint.seal", watched)
     for step, score in ((1, 0.5), (2, -np.inf), (3, -np.inf), (5, 0.7), (7, -np.inf), (11, 0.7)):
         checkpoints.save(step, {"n": jnp.int32(step)}, score)
         checkpoints.wait()
@@ -264,7 +264,7 @@ def test_a_failed_save_comes_up_in_wait(tmp_path, monkeypatch):
     def full(folder, step, facts):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jaxdl.run.checkpoint.seal", full)
+    monkeypatch.setattr("jaxdl.run.store.checkpoint.seal", full)
     checkpoints = Checkpoints(tmp_path / "c")
     checkpoints.save(1, {"w": jnp.ones(3)})
     with pytest.raises(OSError, match="No space left"):

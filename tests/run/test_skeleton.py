@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jaxdl.run import FlagError, Usable, findings
-from jaxdl.run.skeleton import write_skeleton
+from jaxdl.run.command.skeleton import write_skeleton
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,11 +10,11 @@ from experiments import image_classifier
 from jaxdl.core import Experiment, State, Total
 from jaxdl.data import MissingData
 from jaxdl.run import FlagError, Interrupted, Quantity, RunConfig, findings, fit, flag, measured
-from jaxdl.run.files import read_json, write_json
-from jaxdl.run.flags import parse
-from jaxdl.run.folder import open_run
-from jaxdl.run.sweep import configs, points, sweep
-from jaxdl.run.sweep_report import Point, picture, table, verdict
+from jaxdl.run.command.flags import parse
+from jaxdl.run.command.sweep import configs, points, sweep
+from jaxdl.run.show.sweep_report import Point, picture, table, verdict
+from jaxdl.run.store.files import read_json, write_json
+from jaxdl.run.store.folder import open_run
 
 
 class Config(RunConfig):

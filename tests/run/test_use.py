@@ -17,10 +17,10 @@ import jaxdl
 from experiments import image_classifier, language_model, language_model_comparison
 from jaxdl.data import DataError, MissingData, load_images, load_text
 from jaxdl.run import FlagError, Inference, fit
-from jaxdl.run.checkpoint import Checkpoints
-from jaxdl.run.files import read_json, write_json
-from jaxdl.run.folder import open_run
-from jaxdl.run.use import expand, open_finished, use_run, write_predictions
+from jaxdl.run.command.use import expand, open_finished, use_run, write_predictions
+from jaxdl.run.store.checkpoint import Checkpoints
+from jaxdl.run.store.files import read_json, write_json
+from jaxdl.run.store.folder import open_run
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_a_score_on_another_set_stands_beside_its_own(images, capsys):
 def test_the_first_rows_are_shown(images, tmp_path, capsys, monkeypatch):
     from PIL import Image
 
-    monkeypatch.setattr("jaxdl.run.use.SHOWN", 3)
+    monkeypatch.setattr("jaxdl.run.command.use.SHOWN", 3)
     for i in range(5):
         Image.fromarray(np.full((8, 8), 50 * i, np.uint8)).save(tmp_path / f"{i}.png")
     use_run(replace(images[0], predict=str(tmp_path)), image_classifier, "image_classifier")

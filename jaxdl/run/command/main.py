@@ -1,0 +1,238 @@
+"""From a command line to an exit status: the frame around every experiment."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import os
+import re
+import resource
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+from jax.experimental import multihost_utils
+
+from jaxdl.data import DataError, MissingData
+from jaxdl.run.command.config import RunConfig
+from jaxdl.run.command.contract import findings, named
+from jaxdl.run.command.download import download
+from jaxdl.run.command.flags import FlagError, given, help_text, parse
+from jaxdl.run.command.sweep import configs, sweep
+from jaxdl.run.command.use import use_run
+from jaxdl.run.engine.distributed import PortTaken, failing_at_once, initialize, is_first, processes
+from jaxdl.run.engine.signals import Interrupted
+from jaxdl.run.engine.training import Diverged
+from jaxdl.run.show.claims import Finding, claims_table
+from jaxdl.run.show.plots import curves, save_figure
+from jaxdl.run.show.report import say
+from jaxdl.run.store import settings
+from jaxdl.run.store.checkpoint import Unwritten
+from jaxdl.run.store.files import read_json, write_json
+from jaxdl.run.store.folder import begun, open_run, records, undo, with_folder
+from jaxdl.run.store.lock import locked
+from jaxdl.run.store.runs import read_run
+from jaxdl.streams import keep_streams, printable, shell
+from jaxdl.tuned import set_xla_flags
+
+CANNOT_WRITE = 74  # BSD's EX_IOERR
+LEAST = 3 << 30  # bytes of addresses; XLA's threads abort the process where they get none
+# those above 2 are BSD's, of sysexits.h; all others: 1
+STATUS = {PortTaken: 75, FlagError: 2, DataError: 65, MissingData: 66, Diverged: 70}
+
+
+def main(module: Any = None) -> None:
+    """Runs an experiment with the configuration of the command line and ends the process.
+
+    Args:
+      module: as `jaxdl.run.command.contract` says; the one that was started if not given.
+
+    The run's folder is made or resumed; what `report` finds is printed and saved in summary.json. What a
+    user can mend is told in one line: exit status 2 for a flag, 66 for a file that is missing, 65 for a broken one, 70
+    for a loss that is no number, 74 for a disk that takes no more, 75 for the address of several processes that another
+    program has taken, 128 + n for signal n.
+    """
+    keep_streams()
+    module = module or sys.modules["__main__"]
+    config_class, (name, command) = module.Config, named(module)
+    if any(word in ("--help", "-h", "--helpfull", "--helpshort", "-help") for word in sys.argv[1:]):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head
+        print(help_text(config_class, module.__doc__ or "", command))
+        sys.exit(0)
+    before: dict[str, str] = {}
+    words = settings.given(os.environ)
+    with failing_at_once(), contextlib.ExitStack() as held:
+        try:
+            config = parse(config_class, sys.argv[1:])
+            config = config.replace(data_dir=config.data_dir or os.environ.get("JAXDL_DATA_DIR") or None)
+            set_xla_flags()
+            if config.deterministic:
+                os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
+            initialize()
+            _prepare()
+            if config.download:
+                if not hasattr(config, "dataset"):
+                    raise FlagError(f"--download: {name} reads no data set that can be fetched; leave the flag out")
+                download(config.dataset, config.data_dir, mirror=config.mirror, progress=config.progress)
+            if config.predict or config.evaluate:
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --predict=... | head
+                _use(config, module, name)
+            if processes() > 1 and not config.workdir:
+                raise FlagError("--workdir: not given; several processes need one folder that all of them see")
+            config = with_folder(config, name)
+            if is_first():
+                held.enter_context(locked(Path(str(config.workdir))))
+                if config.sweep:
+                    configs(config.replace(sweep=None), config.sweep)  # all points are checked beforehand
+                before = records(Path(str(config.workdir)))
+                config = open_run(config, name)
+            if processes() > 1:
+                multihost_utils.sync_global_devices("run folder")
+        except (FlagError, MissingData, DataError) as error:
+            _fail(error)
+        _run(config, lambda config: findings(module, config, command), name, command, words, before)
+
+
+def _use(config: Any, module: Any, name: str) -> NoReturn:
+    """--predict and --evaluate: what they find is shown, also where the run's folder cannot be written."""
+    try:
+        use_run(config, module, name)
+    except MissingData:
+        raise
+    except OSError as error:
+        _say_unwritten(error, config.workdir)
+        sys.exit(CANNOT_WRITE)
+    sys.exit(0)
+
+
+def _run(
+    config: Any, body: Callable[[Any], Sequence[Finding]], name: str, command: str, words: str, before: dict[str, str]
+) -> None:
+    workdir = Path(str(config.workdir))
+    say(f"run folder: {workdir}")
+    repeat = config.replace(workdir=None, overwrite=False)
+    resume = repeat.replace(workdir=str(workdir))
+    count = os.environ.get("JAXDL_PROCESSES", "1")
+    again = words + (command if count == "1" else f"./launch.sh --processes={count} {name}")
+    ending = f"resume: {again} {shell(given(resume))}\nrepeat: {again} {shell(given(repeat))}".rstrip()
+    save = lambda config, claims: _summary(config, claims, name, command)
+    try:
+        if config.sweep:
+            claims: Sequence[Finding] = sweep(config.replace(sweep=None), config.sweep, body, name, command, save)
+        else:
+            claims = body(config)
+        begun(workdir)
+        save(config, claims)
+    except (FlagError, MissingData, DataError) as error:
+        if is_first():
+            undo(workdir, before)  # the run that was there is what it was
+        _fail(error)
+    except Diverged as error:
+        _fail(error)
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if is_first():
+            undo(workdir, before)
+        full = ("RESOURCE_EXHAUSTED", "Out of memory")
+        if isinstance(error, jax.errors.JaxRuntimeError) and not any(word in str(error) for word in full):
+            raise
+        reason = (str(error) or "this machine has no more").partition("\n")[0][:200]
+        _fail(RuntimeError(f"out of memory: {reason}; a smaller model, --batch_size or data set needs less"))
+    except OSError as error:
+        _say_unwritten(error, workdir)
+        os._exit(CANNOT_WRITE)  # threads that still want to write would hold the process for minutes
+    except Interrupted as error:
+        say(f"{error}\n{ending}")
+        sys.exit(128 + error.signum)
+    except KeyboardInterrupt:  # outside a fit there is nothing to save
+        say(f"interrupted\n{ending}")
+        sys.exit(128 + signal.SIGINT)
+    try:
+        draw_curves(config)
+    except DataError as error:
+        say(f"warning: {error}: no curves of it are drawn")
+    if is_first():
+        print(claims_table(claims), flush=True)
+    if failed := getattr(sys.stdout, "failed", ""):
+        say(f"stdout: {failed}; the table is in {workdir / 'summary.json'}")
+    say(ending)
+
+
+def draw_curves(config: RunConfig) -> None:
+    """The curves of every fit below `workdir` whose picture is missing or older than its history: NAME/curves.png."""
+    if not is_first():
+        return
+    workdir = Path(str(config.workdir))
+    for name, traces in read_run(workdir).fits.items():
+        picture, logs = workdir / name / "curves.png", [trace.folder / "metrics.jsonl" for trace in traces]
+        if not picture.exists() or any(p.exists() and p.stat().st_mtime > picture.stat().st_mtime for p in logs):
+            save_figure(config, f"{name}/curves".lstrip("/"), partial(curves, {name: [t.rows for t in traces]}))
+
+
+def _summary(config: Any, claims: Sequence[Finding], name: str, command: str) -> None:
+    workdir, repeat = Path(str(config.workdir)), config.replace(workdir=None, overwrite=False)
+    write_json(
+        workdir / "summary.json",
+        {
+            "experiment": name,
+            "command": f"{command} {shell(given(repeat))}".rstrip(),
+            "flags": dataclasses.asdict(config),
+            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "settings": settings.settings(config.devices),
+            "versions": {package: importlib.metadata.version(package) for package in ("jax", "flax", "optax")},
+            "fits": {str(p.parent.relative_to(workdir)): read_json(p) for p in sorted(workdir.glob("**/result.json"))},
+            "claims": [finding.record() for finding in claims],
+        },
+    )
+
+
+def cache_folder() -> str:
+    """The user's own folder for compiled programs."""
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jaxdl", "xla")
+
+
+def _prepare() -> None:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if 0 <= limit < LEAST:
+        raise FlagError(
+            f"ulimit -v {limit >> 10}: is too little for JAX, which ends without a word; {LEAST >> 10} will do"
+        )
+    sys.unraisablehook = partial(_without_late_writers, sys.unraisablehook)
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    # scikit-learn's threads wait spinning: on a busy machine the fit of a few trees takes seconds and sometimes stalls
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if jax.config.values.get("jax_compilation_cache_dir") is None:
+        jax.config.update("jax_compilation_cache_dir", cache_folder())
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        warnings.showwarning = partial(_without_damaged_entries, warnings.showwarning)
+
+
+def _without_damaged_entries(before: Callable[..., Any], message: Warning | str, *where: Any, **more: Any) -> None:
+    """JAX writes no entry over one that it cannot read, and would warn and compile in every run: those are removed."""
+    found = re.match(r"Error reading persistent compilation cache entry for '([\w.<>-]+)'", str(message))
+    if not found:
+        before(message, *where, **more)
+        return
+    for entry in Path(cache_folder()).glob("*-cache"):
+        if entry.name.startswith(f"{found[1]}-"):
+            entry.unlink(missing_ok=True)
+    say(f"warning: {cache_folder()}: a damaged entry for {found[1]} is compiled again")
+
+
+def _without_late_writers(before: Callable[[Any], Any], late: Any) -> None:
+    """TensorStore's threads print a traceback each where a save has failed and Orbax's event loop ended before them."""
+    if str(late.exc_value) != "Event loop is closed":
+        before(late)
+
+
+def _say_unwritten(error: OSError, workdir: Any) -> None:
+    where = "" if isinstance(error, Unwritten) else f"{error.filename or workdir}: "
+    print(printable(f"error: {where}{error.strerror or error}"), file=sys.stderr, flush=True)
+
+
+def _fail(error: Exception) -> NoReturn:
+    print(printable(f"error: {error}"), file=sys.stderr, flush=True)
+    sys.exit(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 1))

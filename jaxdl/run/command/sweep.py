@@ -1,0 +1,225 @@
+"""A sweep: one experiment at every combination of some flags' values, each point a run of its own in workdir/POINT.
+
+    python -m experiments.NAME --sweep="learning_rate=1e-3,3e-3;optimizer=sgd,adam"
+
+POINT is learning_rate=0.001,optimizer=sgd. A value with a comma in it is quoted: augment="flip,crop",none. The word
+none is `not set` for a flag that is not set by default. sweep.json is written after every point: a sweep that is
+started again takes up the points that have ended, goes on with the one that has not, and does the rest. The points are
+compared by --monitor on the validation part; the test part only says what became of the choice.
+"""
+
+import csv
+import itertools
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from absl import flags as absl_flags
+
+from jaxdl.data import DataError, MissingData
+from jaxdl.run.command.config import RunConfig
+from jaxdl.run.command.flags import WORDS, Flag, FlagError, flags_of, given, nearest, shown
+from jaxdl.run.engine.training import Diverged
+from jaxdl.run.show.claims import Finding, beside_words, found_words
+from jaxdl.run.show.plots import save_figure
+from jaxdl.run.show.report import say
+from jaxdl.run.show.sweep_report import Point, picture, table, verdict
+from jaxdl.run.store.files import read_json, write_json
+from jaxdl.run.store.folder import discard, open_run
+from jaxdl.run.store.lock import locked
+from jaxdl.run.store.runs import PLACE, Run, read_run
+from jaxdl.streams import printable, shell
+
+C = TypeVar("C", bound=RunConfig)
+FIXED = PLACE | {"sweep", "monitor", "monitor_mode"}  # the points are compared by one metric
+PARSERS: dict[type, Any] = {
+    int: absl_flags.IntegerParser(),
+    float: absl_flags.FloatParser(),
+    bool: absl_flags.BooleanParser(),
+    str: absl_flags.ArgumentParser(),
+}
+
+
+def points(config_class: type[RunConfig], text: str) -> list[dict[str, Any]]:
+    """All combinations of "flag=value,value;flag=value,...", the last flag fastest.
+
+    Raises:
+      FlagError: an unknown flag (with the nearest one), one that may not be swept, a value of the wrong type, a value
+        or a flag that is there twice, a list without values.
+    """
+    table, chosen = {f.name: f for f in flags_of(config_class)}, dict[str, list[Any]]()
+    for clause in re.split(r';(?=(?:[^"]*"[^"]*")*[^"]*$)', text):  # semicolons outside of quotes
+        name, _, values = clause.partition("=")
+        name = name.strip().removeprefix("--")
+        words = [word.strip() for word in next(csv.reader([values], skipinitialspace=True), [])]
+        if not name or not words or not all(words):
+            raise FlagError(f"--sweep={text}: {clause.strip() or 'it'} has no value or an empty one; "
+                            'write "flag=value,value;flag=value,..."')  # fmt: skip
+        if name not in table:
+            near = nearest(name, table)
+            raise FlagError(f"--sweep: {name}: no such flag; the nearest is {near} (--help lists all)")
+        if name in FIXED:
+            raise FlagError(f"--sweep: {name} may not be swept: it is the same for all points")
+        if name in chosen:
+            raise FlagError(f"--sweep: {name} is there twice; give its values in one list")
+        chosen[name] = [_value(table[name], word) for word in words]
+        if twice := [value for value in chosen[name] if chosen[name].count(value) > 1]:
+            raise FlagError(f"--sweep: {name} has the value {shown(twice[0])} twice")
+    return [dict(zip(chosen, values, strict=True)) for values in itertools.product(*chosen.values())]
+
+
+def _value(f: Flag, word: str) -> Any:
+    if f.optional and f.default is None and word == "none":
+        return None
+    try:
+        return PARSERS[f.type].parse(word)
+    except (ValueError, TypeError):
+        raise FlagError(f"--sweep: --{f.name}={word}: must be {WORDS[f.type]}") from None
+
+
+def configs(config: C, text: str) -> dict[str, tuple[dict[str, Any], C]]:
+    """{id: (flags, configuration)} of every point, all of them checked.
+
+    Raises:
+      FlagError: as `points`; a value outside its range; a swept flag that the configuration gives too.
+    """
+    default, found = {f.name: f.default for f in flags_of(type(config))}, dict[str, tuple[dict[str, Any], C]]()
+    combinations = points(type(config), text)
+    swept = set(combinations[0])
+    for name in combinations[0]:
+        if name not in config.open and getattr(config, name) not in (default[name], None):
+            raise FlagError(f"--sweep: {name} is given as --{name}={shown(getattr(config, name))} too; leave one out")
+    if {"steps", "epochs"} <= swept:
+        raise FlagError("--sweep: steps and epochs say the same; sweep one of the two")
+    for flags in combinations:
+        point = ",".join(f"{name}={quote(shown(value), safe='+')}" for name, value in flags.items())
+        if len(point) > 200:  # a file's name has at most 255 bytes
+            raise FlagError(f"--sweep: {point[:40]}... makes too long a name for a folder; sweep fewer flags")
+        try:
+            found[point] = flags, config.replace(**flags, workdir=str(Path(config.workdir or "") / point))
+        except FlagError as error:
+            raise FlagError(f"--sweep: {error}") from None
+    return found
+
+
+def sweep(
+    config: RunConfig,
+    text: str,
+    body: Callable[[Any], Sequence[Finding]],
+    experiment: str,
+    command: str,
+    save: Callable[[Any, Sequence[Finding]], None],
+) -> list[Finding]:
+    """Runs body(config) at every point, or takes up what an earlier sweep did, and says which is the best.
+
+    Args:
+      config: what all points share; its `workdir` is the sweep's own folder.
+      text: as `points` takes it.
+      body: what measures an experiment's claims, `findings` for one.
+      experiment, command: its name and how it is started, python -m experiments.NAME.
+      save: writes a point's summary.json, the sign that it has ended.
+
+    Raises:
+      FlagError: the text is wrong, or the evaluation does not give the metric to monitor.
+      FlagError, MissingData, DataError: from the first point, if no point could be run.
+      Interrupted: a signal ended the sweep after the state of its point was saved.
+    """
+    root, runs = Path(str(config.workdir)), configs(config, text)
+    repeat = {id: given(one.replace(workdir=None, overwrite=False)) for id, (_, one) in runs.items()}
+    found = {id: Point(id, flags, f"{command} {shell(repeat[id])}".rstrip()) for id, (flags, _) in runs.items()}
+    before = _before(root / "sweep.json")
+    fit, first_error = before.get("fit"), None
+    known = {point["command"]: point for point in before.get("points", ())}
+    record = {"experiment": experiment, "sweep": text, "monitor": config.monitor, "monitor_mode": config.monitor_mode}
+    for i, (id, (_, one)) in enumerate(runs.items()):
+        _write(root, record, fit, found, config)
+        one, old = one.replace(overwrite=False), known.get(found[id].command, {})
+        say(f"point {i + 1} of {len(runs)}: {id}")
+        if old.get("state") == "diverged":  # it would again
+            found[id] = found[id]._replace(state="diverged", why=old["why"])
+            continue
+        try:
+            with locked(Path(str(one.workdir))):
+                if not _has_ended(one):
+                    save(opened := open_run(one, experiment), body(opened))
+        except Diverged as error:
+            found[id] = found[id]._replace(state="diverged", why=str(error))
+            continue
+        except (FlagError, MissingData, DataError) as error:
+            if Path(str(one.workdir)).is_dir():
+                discard(Path(str(one.workdir)))
+            found[id], first_error = found[id]._replace(state="refused", why=str(error)), first_error or error
+            say(f"refused: {error}")
+            continue
+        run = read_run(Path(str(one.workdir)))
+        fit = _main_fit(run) if fit is None else fit
+        found[id] = _measured(found[id], run, fit, config.monitor)
+    if first_error and all(point.state == "refused" for point in found.values()):
+        (root / "sweep.json").unlink()
+        raise first_error
+    ranked = _write(root, record, fit, found, config)
+    save_figure(config, "sweep", lambda: picture(ranked, config.monitor, config.monitor_mode))
+    print(table(ranked, config.monitor))
+    for point in (point for point in ranked if point.why):
+        print(printable(f"{point.id}: {point.state}: {point.why}"))
+    line = verdict(ranked, config.monitor)
+    told = "; ".join(filter(None, (*found_words(line).split("\n"), beside_words(line))))
+    print(f"best point: {ranked[0].id}; {told}")
+    return [line]
+
+
+def _before(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path) or {}
+    except DataError:  # what it says can be found out again
+        return {}
+
+
+def _has_ended(config: RunConfig) -> bool:
+    """Whether the point's summary is there and was made with these flags; steps may have grown since."""
+    folder = Path(str(config.workdir))
+    summary = _before(folder / "summary.json")
+    try:
+        read_run(folder)
+    except (FlagError, DataError):  # not there, or damaged: what can be made again is
+        return False
+    results = [f.name for f in flags_of(type(config)) if f.rule.result]
+    return bool(summary) and all(summary["flags"].get(name) == getattr(config, name) for name in results)
+
+
+def _main_fit(run: Run) -> str | None:
+    """Of several named fits the one that ended first; None if there is none."""
+    ends = {name: min((t.folder / "result.json").stat().st_mtime_ns for t in fit) for name, fit in run.fits.items()}
+    return min(ends, key=lambda name: (ends[name], name), default=None)
+
+
+def _measured(point: Point, run: Run, fit: str | None, monitor: str) -> Point:
+    traces = run.fits.get(fit or "", [])
+    scores = [trace.valid() for trace in traces]
+    if scores and monitor not in scores[0]:
+        lacks = f"the validation part gives {', '.join(scores[0])}" if scores[0] else "there is no validation part"
+        raise FlagError(f"--monitor={monitor}: {lacks} to choose by")
+    columns = lambda found: {name: [one[name] for one in found] for name in (found[0] if found else ())}
+    metrics, test = columns(scores), columns([trace.metrics() for trace in traces])
+    bad = not all(math.isfinite(value) for value in metrics.get(monitor, ()))
+    point = point._replace(steps=max((trace.step() for trace in traces), default=0))
+    point = point._replace(seconds=sum(trace.seconds() for traces in run.fits.values() for trace in traces))
+    if bad:
+        return point._replace(state="diverged", why=f"{monitor} is not a finite number")
+    return point._replace(state="ended", metrics=metrics, test=test)
+
+
+def _write(root: Path, record: dict[str, Any], fit: Any, found: dict[str, Point], config: RunConfig) -> list[Point]:
+    """Saves what is known so far, the best point first."""
+    sign, monitor = 1 if config.monitor_mode == "min" else -1, config.monitor
+    ranked = sorted(
+        found.values(), key=lambda p: sign * fmean(p.metrics[monitor]) if monitor in p.metrics else math.inf
+    )
+    scores = [fmean(point.metrics[monitor]) for point in ranked if monitor in point.metrics]
+    best = {"best": ranked[0].id, "best_metric": scores[0], "median": median(scores)} if scores else {}
+    write_json(root / "sweep.json", record | {"fit": fit} | best | {"points": [point._asdict() for point in ranked]})
+    return ranked

@@ -1,0 +1,1 @@
+"""What trains: data on devices, compiled steps, evaluation, and the loop around them."""

@@ -1,0 +1,136 @@
+"""What is not a training step: scores over a test set, a function applied to data, the cost of a call."""
+
+import functools
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxdl.core import AXIS, Experiment
+from jaxdl.data import Batches
+from jaxdl.run.engine.feed import IN_FLIGHT
+from jaxdl.run.engine.parallel import make_mesh, place, remembered
+
+Parts = Batches | Mapping[str, Batches] | None
+
+
+def _over(data: Batches, devices: int, call: Callable[[Any], Any]) -> list[Any]:
+    """call(batch) for every batch in order -> the results, on the host.
+
+    A batch has the batch size of `data`, rounded up to what the devices divide, so that one program serves all sets of
+    one shape; the last batch is filled up with the last row, whose mask is 0.
+    """
+    size = -(-data.batch_size // devices) * devices
+    out, flying = [], deque[Any]()
+    for rows, valid in data.in_order(size):
+        batch = dict(data.take(data.arrays, rows))
+        mask = batch.get("mask", valid)
+        batch["mask"] = mask * valid.reshape((-1,) + (1,) * (mask.ndim - 1))
+        flying.append(call(batch))
+        if len(flying) > IN_FLIGHT:
+            out.append(jax.device_get(flying.popleft()))
+    return out + jax.device_get(list(flying))
+
+
+def evaluator(experiment: Experiment, mesh: Mesh) -> Callable[[Any, Parts], dict[str, float]]:
+    """(state, part) -> {metric: number}: every example counted once, the last batch padded and masked.
+
+    It runs under jit on the global state, however the state was trained, and is compiled once for all parts whose
+    batches have one shape. The sums are added up in float64 on the host. A dict of sets gives {"name/metric": number};
+    None calls `experiment.evaluate(state, None)` once.
+    """
+    evaluate = experiment.evaluate
+    if evaluate is None:
+        return lambda state, part: {}
+    split, whole = NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P())
+    sums = remembered(jax.jit(evaluate, in_shardings=(None, split), out_shardings=whole))
+    alone = remembered(jax.jit(lambda state: evaluate(state, None)))
+
+    def run(state: Any, part: Parts) -> dict[str, float]:
+        if part is None:
+            return experiment.summarize(jax.device_get(alone(state)))
+        report: dict[str, float] = {}
+        for name, source in ({"": part} if isinstance(part, Batches) else part).items():
+            sets = _over(source, mesh.size, lambda batch: sums(state, place(batch, mesh, P(AXIS))))
+            added = jax.tree.map(lambda *x: np.sum(np.asarray(x, np.float64), axis=0), *sets)
+            found = {key: float(value) for key, value in experiment.summarize(added).items()}
+            report |= {f"{name}/{key}".lstrip("/"): value for key, value in found.items()}
+        return report
+
+    return run
+
+
+def traced(experiment: Experiment, part: Parts, state: Any) -> tuple[Any, list[str]]:
+    """The jaxpr of an evaluation and the names of what `evaluator` will report, found from shapes alone."""
+    names: list[str] = []
+    program: Any = None
+    if experiment.evaluate is None:
+        return program, names
+    for name, source in (part if isinstance(part, Mapping) else {"": part}).items():
+        batch: Any = None
+        if source is not None:
+            ones = np.ones(source.batch_size, np.float32)
+            batch = {**source.example, "mask": source.example.get("mask", ones)}
+        program, sums = jax.make_jaxpr(experiment.evaluate, return_shape=True)(state, batch)
+        ones = jax.tree.map(lambda x: np.ones(x.shape), sums)
+        names += [f"{name}/{key}".lstrip("/") for key in experiment.summarize(ones)]
+    return program, names
+
+
+def apply(function: Callable[[Any, Any], Any], state: Any, data: Batches, *, devices: int = 0) -> Any:
+    """function(state, batch) -> [B, ...] over all rows of `data` in order; the results are joined on the host.
+
+    For predictions, samples and whatever else is wanted row by row. `batch["mask"]` is 0 on the padding of the last
+    batch, whose results are cut off. The same function is compiled once, however often it is applied.
+
+    Returns:
+      The pytree that `function` returns, as NumPy arrays with `data.length` rows; each of several processes computes
+      them for itself.
+    """
+    mesh = make_mesh(devices if jax.process_count() == 1 else 1, local=True)
+    if data.batch_size % mesh.size:
+        mesh = make_mesh(1, local=True)
+    call, state = _applied(function, mesh), place(state, mesh, P())
+    parts = _over(data, mesh.size, lambda batch: call(state, batch))
+    return jax.tree.map(lambda *x: np.concatenate(x)[: data.length], *parts)
+
+
+@functools.lru_cache(maxsize=32)
+def _applied(function: Callable[[Any, Any], Any], mesh: Mesh) -> Callable[[Any, Any], Any]:
+    return remembered(jax.jit(function, in_shardings=(None, NamedSharding(mesh, P(AXIS)))))
+
+
+class Cost(NamedTuple):
+    """What one call costs: seconds (the best of several), and the compiler's count of operations and bytes moved.
+
+    dispatch: seconds until the call returns, which is before its results are there.
+    """
+
+    seconds: float
+    operations: float
+    bytes: float
+    dispatch: float
+
+
+def measure(function: Callable[..., Any], *args: Any, repeats: int = 5, compiled: bool = True) -> Cost:
+    """Compiles function(*args) and times it, each call waited for; not `compiled`, each operation runs by itself."""
+    call: Any = function
+    analysis: Any = {}
+    if compiled:
+        call = jax.jit(function).lower(*args).compile()
+        analysis = call.cost_analysis() or {}
+    jax.block_until_ready(call(*args))
+    times, returned = [], []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = call(*args)
+        returned.append(time.perf_counter() - start)
+        jax.block_until_ready(result)
+        times.append(time.perf_counter() - start)
+    counts = float(analysis.get("flops", 0.0)), float(analysis.get("bytes accessed", 0.0))
+    return Cost(min(times), *counts, min(returned))

@@ -1,0 +1,132 @@
+"""What one fit compiles, places and checks before its first step, for the runs of all its seeds."""
+
+import functools
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxdl.core import Experiment
+from jaxdl.data import Batches, Data
+from jaxdl.optim import with_peak_of
+from jaxdl.run.command.config import RunConfig
+from jaxdl.run.command.contract import facts_of
+from jaxdl.run.command.flags import FlagError
+from jaxdl.run.engine.evaluate import Parts, evaluator, traced
+from jaxdl.run.engine.feed import Feed
+from jaxdl.run.engine.parallel import compile_steps, make_mesh, place_state, remembered, whole
+from jaxdl.run.show.report import start_line
+from jaxdl.run.store.identity import digest_of_data, digest_of_program, identity
+
+EVALUATING = 0.04  # most of the time that the evaluations of a run take by default, if an example costs a third there
+
+
+class Plan(NamedTuple):
+    """What is compiled and placed once and serves the runs of all seeds.
+
+    call: (state, rows, steps to make) -> (state, metrics). scan: the most steps that it makes.
+    valid, test: state -> metrics of that part, {} where there is none.
+    every: steps between evaluations. identity: of a seed's configuration; tested: that of the test part, which is
+      read for it.
+    """
+
+    experiment: Experiment
+    start: Callable[[int], Any]
+    call: Callable[..., tuple[Any, Any]]
+    rows: Callable[..., Any]
+    valid: Callable[[Any], dict[str, float]]
+    test: Callable[[Any], dict[str, float]]
+    watch: Callable[[Any], Any] | None
+    whole: Callable[[Any], Any]
+    scan: int
+    every: int
+    title: str
+    identity: Callable[[RunConfig], dict[str, Any]]
+    tested: Callable[[], dict[str, Any]]
+
+
+def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, watch: Any) -> Plan:
+    """Places the data, traces the functions and checks that what is asked for is there; arguments as for `fit`."""
+    train, valid, test = data.train, data.valid, data.test
+    mesh = make_mesh(config.devices)
+    feed = Feed(train, mesh)
+    try:
+        init, like = jax.make_jaxpr(experiment.init, return_shape=True)(jax.random.key(0))
+    except ValueError as error:  # images too small for the model, --freeze that matches nothing
+        raise FlagError(str(error)) from error
+    structure = jax.tree.structure(like)
+    like = like if state is None else state
+    # without any data evaluation plays episodes of its own
+    evaluated = valid is not None or (train is None and test is None)
+    program, names = traced(experiment, valid, like) if evaluated else (None, [])
+    check_monitor(config, names, evaluated, test)
+    step = jax.make_jaxpr(experiment.step)(like, data.example)
+    digests = {"init": digest_of_program(init), "step": digest_of_program(step)}
+    if program is not None:
+        digests["evaluate"] = digest_of_program(program, experiment.summarize)
+    made_of = identity(config, {"train": train, "valid": valid}, digests, state) | {"about": facts_of(data)}
+
+    @functools.cache
+    def tested() -> dict[str, Any]:
+        if test is None:
+            return {}
+        digest = digest_of_program(traced(experiment, test, like)[0], experiment.summarize)
+        return {"data": {"test": digest_of_data(test)}, "program": {"evaluate": digest}}
+
+    # init's constants, the learning rate for one, are arguments: runs that differ in them share the compiled program
+    make = remembered(jax.jit(partial(jax.core.eval_jaxpr, init.jaxpr)))
+
+    def start(seed: int) -> Any:
+        new = jax.tree.unflatten(structure, make(init.consts, jax.random.key(seed)))
+        # the configured learning rate, a number in the state, wins over that of a state from elsewhere
+        begun = new if state is None else with_peak_of(new, state).replace(key=new.key)
+        # a copy: the caller keeps what he gave, and donation refuses a buffer that stands in two fields
+        return place_state(begun, mesh, config.parallel)
+
+    call = compile_steps(experiment.step, like, mesh, parallel=config.parallel, take=feed.take)
+    score = evaluator(experiment, mesh)
+    return Plan(
+        experiment=experiment,
+        start=start,
+        call=partial(call.program if config.profile else call, feed.arrays),
+        rows=feed.rows,
+        valid=(lambda state: score(state, valid)) if evaluated else lambda state: {},
+        test=(lambda state: score(state, test)) if test is not None else lambda state: {},
+        watch=jax.jit(watch, out_shardings=NamedSharding(mesh, P())) if watch else None,
+        whole=lambda tree: whole(tree, mesh),
+        scan=feed.scan(step, config.scan),
+        every=config.eval_every or cadence(config.steps or 0, train, valid),
+        title=start_line(like, feed.arrays, mesh),
+        identity=lambda one: {**made_of, "flags": made_of["flags"] | {"seed": one.seed}},
+        tested=tested,
+    )
+
+
+def check_monitor(config: RunConfig, names: list[str], evaluated: bool, test: Parts) -> None:
+    """Raises FlagError where what is to be looked at during training is not there."""
+    if config.patience and not evaluated:
+        raise FlagError(f"--patience={config.patience}: there is no validation part to look at (--valid_fraction)")
+    if config.watch_test and test is None:
+        raise FlagError("--watch_test: there is no test part")
+    if config.monitor not in names and (config.patience or (names and config.monitor != "loss")):
+        raise FlagError(f"--monitor={config.monitor}: the evaluation gives {', '.join(sorted(names)) or 'nothing'}")
+
+
+def cadence(steps: int, train: Any, valid: Parts) -> int:
+    """Steps between evaluations: a tenth of the run, or a larger part where ten would take over EVALUATING of its time.
+
+    An example is taken to cost a third of a training step's; no clock is asked, so the same command looks at the same
+    steps on every machine.
+    """
+    least = 1
+    size = lambda batch: sum(np.size(x) for x in jax.tree.leaves(batch))
+    if isinstance(train, Batches) and valid is not None:
+        sets = [valid] if isinstance(valid, Batches) else list(valid.values())
+        looked = sum(math.ceil(s.length / s.batch_size) * size(s.example) for s in sets)
+        least = math.ceil(looked / 3 / EVALUATING / size(train.example))
+    return max(1, math.ceil(steps / max(1, min(10, steps // least))))

@@ -1,0 +1,123 @@
+"""What a fit leaves, and the best evaluation so far."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from jaxdl.core import Experiment
+from jaxdl.data import Batches, DataError
+from jaxdl.run.command.config import RunConfig
+from jaxdl.run.engine.evaluate import apply
+from jaxdl.run.show.report import Row, with_prefix
+from jaxdl.run.store.files import is_sum, read_json
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a fit leaves: the state (the best one after early stopping) and the numbers.
+
+    experiment: what was trained.
+    metrics: of `state` on the test part, read once at the end; on the validation part where there is no test part. The
+      mean over the seeds if there were several.
+    history: the rows of metrics.jsonl: {"step", "train/loss", ...}, {"step", "valid/loss", ...} and at the end
+      {"step", "test/loss", ...}.
+    seconds: of the whole fit. steps_per_second: of training alone, without the first interval, which compiles.
+    watched: {step: watch(state)}, what `fit(watch=...)` saw at the start and at every evaluation.
+    valid: of `state` on the validation part, by which everything is chosen; {} where there is none.
+    runs: the Result of each seed; `state`, `history` and `watched` are the first one's.
+    """
+
+    experiment: Experiment
+    state: Any
+    metrics: dict[str, float]
+    history: list[Row]
+    seconds: float
+    steps_per_second: float
+    watched: Mapping[int, Any] = field(default_factory=dict)
+    valid: dict[str, float] = field(default_factory=dict)
+    runs: tuple["Result", ...] = field(default=(), repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """A fit of one seed is its own only run."""
+        if not self.runs:
+            object.__setattr__(self, "runs", (self,))
+
+    def values(self, metric: str) -> list[float]:
+        """One metric in the run of every seed."""
+        return [run.metrics[metric] for run in self.runs]
+
+    def curve(self, key: str) -> tuple[list[int], list[float]]:
+        """(steps, values) of one column of the history, "train/loss" for example."""
+        rows = [row for row in self.history if key in row]
+        return [row["step"] for row in rows], [row[key] for row in rows]
+
+    def histories(self) -> list[list[Row]]:
+        """The history of every seed."""
+        return [run.history for run in self.runs]
+
+    def predict(self, part: Batches) -> Any:
+        """What the experiment predicts for the rows of a part, in order: a pytree of arrays [n, ...]."""
+        if self.experiment.predict is None:
+            raise ValueError("this experiment predicts nothing: it has no predict(state, batch)")
+        return apply(self.experiment.predict, self.state, part)
+
+
+def together(runs: Sequence[Result]) -> Result:
+    """The fits of several seeds as one."""
+    mean = lambda each: {key: fmean(one[key] for one in each) for key in each[0]}
+    first, seconds = runs[0], sum(run.seconds for run in runs)
+    rate = fmean(run.steps_per_second for run in runs)
+    metrics, valid = mean([run.metrics for run in runs]), mean([run.valid for run in runs])
+    return replace(first, metrics=metrics, valid=valid, seconds=seconds, steps_per_second=rate, runs=tuple(runs))
+
+
+def read_end(folder: Path) -> dict[str, Any] | None:
+    """The record of a fit that has ended, result.json; None if there is none.
+
+    Raises:
+      DataError: it is damaged, or no such record.
+    """
+    path = folder / "result.json"
+    end = read_json(path)
+    if end is None:
+        return None
+    number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
+    good = all(number(end.get(name)) for name in ("step", "state_step", "seconds", "steps_per_second"))
+    good = good and isinstance(end.get("stopped_early"), bool)
+    good = good and all(isinstance(end.get(name), dict) for name in ("metrics", "valid", "tested", "versions"))
+    good = good and all(v is None or number(v) for name in ("metrics", "valid") for v in end[name].values())
+    good = good and all(isinstance(end.get(name), list) for name in ("log", "watched"))
+    if not (good and is_sum(end["log"]) and all(map(number, end["watched"]))):
+        raise DataError(f"{path}: is no result of a fit")
+    return end
+
+
+class Best:
+    """The best evaluation so far and how long ago it was; built from the rows of the log, so resume needs no more."""
+
+    def __init__(self, config: RunConfig, rows: list[Row]) -> None:
+        """Takes up the evaluations that the log already has."""
+        self._name, self._patience = config.monitor, config.patience
+        self._sign = 1.0 if config.monitor_mode == "max" else -1.0
+        self.score, self.step, self.metrics, self._since = -math.inf, 0, dict[str, float](), 0
+        for row in rows:
+            report = with_prefix(row, "valid/")
+            if report:
+                self.update(row["step"], report)
+
+    def update(self, step: int, metrics: dict[str, float]) -> bool:
+        """Whether these are the best so far; equal is not better, and what is not finite never is."""
+        score = self._sign * metrics.get(self._name, math.nan)
+        better = math.isfinite(score) and score > self.score
+        self._since = 0 if better else self._since + 1
+        if better:
+            self.score, self.step, self.metrics = score, step, dict(metrics)
+        return better
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience is at its end."""
+        return 0 < self._patience <= self._since

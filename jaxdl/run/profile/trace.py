@@ -1,0 +1,250 @@
+"""`--profile=N`: what a step costs, which operations take its time, and what made it compile again."""
+
+import re
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxdl.run.engine.parallel import rows_in
+from jaxdl.run.profile.cost import StepCost, cost, devices_of, matmul_rate
+from jaxdl.run.show.report import say, size
+
+ARGUMENTS = ("data", "state", "rows")  # of the compiled call
+WRAPPERS = ("while", "call", "conditional", "async-start", "async-done")  # their time is that of what they hold
+SHOWN = 5
+NAME_WIDTH = 78
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+@contextmanager
+def profiled(call: Callable[..., Any], steps: int, folder: Path | None, first: int = 0) -> Iterator[Callable[..., Any]]:
+    """The same call, but for `steps` > 0 it measures itself and says what it found through `run.say`.
+
+    After the first call, which compiles, the calls of `steps` steps are timed and those of as many more are traced into
+    folder/profile. Every later compilation is reported with the argument that brought it about.
+
+    Args:
+      call: `partial(jitted, arrays)`: (state, rows [S, B], count) -> (state, metrics) makes `count` steps.
+      steps: how many steps to time and to trace, rounded up to whole calls.
+      folder: the folder of the fit; None: a temporary one.
+      first: steps done before.
+    """
+    if not steps:
+        yield call
+        return
+    assert isinstance(call, partial)
+    profile = _Profile(call, steps, folder, first)
+    jax.monitoring.register_event_duration_secs_listener(profile.hear)
+    try:
+        yield profile
+        profile.finish()
+    finally:
+        profile.stop()
+        jax.monitoring.unregister_event_duration_listener(profile.hear)
+
+
+class _Profile:
+    def __init__(self, call: partial, steps: int, folder: Path | None, first: int) -> None:
+        self._call, self._steps, self._t = call, steps, first
+        self._jitted: Any = call.func
+        self._folder = folder / "profile" if folder else Path(tempfile.mkdtemp(prefix="jaxdl-profile-"))
+        self._last: Any = None
+        self._measured: Any = None  # the signature of the calls that are measured
+        self._times: list[float] = []  # seconds per step
+        self._timed = self._traced = self._compilations = 0
+        self._compiled: Any = None
+        self._tracing = self._done = False
+
+    def __call__(self, state: Any, rows: Any, count: Any = None) -> Any:
+        count = rows_in(rows) if count is None else count
+        args = (*self._call.args, state, rows)
+        before, self._last = self._last, signature(args)
+        if self._measured is None and self._last == before:
+            self._measured = self._last
+        if self._tracing and self._last != self._measured:
+            self.finish()
+        if self._done or self._measured is None or self._last != self._measured:
+            result = self._run(state, rows, count, before)
+        else:
+            result = self._measure(state, rows, count)
+        self._t += count
+        return result
+
+    def hear(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
+        """Counts compilations: the size of the jitted function's cache grows without one on several devices."""
+        self._compilations += event == COMPILED
+
+    def _run(self, state: Any, rows: Any, count: int, before: Any) -> Any:
+        self._compilations = 0
+        result = self._call(state, rows, count)
+        if self._compilations and before is not None:
+            say(f"profile: step {self._t + 1} compiled again: {difference(before, self._last)}")
+        return result
+
+    def _measure(self, state: Any, rows: Any, count: int) -> Any:
+        jax.block_until_ready(state)
+        if self._timed < self._steps:
+            start = time.perf_counter()
+            result = jax.block_until_ready(self._run(state, rows, count, self._last))
+            self._times.append((time.perf_counter() - start) / count)
+            self._timed += count
+            return result
+        if not self._tracing:
+            self._compiled = self._jitted.trace(*self._call.args, state, rows, count), count
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level = 0  # the loop's own Python would fill the file and slow the calls
+            jax.profiler.start_trace(str(self._folder), profiler_options=options)
+            self._tracing = True
+        result = jax.block_until_ready(self._run(state, rows, count, self._last))
+        self._traced += count
+        if self._traced >= self._steps:
+            self.finish()
+        return result
+
+    def stop(self) -> None:
+        """Ends the trace."""
+        if self._tracing:
+            jax.profiler.stop_trace()
+        self._tracing = False
+
+    def finish(self) -> None:
+        """Ends the trace and says what was found."""
+        if self._done:
+            return
+        self._done = True
+        self.stop()
+        if not self._traced:
+            say(f"profile: {self._t} steps are too few to measure {self._steps} after those that compile; give more")
+            return
+        traced, count = self._compiled
+        compiled = traced.lower().compile()
+        for line in self._report(cost(traced, compiled, count), compiled, count):
+            say(line)
+
+    def _report(self, cost: StepCost, compiled: Any, count: int) -> Iterator[str]:
+        seconds = min(self._times)
+        devices = devices_of(compiled)
+        rate, width = matmul_rate(devices)
+        yield (
+            f"profile: {_si(seconds, 's')} a step, the least of {len(self._times)} calls of {count} "
+            f"step{'s' * (count > 1)}, each waited for"
+        )
+        yield (
+            f"profile: {_si(cost.operations, 'flop')} and {size(cost.bytes)} a step by XLA's count{cost.note}: "
+            f"{_si(cost.operations / seconds, 'flop/s')}, {cost.operations / seconds / rate:.1%} of the "
+            f"{_si(rate, 'flop/s')} of a float32 matrix product of {width:,}"
+        )
+        operations = costliest(max(self._folder.rglob("*.xplane.pb"), key=lambda f: f.stat().st_mtime), compiled)
+        total, runs = sum(o.seconds for o in operations), self._traced * len(devices)
+        if not operations:
+            yield f"profile: the trace in {self._folder} names no operation"
+            return
+        yield f"profile: {len(operations)} operations, {_si(total / runs, 's')} a step while traced; the costliest:"
+        yield f"{'share':>8} {'time/step':>10} {'times/step':>10}  operation"
+        for o in operations[:SHOWN]:
+            yield f"{o.seconds / total:>8.1%} {_si(o.seconds / runs, 's'):>10} {o.times / runs:>10.3g}  {o.name}"
+        yield f"profile: the trace is in {self._folder}; ui.perfetto.dev shows its *.trace.json.gz"
+
+
+def _si(value: float, unit: str) -> str:
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value * 1e6:.3g} u{unit}"
+
+
+def signature(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What jit tells calls apart by: the tree, and shape, dtype, weak type and sharding of every leaf."""
+    leaves, structure = jax.tree.flatten(args)
+    return structure, *((jax.typeof(leaf), getattr(leaf, "sharding", None)) for leaf in leaves)
+
+
+def difference(before: tuple[Any, ...], now: tuple[Any, ...]) -> str:
+    """The first argument in which two signatures differ, in words."""
+
+    def named(signature: tuple[Any, ...]) -> dict[str, Any]:
+        structure, *leaves = signature
+        tree = jax.tree.unflatten(structure, range(len(leaves)))
+        return {
+            ARGUMENTS[path[0].idx] + jax.tree_util.keystr(path[1:]): leaves[i]
+            for path, i in jax.tree_util.tree_leaves_with_path(tree)
+        }
+
+    def words(leaf: Any, other: Any) -> str:
+        (aval, where), (other_aval, other_where) = leaf, other
+        text = f"{aval.dtype}[{','.join(map(str, aval.shape))}]"
+        if aval.weak_type != other_aval.weak_type:
+            text += " of weak type" if aval.weak_type else " of strong type"
+        return text if where == other_where else f"{text} on {getattr(where, 'spec', where)}"
+
+    old, new = named(before), named(now)
+    lines = [f"{name} is gone" for name in old if name not in new] + [
+        f"{name} is new" for name in new if name not in old
+    ]
+    lines += [
+        f"{name} was {words(old[name], leaf)}, is {words(leaf, old[name])}"
+        for name, leaf in new.items()
+        if name in old and old[name] != leaf
+    ]
+    if not lines:
+        return "no argument has changed; a setting of JAX has"
+    return lines[0] + (f", and {len(lines) - 1} more" if lines[1:] else "")
+
+
+class Operation(NamedTuple):
+    """One operation of the compiled program in a trace: total time and number of executions."""
+
+    name: str
+    seconds: float
+    times: int
+
+
+def costliest(trace: Path, compiled: Any) -> list[Operation]:
+    """The operations of a compiled program in a trace, those with most time first.
+
+    What a CPU hands to its threads is recorded until it is handed over, and a second event tells when it has ended,
+    which may be after operations that waited for it: an operation lasts until it has ended or the next one begins.
+    """
+    text = compiled.as_text()
+    module = re.match(r"HloModule ([^\s,]+)", text)[1]  # type: ignore[index]
+    kinds = dict(re.findall(r"^ *(?:ROOT )?%?([\w.-]+) = (?:\(.*?\)|\S+) ([a-z][\w-]*)\(", text, re.M))
+    origins = dict(re.findall(r"^ *(?:ROOT )?%?([\w.-]+) = .*op_name=\"([^\"]*)\"", text, re.M))
+    ended: dict[Any, float] = {}
+    programs = defaultdict[Any, list[tuple[float, float, str, Any]]](list)
+    for plane in jax.profiler.ProfileData.from_file(str(trace)).planes:
+        for line in plane.lines:
+            for event in line.events:
+                stats = dict(event.stats)
+                if event.name.startswith("end: "):
+                    ended[stats.get("_c")] = event.start_ns
+                elif stats.get("hlo_module") == module and "hlo_op" in stats:
+                    name = stats["hlo_op"]
+                    if kinds.get(name, name.partition(".")[0]) not in WRAPPERS:
+                        run = plane.name, stats.get("run_id"), stats.get("device_ordinal")
+                        programs[run].append((event.start_ns, event.duration_ns, name, stats.get("_p")))
+    seconds, times = defaultdict[str, float](float), Counter[str]()
+    for events in programs.values():
+        events.sort(key=lambda event: event[0])
+        for i, (start, duration, name, key) in enumerate(events):
+            following = events[i + 1][0] if i + 1 < len(events) else float("inf")
+            end = min(ended[key], following) if key in ended else start
+            seconds[name] += max(duration, end - start) / 1e9
+            times[name] += 1
+    return [
+        Operation(_label(name, origins.get(name, "")), s, times[name])
+        for name, s in sorted(seconds.items(), key=lambda pair: -pair[1])
+    ]
+
+
+def _label(name: str, origin: str) -> str:
+    """The compiler's name and the place in the model it stems from, without the parts that all of them share."""
+    origin = re.sub(r"(^|/)(jit\(\w*\)|while|body|closed_call|shard_map)(?=/)", "", origin.split(";")[0]).lstrip("/")
+    text = f"{name}  {origin}".rstrip()
+    return text if len(text) <= NAME_WIDTH else text[: NAME_WIDTH - 3] + "..."

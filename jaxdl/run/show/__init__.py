@@ -1,0 +1,1 @@
+"""What a person sees: lines, tables of claims, pictures, runs beside each other."""

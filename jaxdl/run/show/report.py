@@ -1,0 +1,105 @@
+"""What a person sees of a run: the line at the start, progress, and a line now and then."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from jaxdl.guard import learners
+from jaxdl.run.command.config import RunConfig
+from jaxdl.run.engine.distributed import is_first
+from jaxdl.run.store.files import write
+from jaxdl.streams import printable
+
+Row = dict[str, Any]
+CLOCK = ("seconds", "crc32")  # the fields of metrics.jsonl that two equal runs do not share
+
+
+def size(count: float) -> str:
+    """Bytes for people: 1.23 MB."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def start_line(state: Any, arrays: Any, mesh: Mesh) -> str:
+    """Device, parameters and bytes, in one line."""
+    devices = list(mesh.devices.flat)
+    params = [x for learner in learners(state) for x in jax.tree.leaves(learner.params)]
+    total = lambda leaves: sum(x.size * x.dtype.itemsize for x in leaves)
+    kind = devices[0].device_kind
+    return (
+        f"{len(devices)} x {devices[0].platform}{'' if kind == devices[0].platform else f' ({kind})'} | "
+        f"{sum(x.size for x in params):,} parameters, {size(total(params))} | "
+        f"state {size(total(jax.tree.leaves(state)))} | data {size(total(jax.tree.leaves(arrays)))}"
+    )
+
+
+def with_prefix(row: Row, prefix: str) -> dict[str, float]:
+    """The metrics of one part in a row of the history: of "valid/loss" the name "loss"."""
+    return {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix)}
+
+
+def last_of(rows: Sequence[Row], prefix: str) -> dict[str, float]:
+    """The metrics of the last row that has some of this part; {} if none has."""
+    return next(filter(None, (with_prefix(row, prefix) for row in reversed(rows))), {})
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a line at each evaluation."""
+
+    def __init__(self, show: bool, first: int, last: int, name: str, title: str) -> None:
+        """Says `title` and starts at step `first` of `last`."""
+        show = show and is_first()
+        self._show, self._last, self._name, self._bar = show, last, name, None
+        if title:
+            self.say((f"{name}: " if name else "") + title + (f" | from step {first}" if first else ""))
+        if show and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=last, initial=first, desc=name or None, unit="step", dynamic_ncols=True)
+
+    def step(self, done: int, scalars: Mapping[str, float] | None = None) -> None:
+        """`done` steps are done; `scalars` are shown beside the bar."""
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+            if scalars and "loss" in scalars:
+                self._bar.set_postfix_str(f"loss {scalars['loss']:.4g}", refresh=False)
+
+    def say(self, line: str) -> None:
+        """One line, above the bar if there is one."""
+        line = printable(line)
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        elif self._show:
+            print(line, file=sys.stderr, flush=True)
+
+    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Says what an evaluation found."""
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        self.say(f"{self._name + ': ' if self._name else ''}step {step}/{self._last}  {shown}")
+
+    def close(self) -> None:
+        """Leaves the bar as it is and goes to the next line."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def say(line: str) -> None:
+    """A line for the person at the terminal; what a program reads goes to stdout, this does not."""
+    if is_first():
+        print("\n".join(map(printable, line.split("\n"))), file=sys.stderr, flush=True)
+
+
+def save_text(config: RunConfig, name: str, text: str) -> Path | None:
+    """Writes `name`.txt into the run's folder, if the run has one."""
+    if not config.workdir:
+        return None
+    path = Path(config.workdir) / f"{name}.txt"
+    write(path, text)
+    return path

@@ -1,0 +1,170 @@
+"""The history of one fit: metrics.jsonl, each line of which carries a checksum of itself and all lines before it."""
+
+import contextlib
+import json
+import os
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxdl.data import DataError
+from jaxdl.run.engine.distributed import is_first
+from jaxdl.run.show.report import Row
+from jaxdl.run.store.files import naming, read_text, write
+
+SUM = "crc32"
+NAME = "metrics.jsonl"
+FLUSHED = 30.0  # seconds between two flushes of TensorBoard's events
+
+
+def line(row: Row, before: str) -> tuple[str, str]:
+    """(the line of a row, its checksum): CRC-32 of the row's JSON, begun with that of the line before ("" at first)."""
+    text = json.dumps(row)
+    found = f"{zlib.crc32(text.encode(), int(before or '0', 16)):08x}"
+    return f'{text[:-1]}, "{SUM}": "{found}"}}\n', found
+
+
+def lines(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
+    """(the lines of all rows, their checksums)."""
+    texts, sums = list[str](), list[str]()
+    for row in rows:
+        text, found = line(row, sums[-1] if sums else "")
+        texts.append(text)
+        sums.append(found)
+    return texts, sums
+
+
+def read(path: Path) -> tuple[list[Row], list[str], str]:
+    """(rows, their checksums, what is wrong with the line behind them) of a metrics.jsonl; ([], [], "") without one.
+
+    A last line without its end is what a killed run leaves, and nothing is wrong then.
+
+    Raises:
+      DataError: no plain file, or not UTF-8.
+    """
+    rows, sums = list[Row](), list[str]()
+    text = read_text(path) or ""
+    whole = text.split("\n")[:-1]
+    for i, one in enumerate(whole):
+        try:
+            row = json.loads(one)
+            found = row.pop(SUM)
+            good = found == line(row, sums[-1] if sums else "")[1] and isinstance(row["step"], int)
+            good = good and isinstance(row["seconds"], (int, float))
+            good = good and all(isinstance(value, (int, float)) for value in row.values())
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            good = False
+        if not good:
+            return rows, sums, f"{path}: line {i + 1} of {len(whole)} is not as it was written"
+        rows.append(row)
+        sums.append(found)
+    return rows, sums, ""
+
+
+class Events:
+    """TensorBoard's file of events.
+
+    The thread that trains writes it: that of tensorboardX's SummaryWriter dies where the clock is set back, and the run
+    would wait for it for ever.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """Opens a new file, whose events hide those of earlier files from behind `step`, which are done again."""
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._event, self._summary, self._flushed = Event, Summary, time.perf_counter()
+        self._file = EventsWriter(str(folder / "events"))
+        if step:
+            start = SessionLog(status=SessionLog.START)
+            self._file.write_event(Event(step=step + 1, wall_time=time.time(), session_log=start))
+
+    def add(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Adds one row; TensorBoard sees it within FLUSHED seconds of training."""
+        values = [self._summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
+        self._file.write_event(self._event(step=step, wall_time=time.time(), summary=self._summary(value=values)))
+        if time.perf_counter() - self._flushed > FLUSHED:
+            self._file.flush()
+            self._flushed = time.perf_counter()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class Log:
+    """The history of one fit: in memory, and, where there is a folder, in metrics.jsonl and TensorBoard's events."""
+
+    def __init__(self, folder: Path | None, tensorboard: bool) -> None:
+        """Reads what an earlier part of the run wrote."""
+        self.rows: list[Row] = []
+        self._sums: list[str] = []
+        self._wrong = ""
+        self._path = folder / NAME if folder else None
+        self._file: Any = None
+        self._events: Any = None
+        self._tensorboard = folder / "tensorboard" if folder and tensorboard else None
+        self._started = time.perf_counter()
+        if self._path:
+            self.rows, self._sums, self._wrong = read(self._path)
+
+    def mark(self, step: int | None = None) -> list[Any]:
+        """[rows, checksum of the last] up to `step`, or of all, which are on the disk then: what `check` wants."""
+        if self._file:
+            with naming(self._path):
+                os.fsync(self._file.fileno())
+        count = len(self.rows) if step is None else sum(row["step"] <= step for row in self.rows)
+        return [count, self._sums[count - 1] if count else ""]
+
+    def check(self, mark: Sequence[Any]) -> None:
+        """Raises DataError if the rows that `mark` stands for are not all there as they were."""
+        count, last = mark
+        if len(self.rows) < count or (count and self._sums[count - 1] != last):
+            wrong = self._wrong or f"{self._path}: is not the history of this run, or not all of its {count} rows"
+            raise DataError(f"{wrong}; put a copy of it back, or start anew with --overwrite")
+
+    def begin(self, step: int, keep_tests: bool = False) -> None:
+        """Opens the files for steps after `step`; rows of later steps, which will be done again, are dropped.
+
+        So is the row of the test part, made at the end, unless `keep_tests` says that it is one of many.
+        """
+        kinds = lambda row: {name.partition("/")[0] for name in row if "/" in name}
+        self.rows = [r for r in self.rows if r["step"] <= step and (keep_tests or kinds(r) != {"test"})]
+        texts, self._sums = lines(self.rows)
+        if self._path and is_first():
+            write(self._path, "".join(texts))
+            self._file = self._path.open("a", encoding="utf-8")
+        if self._tensorboard and is_first():
+            self._events = Events(self._tensorboard, step)
+        self._started = time.perf_counter() - (self.rows[-1]["seconds"] if self.rows else 0.0)
+
+    def add(self, step: int, scalars: Mapping[str, float]) -> Row:
+        """Adds one row, on disk as soon as it is made."""
+        row = {"step": step, **{k: float(v) for k, v in scalars.items()}}
+        row["seconds"] = round(self.seconds(), 3)
+        text, found = line(row, self._sums[-1] if self._sums else "")
+        self.rows.append(row)
+        self._sums.append(found)
+        if self._file:
+            with naming(self._path):
+                self._file.write(text)
+                self._file.flush()
+        if self._events:
+            with naming(self._tensorboard):
+                self._events.add(step, scalars)
+        return row
+
+    def seconds(self) -> float:
+        """Time in this fit, all its parts added up if it was resumed."""
+        return time.perf_counter() - self._started
+
+    def close(self) -> None:
+        """Closes the files."""
+        for file in (self._file, self._events):
+            if file:
+                with contextlib.suppress(OSError):  # what a full disk refuses has come up in `add`
+                    file.close()

@@ -1,0 +1,207 @@
+"""What is in the folders of runs: the reader that listing, comparing and sweeping share, and the list."""
+
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxdl.data import DataError
+from jaxdl.run.command.config import RunConfig
+from jaxdl.run.command.flags import FlagError, flags_of, shown
+from jaxdl.run.engine.result import read_end
+from jaxdl.run.show.claims import plus_minus
+from jaxdl.run.show.report import Row, last_of
+from jaxdl.run.store import history
+from jaxdl.run.store.files import numbers, read_json
+from jaxdl.streams import printable, shell
+
+# flags that say where and how a run is kept, not what it is; those of devices change its seconds
+PLACE = frozenset(f.name for f in flags_of(RunConfig) if not f.rule.result and f.rule.group != "devices")
+
+
+Defaults = Callable[[str, Mapping[str, Any]], Mapping[str, Any] | None]
+
+
+class Trace(NamedTuple):
+    """One seed of one fit: the rows of its metrics.jsonl and, once it has ended, its result.json."""
+
+    folder: Path
+    rows: list[Row]
+    ended: dict[str, Any] | None
+
+    def curve(self, key: str, over: str) -> tuple[list[Any], list[float]]:
+        """(steps or seconds, values) of one column."""
+        rows = [row for row in self.rows if key in row]
+        return [row[over] for row in rows], [row[key] for row in rows]
+
+    def step(self) -> int:
+        """The last step that is known of."""
+        return self.ended["step"] if self.ended else self.rows[-1]["step"] if self.rows else 0
+
+    def seconds(self) -> float:
+        """Time in this fit, over all its parts if it was resumed."""
+        return self.ended["seconds"] if self.ended else self.rows[-1]["seconds"] if self.rows else 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """The evaluation of the state that was kept, on the test part; before the end, the last validation."""
+        if self.ended:
+            return numbers(self.ended["metrics"])
+        return self.valid()
+
+    def valid(self) -> dict[str, float]:
+        """The validation metrics of the state that was kept, by which runs are compared; before the end, the last."""
+        if self.ended:
+            return numbers(self.ended["valid"])
+        return last_of(self.rows, "valid/")
+
+    def diverged(self) -> bool:
+        """Whether it ended with a loss that is no number."""
+        return bool(self.rows) and not math.isfinite(self.rows[-1].get("train/loss", 0.0))
+
+
+class Run(NamedTuple):
+    """A run's folder: its fits by name, each with one trace a seed; `ended` if its summary is written."""
+
+    folder: Path
+    experiment: str
+    flags: dict[str, Any]
+    fits: dict[str, list[Trace]]
+    ended: bool
+    touched: float  # when something was last written, in seconds since 1970
+
+    def state(self) -> str:
+        """Finished, at step t of T, diverged, or empty."""
+        traces = [trace for fit in self.fits.values() for trace in fit]
+        open_ones = [trace for trace in traces if not trace.ended]
+        if not any(trace.rows or trace.ended for trace in traces):
+            return "empty"
+        if self.ended and not open_ones:
+            return "finished"
+        trace = (open_ones or traces)[-1]
+        if trace.diverged():
+            return f"diverged at step {trace.step()}"
+        name, steps = trace.folder.relative_to(self.folder).as_posix(), self.flags.get("steps")
+        where = f"at step {trace.step()}" + (f" of {steps}" if steps else "")
+        return where if name == "." else f"{name} {where}"
+
+
+def read_run(folder: Path) -> Run:
+    """What is in a run's folder.
+
+    Raises:
+      FlagError: the folder is not there or is no run's.
+      DataError: a file in it is damaged.
+    """
+    if not folder.is_dir():
+        raise FlagError(f"{folder}: no such folder; name the folder of a run (python -m experiments list --runs)")
+    record = read_json(folder / "config.json")
+    if record is None:
+        raise FlagError(f"{folder}: is no run's folder, it has no config.json (python -m experiments list --runs)")
+    if not isinstance(record.get("flags"), dict) or not isinstance(record.get("experiment"), str):
+        raise DataError(f"{folder / 'config.json'}: must hold experiment and flags; it is no run's")
+    fits: dict[str, list[Trace]] = {}
+    times = [(folder / name).stat().st_mtime for name in ("config.json", "summary.json") if (folder / name).exists()]
+    for here, below, files in os.walk(folder):
+        path = Path(here)
+        kept = [b for b in below if b not in ("checkpoints", "tensorboard", "watched")]
+        below[:] = sorted((b for b in kept if not (path / b / "config.json").exists()), key=_natural)
+        if {"metrics.jsonl", "result.json"} & set(files):
+            rows, ended = _rows(path / "metrics.jsonl"), read_end(path)
+            if ended and rows and rows[-1]["step"] > ended["step"]:  # resumed for more steps
+                ended = None
+            parts = path.relative_to(folder).parts
+            name = "/".join(parts[:-1] if parts and re.fullmatch(r"seed\d+", parts[-1]) else parts)
+            fits.setdefault(name, []).append(Trace(path, rows, ended))
+            times += [(path / f).stat().st_mtime for f in files if f in ("metrics.jsonl", "result.json")]
+    done = (folder / "summary.json").exists()
+    return Run(folder, record["experiment"], record["flags"], fits, done, max(times))
+
+
+def expand(folder: Path) -> list[Path]:
+    """The runs that a folder stands for: those of its points that have begun if it is a sweep's, else itself."""
+    if not (folder / "sweep.json").exists():
+        return [folder]
+    return [p.parent for p in sorted(folder.glob("*/config.json")) if any(p.parent.glob("**/metrics.jsonl"))]
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text under each other; the last cell of a row is as long as it likes."""
+    rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows
+    )
+
+
+def runs_table(root: Path, defaults: Defaults) -> str:
+    """What is in a folder of runs, the newest first; a sweep is one row.
+
+    Args:
+      root: the folder, however deep the runs lie in it.
+      defaults: name of an experiment, flags -> {flag: what it is if not given}, None where it is not known.
+    """
+    if not root.is_dir():
+        raise FlagError(f"--dir={root}: no such folder; runs are kept in runs/ where they are started")
+    found: list[tuple[float, list[str]]] = []
+    for here, below, files in os.walk(root):
+        path = Path(here)
+        if "config.json" not in (*files, *below):
+            continue
+        if path != root or not (path / "sweep.json").exists():
+            below.clear()
+            found.append(_listed(path, defaults))
+    if not found:
+        return f"no runs in {root}"
+    rows = [row for _, row in sorted(found, key=lambda one: one[0], reverse=True)]
+    return columns([["when", "experiment", "folder", "state", "monitored", "flags that are not the default"], *rows])
+
+
+def _listed(path: Path, defaults: Defaults) -> tuple[float, list[str]]:
+    try:
+        run = read_run(path)
+        swept = read_json(path / "sweep.json")
+        return run.touched, _row(path, run, swept, defaults)
+    except Exception as error:  # whatever stands in one folder, the others are listed
+        touched = (path / "config.json").lstat().st_mtime
+        told = str(error) if isinstance(error, (FlagError, DataError)) else f"its records are no run's ({error!r:.80})"
+        return touched, [_when(touched), "?", str(path), "damaged", "-", told]
+
+
+def _row(path: Path, run: Run, swept: dict[str, Any] | None, defaults: Defaults) -> list[str]:
+    usual, monitor = defaults(run.experiment, run.flags), str(run.flags.get("monitor", "loss"))
+    words = [
+        f"--{name}={shown(value)}"
+        for name, value in run.flags.items()
+        if name not in PLACE and value is not None and value != (usual or {}).get(name)
+    ]
+    scores = [
+        f"{name + ' ' if name else ''}{plus_minus(values)}"
+        for name, fit in run.fits.items()
+        if (values := [trace.metrics()[monitor] for trace in fit if monitor in trace.metrics()])
+    ]
+    state, more = run.state(), f", and {len(scores) - 3} more" if len(scores) > 3 else ""
+    if swept:
+        ended = sum(point["state"] == "ended" for point in swept["points"])
+        state = f"sweep: {ended} of {len(swept['points'])} points ended"
+        scores = [f"best {swept['best_metric']:.4g}"] if "best_metric" in swept else []
+    told = f"{monitor} {', '.join(scores[:3])}{more}" if scores else "-"
+    flags = "(an experiment that is not here)" if usual is None else shell(words)
+    return [_when(run.touched), run.experiment, str(path), state, told, flags]
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def _natural(name: str) -> list[Any]:
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _rows(path: Path) -> list[Row]:
+    rows, _, wrong = history.read(path)
+    if wrong:
+        raise DataError(wrong)
+    return rows
