@@ -109,6 +109,11 @@ class Learner(struct.PyTreeNode):
     opt_state: optax.OptState
     fault: Array  # int32 scalar
 
+    @property
+    def averaged(self) -> Params:
+        """The parameters to evaluate: the average that the optimiser keeps (`ema`, Schedule-Free), else `params`."""
+        return optim.averaged(self.opt_state, self.params)
+
     @classmethod
     def create(cls, params: Params, tx: optax.GradientTransformation) -> "Learner":
         """A learner at `params` with a fresh optimiser state."""
@@ -260,8 +265,8 @@ class Supervised(State):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `model.apply` takes."""
-        return {"params": self.learner.params, **self.stats}
+        """What `model.apply` takes to evaluate and to predict."""
+        return {"params": self.learner.averaged, **self.stats}
 
 
 def supervised(

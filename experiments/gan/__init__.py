@@ -153,7 +153,7 @@ def build(config: Config, data: Data, judge: Judge | None = None) -> Experiment:
 
     def sample(state: Players, batch: Any) -> Array:
         stats = state.stats["generator"]
-        return unscaled(play(generator, state.generator.params, stats, batch["z"], train=False)[0])
+        return unscaled(play(generator, state.generator.averaged, stats, batch["z"], train=False)[0])
 
     evaluate, summarize = comparison(sample, critic, objective, scaled, look)
     return Experiment(init, step, evaluate, summarize, sample, generator)

@@ -128,7 +128,7 @@ class Reader(State):
     @property
     def variables(self) -> Any:
         """What the model is applied with."""
-        return self.learner.params
+        return self.learner.averaged
 
 
 def build(config: Config, data: Data) -> Experiment:
@@ -152,7 +152,7 @@ def build(config: Config, data: Data) -> Experiment:
         return state.advance(learner=learner, memory=memory), metrics
 
     def evaluate(state: Reader, batch: Any) -> dict[str, Total]:
-        logits, _ = model.read(state.learner.params, batch["x"], model.memory(len(batch["x"])))
+        logits, _ = model.read(state.variables, batch["x"], model.memory(len(batch["x"])))
         where = jnp.broadcast_to(batch["mask"].reshape(len(logits), -1), batch["y"].shape)
         values = {"loss": softmax_cross_entropy(logits, batch["y"]), "accuracy": accuracy(logits, batch["y"])}
         return {name: total(value, where) for name, value in values.items()}

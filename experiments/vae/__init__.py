@@ -71,7 +71,7 @@ class VAE(State):
     @property
     def variables(self) -> Any:
         """What `Model` is applied with."""
-        return self.learner.params
+        return self.learner.averaged
 
 
 def data(config: Config) -> Data:
@@ -158,10 +158,10 @@ def build(config: Config, data: Data) -> Experiment:
         return state.advance(learner=learner), means
 
     def evaluate(state: VAE, batch: dict[str, Array]) -> dict[str, Any]:
-        found = scores(state.learner.params, batch["x"], fixed_keys(batch["id"]))
+        found = scores(state.variables, batch["x"], fixed_keys(batch["id"]))
         return {name: total(values, batch["mask"]) for name, values in found.items()}
 
-    predict = lambda state, batch: model.encode(state.learner.params, batch["x"])
+    predict = lambda state, batch: model.encode(state.variables, batch["x"])
     return Experiment(init, step, evaluate, predict=predict, model=model)
 
 
@@ -169,14 +169,14 @@ def importance_bounds(model: Model, state: VAE, test: Batches, draws: int) -> np
     """L(k) = -log (1/k sum of k ratios) in nats, the mean over the test images, for k = 1 ... `draws`: [draws]."""
     take: Any = lambda arrays, rows: {"x": arrays["x"][rows // draws], "id": rows}
     repeated = Batches({"x": test.arrays["x"]}, test.batch_size, take=take, length=draws * test.length)
-    ratios: Any = lambda state, batch: model.bound(state.learner.params, batch["x"], fixed_keys(batch["id"]))[2]
+    ratios: Any = lambda state, batch: model.bound(state.variables, batch["x"], fixed_keys(batch["id"]))[2]
     log_w = run.apply(ratios, state, repeated).reshape(test.length, draws).astype(np.float64)
     return np.log(np.arange(1, draws + 1)) - np.logaddexp.accumulate(log_w, axis=1).mean(0)
 
 
 def decoder_of(model: Model, state: VAE) -> Callable[[np.ndarray], np.ndarray]:
     """Codes [..., D] -> means of the pixels [..., H, W, C] in 0..1."""
-    means: Any = lambda state, batch: nn.sigmoid(model.decode(state.learner.params, batch["z"]))
+    means: Any = lambda state, batch: nn.sigmoid(model.decode(state.variables, batch["z"]))
     rows = lambda z: Batches({"z": z.reshape(-1, z.shape[-1]).astype(np.float32)}, 256)
     return lambda z: run.apply(means, state, rows(z)).reshape(*z.shape[:-1], *model.shape)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, dataclass_transform
 
@@ -14,6 +14,8 @@ from jaxdl.data import Data
 from jaxdl.data.parts import is_batches
 from jaxdl.run.command.flags import MOST, FlagError, check, flag, flags_of
 from jaxdl.run.command.originals import SOURCES
+
+SECOND = ("adam", "adamw", "lion", "muon", "schedule_free")  # rules with a second decay
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -59,14 +61,14 @@ class RunConfig:
         low=0,
     )
 
-    optimizer: str = flag("adam", "update rule", group="optimiser", choices=optim.OPTIMIZERS)
+    optimizer: str = flag("adam", "update rule", group="optimiser", choices=optim.RULES)
     learning_rate: float = flag(1e-3, "peak learning rate", group="optimiser", low=0)
     momentum: float = flag(
         0.9, "momentum; Adam's beta 1", group="optimiser", low=0, below=1,
-        needs=("optimizer", ("momentum", "nesterov", "adam", "adamw")),
+        needs=("optimizer", ("momentum", "nesterov", *SECOND)),
     )  # fmt: skip
     beta2: float = flag(
-        0.999, "decay of squared gradients", group="optimiser", low=0, below=1, needs=("optimizer", ("adam", "adamw"))
+        0.999, "decay of squared gradients", group="optimiser", low=0, below=1, needs=("optimizer", SECOND)
     )
     rms_decay: float = flag(
         0.9, "decay of squared gradients", group="optimiser", low=0, below=1, needs=("optimizer", ("rmsprop",))
@@ -95,6 +97,16 @@ class RunConfig:
         1, "batches whose gradients are gathered for one update; --steps is a multiple of it", group="optimiser", low=1
     )
     freeze: str | None = flag(None, "regular expression: parameters whose path has it stay fixed", group="optimiser")
+    rates: str | None = flag(
+        None, 'factors of the learning rate by regular expressions on paths: "Embed:0.1,bias:2"', group="optimiser"
+    )
+    ema: float | None = flag(
+        None, "evaluate a moving average of the parameters, of this decay per update", group="optimiser", low=0, below=1
+    )
+    norms: int | None = flag(
+        None, "steps between norms of parameters, gradients and updates of each module in the history",
+        group="optimiser", low=1, shown="none",
+    )  # fmt: skip
 
     valid_fraction: float = flag(
         0.1,
@@ -229,10 +241,13 @@ class RunConfig:
         steps = max(math.ceil(self.epochs * x.length / x.batch_size) for x in sources)
         return self.replace(steps=math.ceil(steps / k) * k, epochs=None)
 
-    def make_optimizer(self, train: Any = None) -> optax.GradientTransformationExtraArgs:
+    def make_optimizer(
+        self, train: Any = None, *, transforms: Sequence[optax.GradientTransformation] = ()
+    ) -> optax.GradientTransformationExtraArgs:
         """The optax chain that the optimiser flags describe.
 
         A schedule has to know how many steps there are: `train`, as `resolve` takes it, tells what the epochs come to.
+        `transforms` of your own come between clipping and the update rule.
         The learning rate is a number in its state: runs that differ in it share their compiled programs. A `warmup` at
         the class's default is cut to a tenth of the updates; another one has to fit.
 
@@ -240,7 +255,7 @@ class RunConfig:
           FlagError: a warm-up longer than the run, a schedule that needs `steps`.
         """
         if self.epochs is not None and train is not None:
-            return self.resolve(train).make_optimizer()
+            return self.resolve(train).make_optimizer(transforms=transforms)
         updates, warmup = None if self.steps is None else max(1, self.steps // self.accumulate), self.warmup
         if updates is not None:
             if warmup == type(self).warmup:
@@ -259,9 +274,11 @@ class RunConfig:
             )
         except ValueError as error:
             raise FlagError(f"learning-rate flags: {error}") from None
-        return self._chain(rate)
+        return self._chain(rate, transforms)
 
-    def _chain(self, rate: float | optax.Schedule) -> optax.GradientTransformationExtraArgs:
+    def _chain(
+        self, rate: float | optax.Schedule, transforms: Sequence[optax.GradientTransformation] = ()
+    ) -> optax.GradientTransformationExtraArgs:
         try:
             return optim.optimizer(
                 self.optimizer,
@@ -274,7 +291,11 @@ class RunConfig:
                 clip_norm=self.clip_norm,
                 clip_value=self.clip_value,
                 freeze=self.freeze,
+                rates=self.rates,
                 accumulate=self.accumulate,
+                ema=self.ema,
+                norms=self.norms,
+                transforms=transforms,
             )
         except ValueError as error:
             raise FlagError(f"optimiser flags: {error}") from None

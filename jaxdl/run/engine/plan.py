@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import Experiment
 from jaxdl.data import Batches, Data
-from jaxdl.optim import with_peak_of
+from jaxdl.optim import norms, with_peak_of
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.contract import facts_of
 from jaxdl.run.command.flags import FlagError
@@ -54,6 +54,8 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
     """Places the data, traces the functions and checks that what is asked for is there; arguments as for `fit`."""
     train, valid, test = data.train, data.valid, data.test
     mesh = make_mesh(config.devices)
+    if config.norms:
+        experiment = experiment._replace(step=_with_norms(experiment.step))
     feed = Feed(train, mesh)
     try:
         init, like = jax.make_jaxpr(experiment.init, return_shape=True)(jax.random.key(0))
@@ -105,6 +107,16 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
         identity=lambda one: {**made_of, "flags": made_of["flags"] | {"seed": one.seed}},
         tested=tested,
     )
+
+
+def _with_norms(step: Any) -> Any:
+    """A step that tells the norms which its optimisers keep."""
+
+    def observed(state: Any, batch: Any) -> tuple[Any, Any]:
+        state, metrics = step(state, batch)
+        return state, metrics | norms(state)
+
+    return observed
 
 
 def check_monitor(config: RunConfig, names: list[str], evaluated: bool, test: Parts) -> None:

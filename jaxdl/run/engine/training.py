@@ -115,7 +115,8 @@ class Training:
         scalars = jax.device_get(scalars) if due else jax.block_until_ready(scalars)
         row: dict[str, float] = {}
         for i in due:
-            row = {name: float(values[i]) for name, values in scalars.items()}
+            looked = self.config.norms and (done + i + 1) % self.config.norms == 0
+            row = {k: float(v[i]) for k, v in scalars.items() if looked or not k.startswith("norm/")}
             self.log.add(done + i + 1, {f"train/{name}": value for name, value in row.items()})
             if not math.isfinite(row.get("loss", 0.0)):
                 raise Diverged(f"the loss is {row['loss']} at step {done + i + 1}; {advice}")

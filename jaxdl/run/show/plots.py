@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxdl.run.engine.distributed import is_first
+from jaxdl.run.show.report import say
 from jaxdl.run.store.files import replacing
 from jaxdl.streams import printable
 
@@ -82,8 +83,6 @@ def save_animation(
 
 @contextlib.contextmanager
 def _optional(path: Path) -> Iterator[None]:
-    from jaxdl.run.show.report import say  # which imports more than a picture needs
-
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # class names in any script
@@ -102,7 +101,13 @@ def curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> "F
     from matplotlib.ticker import MaxNLocator
 
     runs = [(name, rows) for name, seeds in histories.items() for rows in seeds]
-    keys = {key: None for _, rows in runs for row in rows for key in row if key not in ("step", "seconds")}
+    keys = {
+        key: None
+        for _, rows in runs
+        for row in rows
+        for key in row
+        if key not in ("step", "seconds") and "/norm/" not in key
+    }
     rates = {row["train/learning_rate"] for _, rows in runs for row in rows if "train/learning_rate" in row}
     if len(rates) == 1:
         keys.pop("train/learning_rate")

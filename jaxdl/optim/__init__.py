@@ -1,0 +1,24 @@
+"""Optimisers and learning-rate schedules on optax: `optimizer` makes one chain from a few numbers."""
+
+from jaxdl.optim.averages import averaged, with_average
+from jaxdl.optim.chain import RULES, Numbers, Rule, optimizer
+from jaxdl.optim.norms import norms, with_norms
+from jaxdl.optim.paths import scaled_by_path
+from jaxdl.optim.rates import learning_rate, with_peak_of
+from jaxdl.optim.schedules import SCHEDULES, schedule
+
+__all__ = [
+    "RULES",
+    "SCHEDULES",
+    "Numbers",
+    "Rule",
+    "averaged",
+    "learning_rate",
+    "norms",
+    "optimizer",
+    "scaled_by_path",
+    "schedule",
+    "with_average",
+    "with_norms",
+    "with_peak_of",
+]

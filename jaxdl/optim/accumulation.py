@@ -1,0 +1,48 @@
+"""Several batches for one update."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+
+class AccumulateState(NamedTuple):
+    """What has been gathered since the last update."""
+
+    calls: Array  # int32 []
+    weight: Array  # float32 []: sum of n
+    total: optax.Updates  # sum of n g, at least float32
+    inner: optax.OptState
+
+
+def accumulated(tx: optax.GradientTransformationExtraArgs, every: int) -> optax.GradientTransformationExtraArgs:
+    """Gathers `every` calls, weighted by their `count`, into one update of tx; `optimizer` says how."""
+
+    def init(params: optax.Params) -> AccumulateState:
+        total = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.promote_types(p.dtype, jnp.float32)), params)
+        return AccumulateState(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32), total, tx.init(params))
+
+    def update(
+        grads: optax.Updates, state: AccumulateState, params: optax.Params | None = None, *, count: Any = 1.0, **_: Any
+    ) -> tuple[optax.Updates, AccumulateState]:
+        n = jnp.asarray(count, jnp.float32)
+        chex.assert_shape(n, ())
+        weight, calls = state.weight + n, state.calls + 1
+        total = jax.tree.map(lambda t, g: t + jnp.where(n > 0, n * g, 0), state.total, grads)
+
+        def apply() -> tuple[Any, Any, Any]:
+            mean = jax.tree.map(lambda t, g: (t / weight).astype(g.dtype), total, grads)
+            updates, inner = tx.update(mean, state.inner, params)
+            return optax.tree.cast_like(updates, grads), optax.tree.zeros_like(total), inner
+
+        def wait() -> tuple[Any, Any, Any]:
+            return optax.tree.zeros_like(grads), total, state.inner
+
+        full = calls == every
+        updates, total, inner = lax.cond(full & (weight > 0), apply, wait)
+        return updates, AccumulateState(calls % every, jnp.where(full, 0, weight), total, inner)
+
+    return optax.GradientTransformationExtraArgs(init, update)
