@@ -60,7 +60,7 @@ def by_loop(name, w, grads, rates, decay=0.0, momentum=0.9, beta2=0.999, rms_dec
     w = w.copy()
     m, s = np.zeros_like(w), np.zeros_like(w)
     for t, (g, rate) in enumerate(zip(grads, rates, strict=True), start=1):
-        g = g if name == "adamw" else g + decay * w
+        g = g if name in optim.chain.DECOUPLED else g + decay * w
         if name == "sgd":
             step = g
         elif name == "momentum":
@@ -74,6 +74,9 @@ def by_loop(name, w, grads, rates, decay=0.0, momentum=0.9, beta2=0.999, rms_dec
         elif name == "rmsprop":
             s = rms_decay * s + (1 - rms_decay) * g * g
             step = g / (np.sqrt(s) + epsilon)
+        elif name == "lion":
+            step = np.sign(momentum * m + (1 - momentum) * g) + decay * w
+            m = beta2 * m + (1 - beta2) * g
         else:
             m = momentum * m + (1 - momentum) * g
             s = beta2 * s + (1 - beta2) * g * g
@@ -83,7 +86,7 @@ def by_loop(name, w, grads, rates, decay=0.0, momentum=0.9, beta2=0.999, rms_dec
     return w
 
 
-@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+@pytest.mark.parametrize("name", [name for name in optim.RULES if name not in ("muon", "schedule_free")])
 @pytest.mark.parametrize(
     "hyper",
     [{}, {"epsilon": 0.13, "weight_decay": 0.07, "momentum": 0.83, "beta2": 0.97, "rms_decay": 0.71}],
@@ -293,7 +296,7 @@ def test_weight_decay_spares_the_recurrent_bias_of_a_gru():
         np.testing.assert_allclose(leaf, 1 if path.endswith("bias") else 0.875, err_msg=path)
 
 
-@pytest.mark.parametrize(("name", "accumulate"), [*((name, 1) for name in optim.OPTIMIZERS), ("adamw", 3)])
+@pytest.mark.parametrize(("name", "accumulate"), [*((name, 1) for name in optim.RULES), ("adamw", 3)])
 def test_freeze_leaves_bits_and_keeps_no_state(name, accumulate):
     params, grads = to_float32(draw(0)), to_float32(draws(6))
     for g in grads:
@@ -309,6 +312,120 @@ def test_freeze_leaves_bits_and_keeps_no_state(name, accumulate):
 
     alone, _ = follow(optim.optimizer(name, 0.1, **options), rest(params), [rest(g) for g in grads])
     assert_close(rest(after), alone, 1e-7)  # the clipped norm is that of the others only
+
+
+def test_muon_makes_matrices_orthogonal_and_is_nadam_for_the_rest():
+    params, grads = to_float32(draw(0)), to_float32(draw(1))
+    tx = optim.optimizer("muon", 1.0, momentum=0.9)
+    updates, _ = tx.update(grads, tx.init(params), params)
+    kernel = np.asarray(updates["Dense_0"]["kernel"])
+    u, _, vt = np.linalg.svd(np.asarray(grads["Dense_0"]["kernel"]), full_matrices=False)
+    cosine = -np.sum(kernel * (u @ vt)) / np.linalg.norm(kernel) / np.linalg.norm(u @ vt)
+    assert cosine > 0.95  # five steps of Newton and Schulz leave the singular values between 0.7 and 1.2
+    # Adam with Nesterov's momentum: of the first step (γ m/(1 - γ²) + (1 - γ) g/(1 - γ)) / |g|, m = (1 - γ) g
+    first = -np.sign(grads["Dense_0"]["bias"]) * (0.9 * 0.1 / 0.19 + 1)
+    np.testing.assert_allclose(updates["Dense_0"]["bias"], first, rtol=1e-5)
+
+
+@pytest.mark.parametrize("freeze", [None, "query/k|Norm"])
+def test_schedule_free_by_the_paper(freeze):
+    """z <- z - η Adam's step, x <- (1 - c) x + c z with c = 1 / t, y = (1 - γ) z + γ x, gradients at y."""
+    start, grads, rate, momentum = draw(0), draws(7), 2**-4, 0.9
+    tx = optim.optimizer("schedule_free", rate, momentum=momentum, freeze=freeze)
+    with jax.enable_x64(True):
+        params, state = follow(tx, start, grads)
+        found = optim.averaged(state, params)
+    frozen = lambda path: (
+        bool(freeze) and (path[0].key == "LayerNorm_0" or [k.key for k in path] == ["query", "kernel"])
+    )
+
+    def expect(path, w):
+        if frozen(path):
+            return w, w
+        z, x, s = w.copy(), w.copy(), np.zeros_like(w)
+        for t, g in enumerate((g[path[0].key][path[1].key] for g in grads), start=1):
+            s = 0.999 * s + 0.001 * g * g
+            z = z - rate * g / (np.sqrt(s / (1 - 0.999**t)) + 1e-8)
+            x = x + (z - x) / t
+        return (1 - momentum) * z + momentum * x, x
+
+    both = jax.tree.map_with_path(expect, start)
+    pick = lambda i: jax.tree.map(lambda pair: pair[i], both, is_leaf=lambda pair: isinstance(pair, tuple))
+    assert_close(params, pick(0), 1e-9)
+    assert_close(found, pick(1), 1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"freeze": "query"}, {"accumulate": 2}])
+def test_a_moving_average_follows_the_updates(options):
+    start, grads = draw(0), draws(6)
+    tx = optim.optimizer("momentum", 2**-4, ema=0.7, **options)
+    with jax.enable_x64(True):
+        params, state = start, tx.init(start)
+        average, seen = start, start
+        for i, g in enumerate(grads, start=1):
+            updates, state = tx.update(g, state, params)
+            params = optax.apply_updates(params, updates)
+            if i % options.get("accumulate", 1) == 0:
+                average = jax.tree.map(lambda e, w: 0.7 * e + 0.3 * w, average, params)
+        found = optim.averaged(state, params)
+    assert_close(found, average, 1e-12)
+    assert not np.allclose(found["Dense_0"]["kernel"], params["Dense_0"]["kernel"])
+    assert optim.averaged(optim.optimizer("sgd", 1.0).init(seen), seen) is seen
+
+
+def test_rates_by_path_scale_the_whole_step():
+    start, grads = draw(0), draws(5)
+    options = {"weight_decay": 0.1, "momentum": 0.9}
+    plain, _ = follow(optim.optimizer("adamw", 2**-4, **options), to_float32(start), to_float32(grads))
+    tx = optim.optimizer("adamw", 2**-4, rates="query/kernel:0,Dense_0:0.5,kernel:7", **options)
+    some, _ = follow(tx, to_float32(start), to_float32(grads))
+    moved = lambda tree, *path: np.asarray(tree[path[0]][path[1]]) - start[path[0]][path[1]]
+    assert_equal(some["query"]["kernel"], to_float32(start)["query"]["kernel"])
+    np.testing.assert_allclose(moved(some, "LayerNorm_0", "bias"), moved(plain, "LayerNorm_0", "bias"))
+    # of the first step, whose gradient does not depend on where it is, exactly half
+    one, _ = follow(tx, to_float32(start), to_float32(grads)[:1])
+    whole, _ = follow(optim.optimizer("adamw", 2**-4, **options), to_float32(start), to_float32(grads)[:1])
+    np.testing.assert_allclose(moved(one, "Dense_0", "kernel"), moved(whole, "Dense_0", "kernel") / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("rates", ["Dense", "Dense:", "Dense:x", ":0.1", "Dense:-1", "(:1", "Dense:inf", "Dense:0.1,"])
+def test_rates_that_say_nothing_are_one_line(rates):
+    with pytest.raises(ValueError, match=r"^rates=.* is not EXPRESSION:FACTOR, a factor >= 0 of the learning rate$"):
+        optim.optimizer("sgd", 0.1, rates=rates)
+
+
+def test_rates_that_match_nothing_list_paths():
+    with pytest.raises(
+        ValueError, match=r"rates='Conv:0.1': 'Conv' matches no parameter: Dense_0/bias, Dense_0/kernel"
+    ):
+        optim.optimizer("sgd", 0.1, rates="Conv:0.1").init(draw(0))
+
+
+def test_norms_of_every_third_call_by_module():
+    start, grads = draw(0), draws(7)
+    tx = optim.optimizer("sgd", 0.5, norms=3)
+    params, state, found = to_float32(start), tx.init(to_float32(start)), []
+    for g in to_float32(grads):
+        before = params
+        updates, state = tx.update(g, state, params)
+        params = optax.apply_updates(params, updates)
+        found.append(optim.norms({"learner": state}))
+        if len(found) in (3, 6):
+            for module in start:
+                whole = lambda tree: np.sqrt(sum(np.sum(np.square(x)) for x in jax.tree.leaves(tree[module])))
+                three = [found[-1][f"norm/{kind}/{module}"] for kind in ("params", "grads", "updates")]
+                np.testing.assert_allclose(three, [whole(before), whole(g), 0.5 * whole(g)], rtol=1e-5)
+    assert found[0]["norm/grads/query"] == found[1]["norm/grads/query"] == 0
+    assert found[2] == found[3] == found[4] != found[5] == found[6]
+    assert optim.norms({"a": optim.optimizer("sgd", 0.1).init(start)}) == {}
+
+
+def test_a_rule_and_a_transformation_of_ones_own(monkeypatch):
+    monkeypatch.setitem(optim.RULES, "halved", lambda numbers: optax.scale(0.5))
+    params, grads = to_float32(draw(0)), to_float32(draws(1))
+    after, _ = follow(optim.optimizer("halved", 0.5, transforms=[optax.scale(3.0)]), params, grads)
+    expected = jax.tree.map(lambda w, g: w - 0.75 * g, params, grads[0])
+    assert_close(after, expected, 1e-6)
 
 
 def test_freeze_that_matches_nothing_or_all_lists_paths():
@@ -405,7 +522,7 @@ def test_one_call_per_update_has_no_accumulator():
     params, grads = to_float32(draw(0)), to_float32(draw(1))
     tx = optim.optimizer("momentum", 0.1)
     state = tx.init(params)
-    assert not any(isinstance(part, optim.AccumulateState) for part in state)
+    assert not any(isinstance(part, optim.accumulation.AccumulateState) for part in state)
     assert_equal(tx.update(grads, state, params, count=5), tx.update(grads, state, params))
 
 
@@ -484,7 +601,7 @@ def test_peaks_of_another_number_of_optimisers_are_refused():
 @pytest.mark.parametrize(
     ("name", "accumulate", "dtype"),
     [
-        *((name, 3, jnp.float32) for name in optim.OPTIMIZERS),
+        *((name, 3, jnp.float32) for name in optim.RULES),
         ("adamw", 1, jnp.float32),
         ("adam", 3, jnp.bfloat16),
         ("rmsprop", 1, jnp.bfloat16),

@@ -29,12 +29,17 @@ def with_average(tx: optax.GradientTransformationExtraArgs, decay: float) -> opt
 
 
 def averaged(opt_state: optax.OptState, params: optax.Params) -> optax.Params:
-    """The parameters to evaluate: the moving average, or Schedule-Free's, where the optimiser keeps one; else params."""
-    kinds = (AverageState, optax.contrib.ScheduleFreeState)
-    kept = lambda node: isinstance(node, kinds)
+    """The parameters to evaluate: the moving or Schedule-Free's average where the optimiser keeps one, else params."""
+    free = lambda node: isinstance(node, optax.contrib.ScheduleFreeState)
+    kept = lambda node: isinstance(node, AverageState) or free(node)
     for node in jax.tree.leaves(opt_state, is_leaf=kept):
-        if isinstance(node, AverageState):
-            return node.average
         if kept(node):
-            return optax.contrib.schedule_free_eval_params(node, params)
+            # y = (1 - γ) z + γ x, of which the network is trained at y and evaluated at x
+            of = (lambda z, y: (y - (1 - node.b1) * z) / node.b1) if free(node) else (lambda e, _: e)
+            mine = node.z if free(node) else node.average
+            return jax.tree.map(lambda a, w: w if _frozen(a) else of(a, w), mine, params, is_leaf=_frozen)
     return params
+
+
+def _frozen(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)

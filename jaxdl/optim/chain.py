@@ -95,7 +95,7 @@ def optimizer(
         adam      m <- γ m + (1 - γ) g;  s <- β₂ s + (1 - β₂) g²;  w <- w - η m/(1 - γᵗ) / (√(s/(1 - β₂ᵗ)) + ε)
         adamw     adam's step - η weight_decay w, with the w before the step
         lion      w <- w - η (sign(γ m + (1 - γ) g) + weight_decay w);  m <- β₂ m + (1 - β₂) g
-        muon      v as nesterov's, of matrices made nearly orthogonal: U Vᵗ of v = U S Vᵗ; adamw for what is no matrix
+        muon      v as nesterov's, of matrices made nearly orthogonal: U Vᵗ of v = U S Vᵗ; NAdam for what is no matrix
         schedule_free  z <- z - η adam's step without momentum;  x the mean of z over updates;  w = (1 - γ) z + γ x
 
     v, G, s, m start at 0. The momentum of lecture notes, v <- γ v + η g and w <- w - v, walks the same path while η is
@@ -168,12 +168,12 @@ def optimizer(
         scale_by_rate(rate, peak),
         *([scaled_by_path(rates)] if rates else []),
     )
-    if freeze:
-        tx = optax.partition({"train": tx, "frozen": optax.set_to_zero()}, frozen_by(freeze))
     if name == "schedule_free":
         tx = optax.contrib.schedule_free(tx, rate, b1=momentum)
     if ema is not None:
         tx = with_average(tx, ema)
     if accumulate > 1:
         tx = accumulated(tx, int(accumulate))
+    if freeze:
+        tx = optax.partition({"train": tx, "frozen": optax.set_to_zero()}, frozen_by(freeze))
     return with_norms(tx, int(norms)) if norms else tx

@@ -1,1 +1,1 @@
-"""What a user meets: flags, configurations, the contract of an experiment, the command line and a finished run in use."""
+"""What a user meets: flags, the contract of an experiment, the command line, and a finished run in use."""
