@@ -69,7 +69,7 @@ class TestRecords:
             refuse_links(tmp_path)
 
     def test_a_full_disk_names_the_file(self, tmp_path, monkeypatch):
-        log = history.Log(tmp_path, tensorboard=False)
+        log = history.Log(tmp_path)
         log.begin(0)
         log._file.close()
         log._file = open("/dev/full", "w")  # noqa: SIM115

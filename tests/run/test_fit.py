@@ -172,6 +172,25 @@ class TestWithoutFolder:
         streamed, whole = (fit(make(), Data(data, VALID), config) for data in (Indexed, TRAIN))
         assert all(same(one.state, other.state) for one, other in zip(streamed.runs, whole.runs, strict=True))
 
+    def test_a_grain_data_set_with_seeds(self):
+        """Batch t of a data set that never is in memory, shuffled by the seed of the run."""
+        grain = pytest.importorskip("grain")
+
+        def data(seed):
+            rows = grain.MapDataset.source([{"x": x, "y": y} for x, y in zip(X, Y, strict=True)])
+            return rows.seed(seed).shuffle().repeat().batch(8)
+
+        config = dataclasses.replace(BASE, seeds=2, steps=6, log_every=1)
+        result, again = (fit(make(), data, config) for _ in range(2))
+        first, second = (one.curve("train/loss")[1] for one in result.runs)
+        assert first != second
+        assert first == again.runs[0].curve("train/loss")[1]
+        alone = fit(make(), data, dataclasses.replace(config, seeds=1, seed=BASE.seed + 1))
+        assert alone.curve("train/loss")[1] == second
+        assert fit(make(), Data(data, VALID), config).metrics.keys() == {"loss"} | set(
+            fit(make(), Data(TRAIN, VALID), BASE).metrics
+        )
+
     def test_no_data_at_all(self):
         class Walker(State):
             place: jax.Array
@@ -503,11 +522,11 @@ class TestParts:
 
     def test_a_large_validation_part_is_looked_at_less_often(self):
         large = Batches({"x": np.zeros((5000, 5)), "y": np.zeros(5000, np.int32)}, 8)
-        assert cadence(1000, TRAIN, VALID) == 100
+        assert cadence(1000, TRAIN.example, VALID) == 100
         # 625 batches cost as much as 208 steps, a 25th of 5,208
-        assert cadence(60_000, TRAIN, large) == 6000
-        assert cadence(50_000, TRAIN, large) == 5556  # nine times
-        assert cadence(1000, TRAIN, large) == 1000
+        assert cadence(60_000, TRAIN.example, large) == 6000
+        assert cadence(50_000, TRAIN.example, large) == 5556  # nine times
+        assert cadence(1000, TRAIN.example, large) == 1000
 
 
 class TestIdentity:

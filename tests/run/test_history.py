@@ -8,6 +8,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from jaxdl.run.store.history import Log
+from jaxdl.run.store.writers import Events
 
 
 def events(path):
@@ -24,7 +25,7 @@ def test_a_resumed_fit_hides_what_it_does_again(tmp_path, monkeypatch):
     threads, clock = threading.active_count(), iter(range(2_000_000_000, 0, -86_400))
     monkeypatch.setattr(time, "time", lambda: float(next(clock)))  # set back by a day at every look
     for step, last in ((0, 5), (3, 7)):
-        log = Log(tmp_path, tensorboard=True)
+        log = Log(tmp_path, [lambda step: Events(tmp_path / "tensorboard", step)])
         log.begin(step)
         for t in range(step + 1, last + 1):
             log.add(t, {"train/loss": 1 / t, "train/accuracy": t / 11})

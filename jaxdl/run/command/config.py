@@ -142,6 +142,9 @@ class RunConfig:
     )
     log_every: int = flag(50, "steps between lines of metrics.jsonl", group="run", low=1, result=False)
     tensorboard: bool = flag(True, "write TensorBoard events too", group="run", result=False)
+    wandb: str | None = flag(
+        None, "log to this project of Weights & Biases too (pip install jaxdl[wandb])", group="run", result=False
+    )
     progress: bool = flag(True, "show progress", group="run", result=False)
 
     predict: str | None = flag(

@@ -21,6 +21,7 @@ from jaxdl.run.store.history import Log
 from jaxdl.run.store.identity import claim_folder, same, versions
 from jaxdl.run.store.lock import FIT, locked
 from jaxdl.run.store.watch import Watch
+from jaxdl.run.store.writers import writers
 
 
 def fit(
@@ -31,6 +32,7 @@ def fit(
     state: Any = None,
     name: str = "",
     watch: Callable[[Any], Any] | None = None,
+    on_row: Callable[[dict[str, Any]], Any] | None = None,
     **flags: Any,
 ) -> Result:
     """Trains `experiment` for `config.steps` steps and evaluates it: `fit(experiment, train, steps=1000)`.
@@ -47,6 +49,8 @@ def fit(
       state: where to start, left intact, with each seed's own key; by default `experiment.init` with it.
       name: tells several fits of one run apart.
       watch: state -> a pytree of arrays to be seen over training: samples from a fixed noise, a weight matrix.
+      on_row: called with each row of the history as soon as it is made: {"step", "seconds", "train/loss", ...}. On
+        resume it sees the rows that are new.
       flags: changes to `config`.
 
     Raises:
@@ -60,13 +64,13 @@ def fit(
     plan = prepare(experiment, data, config, state, watch)
     seeds = range(config.seed, config.seed + config.seeds)
     if len(seeds) == 1:
-        return _fit(plan, config, name)
+        return _fit(plan, config, name, on_row)
     # one after another: vmapped on a CPU, 8 seeds of an MLP cost 13 times one
     one = lambda s: config.replace(seed=s, seeds=1, profile=config.profile if s == config.seed else 0)
-    return together([_fit(plan, one(s), f"{name}/seed{s}".lstrip("/")) for s in seeds])
+    return together([_fit(plan, one(s), f"{name}/seed{s}".lstrip("/"), on_row) for s in seeds])
 
 
-def _fit(plan: Plan, config: RunConfig, name: str) -> Result:
+def _fit(plan: Plan, config: RunConfig, name: str, on_row: Any) -> Result:
     """The fit of one seed: load it if it has ended, else go on from the latest checkpoint, or begin."""
     folder = Path(config.workdir) / name if config.workdir else None
     with contextlib.ExitStack() as held:
@@ -76,7 +80,7 @@ def _fit(plan: Plan, config: RunConfig, name: str) -> Result:
             claim_folder(folder, plan.identity(config))
             for root in (Path(str(config.workdir)), Path(str(config.workdir)).parent):  # a sweep's is one above
                 begun(root)
-        log = Log(folder, config.tensorboard)
+        log = Log(folder, writers(config, folder, name, on_row))
         held.callback(log.close)
         checkpoints = Checkpoints(folder and folder / "checkpoints")
         held.callback(checkpoints.close)

@@ -102,7 +102,7 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
         watch=jax.jit(watch, out_shardings=NamedSharding(mesh, P())) if watch else None,
         whole=lambda tree: whole(tree, mesh),
         scan=feed.scan(step, config.scan),
-        every=config.eval_every or cadence(config.steps or 0, train, valid),
+        every=config.eval_every or cadence(config.steps or 0, data.example, valid),
         title=start_line(like, feed.arrays, mesh),
         identity=lambda one: {**made_of, "flags": made_of["flags"] | {"seed": one.seed}},
         tested=tested,
@@ -129,16 +129,17 @@ def check_monitor(config: RunConfig, names: list[str], evaluated: bool, test: Pa
         raise FlagError(f"--monitor={config.monitor}: the evaluation gives {', '.join(sorted(names)) or 'nothing'}")
 
 
-def cadence(steps: int, train: Any, valid: Parts) -> int:
+def cadence(steps: int, example: Any, valid: Parts) -> int:
     """Steps between evaluations: a tenth of the run, or a larger part where ten would take over EVALUATING of its time.
 
     An example is taken to cost a third of a training step's; no clock is asked, so the same command looks at the same
     steps on every machine.
     """
     least = 1
-    size = lambda batch: sum(np.size(x) for x in jax.tree.leaves(batch))
-    if isinstance(train, Batches) and valid is not None:
+    leaves = jax.tree_util.tree_leaves_with_path
+    size = lambda batch: sum(np.size(x) for path, x in leaves(batch) if path[-1:] != (jax.tree_util.DictKey("mask"),))
+    if example is not None and valid is not None:
         sets = [valid] if isinstance(valid, Batches) else list(valid.values())
         looked = sum(math.ceil(s.length / s.batch_size) * size(s.example) for s in sets)
-        least = math.ceil(looked / 3 / EVALUATING / size(train.example))
+        least = math.ceil(looked / 3 / EVALUATING / size(example))
     return max(1, math.ceil(steps / max(1, min(10, steps // least))))

@@ -13,10 +13,10 @@ from jaxdl.data import DataError
 from jaxdl.run.engine.distributed import is_first
 from jaxdl.run.show.report import Row
 from jaxdl.run.store.files import naming, read_text, write
+from jaxdl.run.store.writers import Opener, Writer
 
 SUM = "crc32"
 NAME = "metrics.jsonl"
-FLUSHED = 30.0  # seconds between two flushes of TensorBoard's events
 
 
 def line(row: Row, before: str) -> tuple[str, str]:
@@ -63,51 +63,17 @@ def read(path: Path) -> tuple[list[Row], list[str], str]:
     return rows, sums, ""
 
 
-class Events:
-    """TensorBoard's file of events.
-
-    The thread that trains writes it: that of tensorboardX's SummaryWriter dies where the clock is set back, and the run
-    would wait for it for ever.
-    """
-
-    def __init__(self, folder: Path, step: int) -> None:
-        """Opens a new file, whose events hide those of earlier files from behind `step`, which are done again."""
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        folder.mkdir(parents=True, exist_ok=True)
-        self._event, self._summary, self._flushed = Event, Summary, time.perf_counter()
-        self._file = EventsWriter(str(folder / "events"))
-        if step:
-            start = SessionLog(status=SessionLog.START)
-            self._file.write_event(Event(step=step + 1, wall_time=time.time(), session_log=start))
-
-    def add(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Adds one row; TensorBoard sees it within FLUSHED seconds of training."""
-        values = [self._summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
-        self._file.write_event(self._event(step=step, wall_time=time.time(), summary=self._summary(value=values)))
-        if time.perf_counter() - self._flushed > FLUSHED:
-            self._file.flush()
-            self._flushed = time.perf_counter()
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-
 class Log:
-    """The history of one fit: in memory, and, where there is a folder, in metrics.jsonl and TensorBoard's events."""
+    """The history of one fit: in memory, in metrics.jsonl where there is a folder, and wherever else it is written."""
 
-    def __init__(self, folder: Path | None, tensorboard: bool) -> None:
-        """Reads what an earlier part of the run wrote."""
+    def __init__(self, folder: Path | None, writers: Sequence[Opener] = ()) -> None:
+        """Reads what an earlier part of the run wrote; `writers` are opened when steps begin."""
         self.rows: list[Row] = []
         self._sums: list[str] = []
         self._wrong = ""
         self._path = folder / NAME if folder else None
         self._file: Any = None
-        self._events: Any = None
-        self._tensorboard = folder / "tensorboard" if folder and tensorboard else None
+        self._openers, self._writers = writers, list[Writer]()
         self._started = time.perf_counter()
         if self._path:
             self.rows, self._sums, self._wrong = read(self._path)
@@ -138,8 +104,8 @@ class Log:
         if self._path and is_first():
             write(self._path, "".join(texts))
             self._file = self._path.open("a", encoding="utf-8")
-        if self._tensorboard and is_first():
-            self._events = Events(self._tensorboard, step)
+        if is_first():
+            self._writers = [opened(step) for opened in self._openers]
         self._started = time.perf_counter() - (self.rows[-1]["seconds"] if self.rows else 0.0)
 
     def add(self, step: int, scalars: Mapping[str, float]) -> Row:
@@ -153,9 +119,8 @@ class Log:
             with naming(self._path):
                 self._file.write(text)
                 self._file.flush()
-        if self._events:
-            with naming(self._tensorboard):
-                self._events.add(step, scalars)
+        for writer in self._writers:
+            writer.add(row)
         return row
 
     def seconds(self) -> float:
@@ -164,7 +129,7 @@ class Log:
 
     def close(self) -> None:
         """Closes the files."""
-        for file in (self._file, self._events):
+        for file in (self._file, *self._writers):
             if file:
                 with contextlib.suppress(OSError):  # what a full disk refuses has come up in `add`
                     file.close()
