@@ -7,6 +7,8 @@
     python -m experiments compare runs/gan/* --fit=wgan_gp --out=gan.png    one fit of runs that have several
     python -m experiments compare SWEEP                                     the points of a sweep
     python -m experiments new NAME                                          a file to begin an experiment with
+    python -m experiments predict RUN FILE FILE --module=my.py              a finished run of a file of one's own
+    python -m experiments evaluate RUN mnist
 
 An experiment is run by python -m experiments.NAME [--flag=value ...]; its --help tells its flags.
 """
@@ -16,6 +18,7 @@ import ast
 import dataclasses
 import difflib
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,8 +28,8 @@ from typing import Any, NoReturn
 import experiments
 from jaxdl.streams import keep_streams, printable
 
-COMMANDS = ("list", "compare", "new")
-USAGE, BAD_DATA = 2, 65
+COMMANDS = ("list", "compare", "new", "predict", "evaluate")
+USAGE, BAD_DATA, MISSING = 2, 65, 66
 
 
 def listing() -> dict[str, tuple[str, str]]:
@@ -67,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
                     print(f"  {name:{max(map(len, lines))}}  {line}")
         return
 
-    from jaxdl.data import DataError  # what only lists the experiments need not wait for jax
+    from jaxdl.data import DataError, MissingData  # what only lists the experiments need not wait for jax
     from jaxdl.run import FlagError
     from jaxdl.run.command.skeleton import write_skeleton
     from jaxdl.run.store import runs
@@ -77,6 +80,8 @@ def main(arguments: Sequence[str]) -> None:
             checkout = Path("experiments/__main__.py").exists()
             path = write_skeleton(asked.name, Path("experiments" if checkout else "."))
             print(f"{path}: edit it, and run it by python {f'-m experiments.{path.stem}' if checkout else path}")
+        elif command in ("predict", "evaluate"):
+            used(asked, command)
         elif command == "list":
             print(runs.runs_table(Path(asked.dir or "runs"), defaults))
         else:
@@ -85,6 +90,8 @@ def main(arguments: Sequence[str]) -> None:
         fail(str(error))
     except DataError as error:
         fail(str(error), BAD_DATA)
+    except MissingData as error:
+        fail(str(error), MISSING)
 
 
 def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
@@ -95,13 +102,17 @@ def parse(command: str, words: Sequence[str]) -> argparse.Namespace:
         parser.add_argument("--dir")
     elif command == "new":
         parser.add_argument("name", metavar="NAME")
+    elif command in ("predict", "evaluate"):
+        parser.add_argument("run", metavar="RUN")
+        parser.add_argument("inputs", nargs="+" if command == "predict" else 1, metavar="INPUT")
+        parser.add_argument("--module")
     else:
         parser.add_argument("folders", nargs="*", metavar="RUN")
         parser.add_argument("--out", default="compare.png")
         parser.add_argument("--fit")
     asked, rest = parser.parse_known_intermixed_args(words)
     if rest:
-        known = {"list": ["--runs", "--dir"], "compare": ["--out", "--fit"], "new": ["--help"]}[command]
+        known = {"list": ["--runs", "--dir"], "compare": ["--out", "--fit"]}.get(command, ["--module", "--help"])
         nearest = difflib.get_close_matches(rest[0].partition("=")[0], known, n=1, cutoff=0.0)[0]
         fail(f"{rest[0]}: {command} does not know it; the nearest is {nearest} (--help has examples)")
     if command == "compare" and not asked.folders:
@@ -140,6 +151,20 @@ def defaults(name: str, flags: Mapping[str, Any]) -> dict[str, Any] | None:
         return dataclasses.asdict(config_class(**{by: flags[by] for by in config_class.recipes}))
     except (FlagError, KeyError, TypeError):  # of another version
         return dataclasses.asdict(config_class())
+
+
+def used(asked: argparse.Namespace, command: str) -> None:
+    """What a finished run says of files, or its score on another data set."""
+    from jaxdl.run.command.source import module_from
+    from jaxdl.run.command.use import expand, open_finished, write_evaluation, write_predictions
+
+    module = module_from(Path(asked.module)) if asked.module else None
+    given = os.environ.get("JAXDL_DATA_DIR")
+    run = open_finished(asked.run, module, **{"data_dir": given} if given else {})
+    if command == "evaluate":
+        write_evaluation(run, asked.inputs[0])
+    else:
+        write_predictions(run, [path for word in asked.inputs for path in expand(word)])
 
 
 def compare(folders: Sequence[Path], out: Path, fit: str | None) -> None:

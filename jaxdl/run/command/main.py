@@ -22,6 +22,7 @@ from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.contract import findings, named
 from jaxdl.run.command.download import download
 from jaxdl.run.command.flags import FlagError, given, help_text, parse
+from jaxdl.run.command.source import source_of
 from jaxdl.run.command.sweep import configs, sweep
 from jaxdl.run.command.use import use_run
 from jaxdl.run.engine.distributed import PortTaken, failing_at_once, initialize, is_first, processes
@@ -89,7 +90,7 @@ def main(module: Any = None) -> None:
                 if config.sweep:
                     configs(config.replace(sweep=None), config.sweep)  # all points are checked beforehand
                 before = records(Path(str(config.workdir)))
-                config = open_run(config, name)
+                config = open_run(config, name, source_of(module))
             if processes() > 1:
                 multihost_utils.sync_global_devices("run folder")
         except (FlagError, MissingData, DataError) as error:

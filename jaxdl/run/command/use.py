@@ -21,6 +21,7 @@ from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.contract import recalled
 from jaxdl.run.command.flags import FlagError, flags_of
 from jaxdl.run.command.inference import Inference
+from jaxdl.run.command.source import check_source
 from jaxdl.run.engine.evaluate import apply, evaluator
 from jaxdl.run.engine.parallel import make_mesh, place
 from jaxdl.run.engine.result import read_end
@@ -95,13 +96,22 @@ def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str,
     name = record["experiment"]
     if expected and name != expected:
         raise FlagError(f"--workdir={root}: is a run of {name}, not of {expected}")
+    source = record.get("source") or {}
     if module is None:
         if not re.fullmatch(r"[a-z]\w*", name):
             raise DataError(f"{root}: a run of {name!r}, which is no experiment's name")
+        own = source.get("module", f"experiments.{name}") != f"experiments.{name}"
         try:
-            module = importlib.import_module(f"experiments.{name}")
+            # a folder may be somebody else's: nothing that it names is imported but an experiment of this package
+            module = None if own else importlib.import_module(f"experiments.{name}")
         except ImportError:
-            raise DataError(f"{root}: a run of {name!r}, no experiment of this package; give its module") from None
+            module = None
+        if module is None:
+            where = f" ({source['file']})" if source.get("file") else ""
+            told = "give its module: load(RUN, module), or --module=FILE"
+            raise DataError(f"{root}: a run of {name!r}{where}, no experiment of this package; {told}")
+    else:
+        check_source(source, module, root)
     if not hasattr(module, "build"):
         raise DataError(f"{root}: {name} is a study of other experiments' models; load a run of one of these")
     folders = _seeds(root / fit)

@@ -14,6 +14,7 @@ import datetime
 import itertools
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,12 +52,17 @@ def with_folder(config: C, name: str) -> C:
     raise AssertionError("unreachable")
 
 
-def open_run(config: C, name: str) -> C:
+def open_run(config: C, name: str, source: Mapping[str, str] | None = None) -> C:
     """Makes, resumes or refuses the run's folder; the configuration returned names it in `workdir`.
 
     With `overwrite` the run that is there is put aside, and goes when the first fit of the new one begins (`begun`);
     until then `undo` brings it back, and so does the next start where the process was killed. An attempt of the same
     launch.sh, which has been through this, goes on.
+
+    Args:
+      config: of the run.
+      name: of its experiment.
+      source: where the experiment's code is, as `source_of` tells; kept, and compared when the run is used.
 
     Raises:
       FlagError: --workdir is a file, a folder that is no run's, or a run whose result-changing flags differ; what
@@ -84,7 +90,7 @@ def open_run(config: C, name: str) -> C:
             _compare(before, record, type(config), workdir)
     try:
         words = given(config.replace(overwrite=False), keep=set(record["flags"]) - {"overwrite"})
-        write_json(workdir / "config.json", record | {"launch": launch})
+        write_json(workdir / "config.json", record | {"source": dict(source or {}), "launch": launch})
         write(workdir / "flags.txt", "\n".join(words) + "\n")
     except OSError as error:
         raise FlagError(f"--workdir={workdir}: cannot be written ({error.strerror})") from None
