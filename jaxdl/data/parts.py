@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxdl.data.batches import Batches
@@ -44,7 +43,25 @@ class Data:
 
 def example_of(train: Any) -> Any:
     """A batch of training data as `Data` describes them; None of None."""
-    leaves = jax.tree.leaves(train, is_leaf=is_batches)
-    if leaves and all(map(is_batches, leaves)):
-        return jax.tree.map(lambda one: one.example, train, is_leaf=is_batches)
-    return None if train is None else jax.tree.map(np.asarray, (train(0) if callable(train) else train)[0])
+    if in_memory(train):
+        return _examples(train)
+    return None if train is None else _arrays((train(0) if callable(train) else train)[0])
+
+
+def in_memory(train: Any) -> bool:
+    """Whether training data are `Batches`, or dicts, lists and tuples of nothing else."""
+    if isinstance(train, Mapping):
+        train = tuple(train.values())
+    return is_batches(train) or (isinstance(train, (list, tuple)) and len(train) > 0 and all(map(in_memory, train)))
+
+
+def _examples(train: Any) -> Any:
+    if isinstance(train, Mapping):
+        return {name: _examples(one) for name, one in train.items()}
+    return train.example if is_batches(train) else type(train)(map(_examples, train))
+
+
+def _arrays(batch: Any) -> Any:
+    if isinstance(batch, Mapping):
+        return {name: _arrays(one) for name, one in batch.items()}
+    return type(batch)(map(_arrays, batch)) if isinstance(batch, (list, tuple)) else np.asarray(batch)

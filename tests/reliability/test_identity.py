@@ -15,6 +15,7 @@ from tests.test_experiments import NAMES, Setting
 TEXTS = {
     "monitor": "loss|accuracy",
     "freeze": "kernel",
+    "rates": "kernel:0.5",
     "sweep": "learning_rate=0.001,0.002",
     "dataset": "glyphs",
     "augment": "shift",

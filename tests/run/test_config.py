@@ -202,7 +202,7 @@ class TestWithoutEffect:
 
     def test_help_says_what_a_flag_needs(self):
         text = " ".join(help_text(RunConfig, "", "x").split())
-        assert "(with --optimizer=adam|adamw; default: 0.999" in text
+        assert "(with --optimizer=adam|adamw|lion|muon|schedule_free; default: 0.999" in text
         assert "(with --download; default: not set)" in text
 
     def test_needs_name_flags_and_values_that_there_are(self):

@@ -163,7 +163,7 @@ def test_nothing_private_is_imported_with_the_module():
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_others_that_do_not_come_are_one_line(rank):
-    program = "from jaxdl.run import distributed as d; d.JOIN = 1\nwith d.failing_at_once():\n d.initialize()"
+    program = "from jaxdl.run.engine import distributed as d; d.JOIN = 1\nwith d.failing_at_once():\n d.initialize()"
     address = f"127.0.0.1:{free_port()}"
     process = started(program, JAXDL_COORDINATOR=address, JAXDL_PROCESSES="2", JAXDL_PROCESS_ID=str(rank))
     _, err = process.communicate(timeout=60)

@@ -182,7 +182,7 @@ def test_the_list_of_experiments(cli):
 
 def test_a_damaged_entry_of_the_compilation_cache_is_made_again(tmp_path):
     program = (
-        "import jax; from jaxdl.run import command; command._prepare();"
+        "import jax; from jaxdl.run.command import main; main._prepare();"
         "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0);"
         "print(jax.jit(lambda x: x * 3 + 2)(5.0))"
     )
