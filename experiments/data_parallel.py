@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxdl import metrics, run
 from jaxdl.core import Experiment, supervised
-from jaxdl.data import Data, load_images, unit
+from jaxdl.data import Data, load_images, pixels01
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import CNN, MLP
 from jaxdl.run import Claim, Quantity, flag, plots
@@ -66,7 +66,7 @@ def build(config: Config, data: Data) -> Experiment:
         MODELS[config.model](),
         config.make_optimizer(data),
         example=data.example,
-        inputs=lambda batch: (unit(batch["x"]),),
+        inputs=lambda batch: (pixels01(batch["x"]),),
         loss=lambda logits, batch: softmax_cross_entropy(logits, batch["y"]),
         metrics=lambda logits, batch: {"accuracy": metrics.accuracy(logits, batch["y"])},
     )
@@ -104,8 +104,8 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
 def compiling(experiment: Experiment, data: Data) -> run.Finding:
     """One step compiled, operation by operation, and only handed over."""
     args = experiment.init(jax.random.key(0)), data.train.batch(0, 0)
-    compiled = run.measure(experiment.step, *args)
-    eager = run.measure(experiment.step, *args, compiled=False, repeats=2)
+    compiled = run.benchmark(experiment.step, *args)
+    eager = run.benchmark(experiment.step, *args, compiled=False, repeats=2)
     return run.measured(
         "compiled",
         Quantity("as fast as operation by operation", eager.seconds / compiled.seconds, ">", 1, "times"),
@@ -121,7 +121,7 @@ def scaling(config: Config, fits: dict[tuple[str, int], run.Result], counts: lis
     lines = ["mode  devices  examples/s  speed-up  efficiency  test loss apart"]
     for (mode, n), r in rate.items():
         lines.append(f"{mode:5} {n:7}  {r:10,.0f}  {r / alone:8.2f}  {r / alone / n:10.0%}  {apart[mode, n]:15.1e}")
-    run.say("\n".join(lines))
+    run.log("\n".join(lines))
     run.save_text(config, "scaling", "\n".join(lines))
     run.save_figure(config, "scaling", lambda: draw(config, rate, counts))
     best = max((key for key in rate if key[1] > 1), key=lambda key: rate[key])

@@ -43,7 +43,9 @@ class Config(run.RunConfig):
     """Flags of this experiment; the defaults are the notes' settings, but for the number of steps."""
 
     dataset: str = flag("diabetes", "real table; the others are files in --data_dir", choices=REGRESSION_TABLES)
-    valid_fraction: float = flag(0.0, "nothing is chosen here, so nothing is held out", group="data", low=0, high=0)
+    valid_fraction: float = flag(
+        0.0, "nothing is chosen here, so nothing is held out", group="data", minimum=0, maximum=0
+    )
     steps: int | None = 3000
     batch_size: int = 100
     optimizer: str = "sgd"
@@ -144,7 +146,7 @@ def on_a_line(config: Config, data: Data) -> Iterator[run.Finding]:
 def on_a_table(config: Config) -> Iterator[run.Finding]:
     """A real table, once all rows and once with a fifth held out, beside scikit-learn on the same rows."""
     rows = load_table(config.dataset, config.data_dir)
-    run.say(rows.note)
+    run.log(rows.note)
     every = {"x": rows.x.astype(np.float64), "y": rows.y[:, None]}
     # brought to the minimum: all rows a batch, a rate that falls to 0 because L1's gradient does not
     own = Config(optimizer="nesterov", learning_rate=0.1, schedule="cosine", steps=2000, log_every=20,

@@ -33,7 +33,9 @@ SMALL: dict[str, object] = {}  # where the tests check the claims: the defaults 
 class Config(run.RunConfig):
     """Flags of this experiment."""
 
-    valid_fraction: float = flag(0.0, "nothing is chosen here, so nothing is held out", group="data", low=0, high=0)
+    valid_fraction: float = flag(
+        0.0, "nothing is chosen here, so nothing is held out", group="data", minimum=0, maximum=0
+    )
     steps: int | None = 2000
     batch_size: int = 100
     optimizer: str = "nesterov"

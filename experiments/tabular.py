@@ -25,7 +25,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxdl import losses, metrics, run
-from jaxdl.core import Experiment, supervised, total
+from jaxdl.core import Experiment, supervised, weighted_sum
 from jaxdl.data import (
     TABLES,
     Batches,
@@ -59,9 +59,9 @@ class Config(run.RunConfig):
     target: str | None = flag(None, "column to predict; named tables have their own", shown="needed for a file")
     drop: str | None = flag(None, "columns of the file to leave out, separated by commas", shown="none")
     task: str = flag("auto", "auto: classification where the target is text, else regression", choices=TASKS)
-    test_fraction: float = flag(0.2, "part of the rows held out for testing", above=0, below=1)
+    test_fraction: float = flag(0.2, "part of the rows held out for testing", more_than=0, less_than=1)
     hidden: str = flag("64,64", "units of each hidden layer, separated by commas; empty: the linear model")
-    dropout: float = flag(0.1, "probability of a hidden unit being 0 in training", low=0, below=1)
+    dropout: float = flag(0.1, "probability of a hidden unit being 0 in training", minimum=0, less_than=1)
     epochs: float | None = 50
     batch_size: int = 64
     optimizer: str = "adamw"
@@ -148,7 +148,7 @@ def build(config: Config, data: Data) -> Experiment:
 
     def evaluate(state: Any, batch: Any) -> Any:
         y, mask = batch["y"][:, 0], batch["mask"]
-        return scores(state, batch) | {"y": total(y, mask), "y2": total(y**2, mask)}
+        return scores(state, batch) | {"y": weighted_sum(y, mask), "y2": weighted_sum(y**2, mask)}
 
     def summarize(sums: Any) -> dict[str, float]:
         error, count = (float(value) for value in sums["loss"])

@@ -4,20 +4,19 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
+NAMES = {"Experiment": "core", "Learner": "core", "State": "core", "supervised": "core", "fit": "run", "load": "run"}
 PARTS = ("core", "data", "guard", "losses", "methods", "metrics", "nn", "optim", "run")
 
 
 def __dir__() -> list[str]:
     """What can be asked for."""
-    return sorted([*PARTS, "load", "__version__"])
+    return sorted([*PARTS, *NAMES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
-    """`jaxdl.load` and the parts, each imported when it is asked for: jaxdl.nn and jaxdl.losses need no jaxdl.run."""
+    """The parts and some of their names, each imported when asked for: jaxdl.nn and jaxdl.losses need no jaxdl.run."""
     if name in PARTS:
         return importlib.import_module(f"jaxdl.{name}")
-    if name != "load":
+    if name not in NAMES:
         raise AttributeError(f"module 'jaxdl' has no attribute {name!r}")
-    from jaxdl.run import load
-
-    return load
+    return getattr(importlib.import_module(f"jaxdl.{NAMES[name]}"), name)

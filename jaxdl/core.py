@@ -8,7 +8,7 @@ facts. Models, optimisers and configuration are closed over. Nothing here has ef
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import chex
 import jax
@@ -21,6 +21,7 @@ from jax import Array, lax
 from jaxdl import optim
 
 Tree = TypeVar("Tree")
+S = TypeVar("S")  # a state
 Params = Any  # a pytree of float arrays
 Batch = Any  # a pytree of arrays [B, ...]
 Metrics = dict[str, Array]  # scalars
@@ -30,7 +31,7 @@ AXIS = "devices"
 
 
 def axis_name() -> str | None:
-    """AXIS inside fit's pmap, else None: `BatchNorm(axis_name=axis_name())` is the same net under jit and pmap."""
+    """AXIS inside fit's pmap, else None: `nn.BatchNorm(axis_name=axis_name())` is the same net under jit and pmap."""
     try:
         lax.axis_index(AXIS)
     except NameError:
@@ -38,7 +39,7 @@ def axis_name() -> str | None:
     return AXIS
 
 
-def average(tree: Tree) -> Tree:
+def mean_over_devices(tree: Tree) -> Tree:
     """Mean over devices inside pmap; the identity under jit, where every array is already the global one."""
     return lax.pmean(tree, AXIS) if axis_name() else tree
 
@@ -47,14 +48,14 @@ def _device() -> Array | int:
     return lax.axis_index(AXIS) if axis_name() else 0
 
 
-class Total(NamedTuple):
+class WeightedSum(NamedTuple):
     """A sum and how much it counts; Totals add up over batches and devices and are divided once, at the end."""
 
     sum: Array
-    count: Array  # type: ignore[assignment]  # hides tuple.count, which nobody misses
+    weight: Array
 
 
-def total(values: Array, where: Array | None = None) -> Total:
+def weighted_sum(values: Array, where: Array | None = None) -> WeightedSum:
     """Weighted sum of `values` and the sum of the weights, for `evaluate`.
 
     Args:
@@ -73,23 +74,23 @@ def total(values: Array, where: Array | None = None) -> Total:
     chex.assert_equal_shape_prefix([values, where], where.ndim)
     where = jnp.broadcast_to(jnp.expand_dims(where, tuple(range(where.ndim, values.ndim))), values.shape)
     where = where.astype(jnp.float32)
-    return Total(jnp.sum(jnp.where(where > 0, values * where, 0)), jnp.sum(where))
+    return WeightedSum(jnp.sum(jnp.where(where > 0, values * where, 0)), jnp.sum(where))
 
 
-def mean(values: Array, where: Array | None = None) -> Array:
+def weighted_mean(values: Array, where: Array | None = None) -> Array:
     """Mean for losses, whose average over devices is the mean over the global batch: sum(x w) / sum(w).
 
     The denominator is the device mean of sum(w), never the local sum: where masks fall unevenly the mean of the local
     means is another number. With all weights 0 the mean is 0. Arguments, and what a NaN of weight 0 does to a
-    gradient, as for `total`.
+    gradient, as for `weighted_sum`.
     """
     if where is None:
         return jnp.mean(values)
-    weighted = total(values, where)
-    return weighted.sum / jnp.maximum(average(weighted.count), jnp.finfo(jnp.float32).tiny)
+    weighted = weighted_sum(values, where)
+    return weighted.sum / jnp.maximum(mean_over_devices(weighted.weight), jnp.finfo(jnp.float32).tiny)
 
 
-def per_example(**kwargs: Any) -> Any:
+def split_over_devices(**kwargs: Any) -> Any:
     """Marks a State field whose every leaf has the global batch as leading axis: split over devices, not replicated.
 
     For what belongs to one row of the batch and lives on: the carry of a language model, a rollout's environments.
@@ -102,7 +103,7 @@ class Learner(struct.PyTreeNode):
 
     fault is 0 while all is well. The first loss, gradient, new parameter or number of the optimiser's that is not
     finite sets it: 1 for the loss, then the leaves of the gradient, of the parameters and of `moments` are counted on.
-    From then on `descend` changes nothing, so the last good parameters stay to be looked at.
+    From then on `make_update` changes nothing, so the last good parameters stay to be looked at.
     """
 
     params: Params
@@ -133,12 +134,12 @@ class State(struct.PyTreeNode):
         """
         return cls(step=jnp.zeros((), jnp.int32), key=jax.random.fold_in(key, 0x5EED), **fields)
 
-    def rng(self, shared: bool = False) -> Array:
+    def step_key(self, shared: bool = False) -> Array:
         """This step's key: another one on each device inside pmap, or the same one on all of them if `shared`."""
         key = jax.random.fold_in(self.key, self.step)
         return jax.random.fold_in(key, 0) if shared else jax.random.fold_in(jax.random.fold_in(key, 1), _device())
 
-    def rngs(self, n: int) -> Array:
+    def example_keys(self, n: int) -> Array:
         """This step's keys [n], one for each of this device's n examples: the same draws on any number of devices."""
         key = jax.random.fold_in(jax.random.fold_in(self.key, self.step), 2)
         return jax.vmap(jax.random.fold_in, (None, 0))(key, _device() * n + jnp.arange(n))
@@ -148,34 +149,34 @@ class State(struct.PyTreeNode):
         return self.replace(step=self.step + 1, **changes)
 
 
-def means(sums: Mapping[str, Total]) -> dict[str, float]:
+def divide(sums: Mapping[str, WeightedSum]) -> dict[str, float]:
     """The default `summarize`: {name: Total} -> {name: sum / count}."""
-    return {name: float(value.sum / value.count) for name, value in sums.items()}
+    return {name: float(value.sum / value.weight) for name, value in sums.items()}
 
 
-class Experiment(NamedTuple):
+class Experiment(NamedTuple, Generic[S]):
     """The pure functions that `jaxdl.run.fit` trains.
 
     init: key -> state.
     step: state, batch -> state, metrics; a `lax.scan` body. Metrics are scalars, means over the batch.
-    evaluate: state, batch -> a pytree of sums, `Total` where a mean is meant; `batch["mask"]` [B] is 0 on padding.
+    evaluate: state, batch -> a pytree of sums, `WeightedSum` where a mean is meant; `batch["mask"]` [B]: 0 on padding.
     summarize: the sums over the whole test set, on the host -> {name: number}.
     predict: state, batch -> a pytree of arrays [B, ...]: what the trained network says of each row.
     model: what a notebook applies to `state.variables`: a linen module, or what stands for one.
     """
 
-    init: Callable[[Array], Any]
-    step: Callable[[Any, Batch], tuple[Any, Metrics]]
-    evaluate: Callable[[Any, Batch], Sums] | None = None
-    summarize: Callable[[Any], dict[str, float]] = means
-    predict: Callable[[Any, Batch], Any] | None = None
+    init: Callable[[Array], S]
+    step: Callable[[S, Batch], tuple[S, Metrics]]
+    evaluate: Callable[[S, Batch], Sums] | None = None
+    summarize: Callable[[Any], dict[str, float]] = divide
+    predict: Callable[[S, Batch], Any] | None = None
     model: Any = None
 
 
-def descend(
+def make_update(
     loss: Callable[..., tuple[Array, Any]],
     tx: optax.GradientTransformation,
-    average: Callable[[Any], Any] | None = average,
+    average: Callable[[Any], Any] | None = mean_over_devices,
     precision: str = "float32",
 ) -> Callable[..., tuple[Learner, Any]]:
     """One optimiser step on the first argument of a loss: w <- w + tx(grad_w loss(w, ...)).
@@ -193,14 +194,14 @@ def descend(
       tx: any optax transformation; `value`, `grad` and `value_fn` are handed to those that ask (line search).
       average: None for an inner step inside another loss (meta learning), which must not mix the devices' tasks.
       precision: dtype in which the loss sees the float32 parameters, "bfloat16" for example; gradients, averages and
-        the optimiser stay float32. What else the loss computes with, it has to round itself (`rounded`).
+        the optimiser stay float32. What else the loss computes with, it has to round itself (`cast`).
 
     Returns:
       update: (learner, *args, count=1) -> (learner, aux). `count`, the number of examples behind the loss, is the
       weight of this batch where `optim.optimizer(accumulate=k)` gathers several.
     """
     tx = optax.with_extra_args_support(tx)
-    in_precision = lambda params, *args: loss(rounded(params, precision), *args)
+    in_precision = lambda params, *args: loss(cast(params, precision), *args)
     value_and_grad = jax.value_and_grad(in_precision, has_aux=True)
 
     def update(learner: Learner, *args: Any, count: Any = 1.0) -> tuple[Learner, Any]:
@@ -221,17 +222,17 @@ def descend(
         new = learner.replace(params=params, opt_state=opt_state)
         fault = _first_fault(value, grads, params, moments(opt_state), moments(learner.opt_state))
         fault = jnp.where(learner.fault, learner.fault, fault)
-        return keep(fault == 0, new, learner).replace(fault=fault), aux
+        return select(fault == 0, new, learner).replace(fault=fault), aux
 
     return update
 
 
-def rounded(tree: Tree, precision: str) -> Tree:
+def cast(tree: Tree, precision: str) -> Tree:
     """The float32 arrays of a pytree in another dtype; integers, keys and other floats as they are."""
     return jax.tree.map(lambda x: x.astype(precision) if x.dtype == jnp.float32 else x, tree)
 
 
-def keep(good: Array, new: Tree, old: Tree) -> Tree:
+def select(good: Array, new: Tree, old: Tree) -> Tree:
     """`new` where `good`, a scalar, is true, else `old`."""
     return jax.tree.map(lambda x, y: jnp.where(good, x, y), new, old)
 
@@ -280,7 +281,7 @@ def supervised(
     augment: Callable[[Array, Batch], Batch] | None = None,
     predict: Callable[[Any], Any] = lambda outputs: outputs,
     precision: str = "float32",
-) -> Experiment:
+) -> Experiment[Supervised]:
     """A network trained on labelled batches: minimise sum_b(m_b loss_b) / sum_b(m_b).
 
     `batch["mask"]`, [B] or [B, T], if there is one, weighs losses and metrics alike: 0 leaves an entry out, any other
@@ -318,31 +319,31 @@ def supervised(
 
     def objective(params: Params, stats: Any, batch: Batch, key: Array) -> tuple[Array, Any]:
         variables, rngs = {"params": params, **stats}, {"dropout": key}
-        x = rounded(inputs(batch), precision)
+        x = cast(inputs(batch), precision)
         outputs, new = model.apply(variables, *x, train=True, rngs=rngs, mutable=list(stats))
         stats = jax.tree.map(lambda x, old: x.astype(old.dtype), new, stats)
         outputs = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == precision else x, outputs)
-        reduced = {name: mean(values, batch.get("mask")) for name, values in scores(outputs, batch).items()}
+        reduced = {name: weighted_mean(values, batch.get("mask")) for name, values in scores(outputs, batch).items()}
         return reduced["loss"], (stats, reduced)
 
-    update = descend(objective, tx, precision=precision)
+    update = make_update(objective, tx, precision=precision)
 
     def step(state: Supervised, batch: Batch) -> tuple[Supervised, Metrics]:
         rows = len(jax.tree.leaves(batch)[0])
         if augment is not None:
-            batch = augment(state.rngs(rows), batch)
-        count = average(jnp.sum(batch["mask"], dtype=jnp.float32)) if "mask" in batch else jnp.float32(rows)
-        learner, (stats, reduced) = update(state.learner, state.stats, batch, state.rng(), count=count)
+            batch = augment(state.example_keys(rows), batch)
+        count = mean_over_devices(jnp.sum(batch["mask"], dtype=jnp.float32)) if "mask" in batch else jnp.float32(rows)
+        learner, (stats, reduced) = update(state.learner, state.stats, batch, state.step_key(), count=count)
         rate = optim.learning_rate(learner.opt_state)
         if rate is not None:
             reduced["learning_rate"] = rate
-        return state.advance(learner=learner, stats=average(stats)), reduced
+        return state.advance(learner=learner, stats=mean_over_devices(stats)), reduced
 
     apply = lambda state, batch: model.apply(state.variables, *inputs(batch), train=False)
 
-    def evaluate(state: Supervised, batch: Batch) -> dict[str, Total]:
+    def evaluate(state: Supervised, batch: Batch) -> dict[str, WeightedSum]:
         found = scores(apply(state, batch), batch)
-        return {name: total(values, batch["mask"]) for name, values in found.items()}
+        return {name: weighted_sum(values, batch["mask"]) for name, values in found.items()}
 
     says = lambda state, batch: predict(apply(state, batch))
     return Experiment(init, step, evaluate, predict=says, model=model)

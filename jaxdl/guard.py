@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.core import Learner, Metrics, finite, keep
+from jaxdl.core import Learner, Metrics, finite, select
 
 
 def learners(state: Any) -> list[Learner]:
@@ -36,7 +36,7 @@ def guarded(step: Callable[[Any, Any], tuple[Any, Metrics]]) -> Callable[[Any, A
             code = jnp.where(x.fault > 0, x.fault + before, code)
         faults = iter([x.fault for x in found])
         put = lambda x: x.replace(fault=next(faults)) if isinstance(x, Learner) else x
-        kept = keep(code == 0, new, state)
+        kept = select(code == 0, new, state)
         return jax.tree.map(put, kept, is_leaf=lambda x: isinstance(x, Learner)), metrics | {"fault": code}
 
     return careful

@@ -1,4 +1,4 @@
-"""Losses, not reduced: one value per entry, so that masks and weights act before the mean (`jaxdl.core.mean`, `total`).
+"""Losses, not reduced: one value per entry, so that masks and weights act before the mean (`core.weighted_mean`).
 
 Regression: squared_error, absolute_error, huber. Classification: softmax_cross_entropy for one class of N,
 sigmoid_cross_entropy for labels that are each true or false. Latent variables: gaussian_kl. Shapes must agree exactly:

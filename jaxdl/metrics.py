@@ -1,6 +1,6 @@
 """Metrics: those of one example, not reduced, for jit; and those of a whole test set, on the host.
 
-The first return float32 [B, ...], 1 or 0, for `jaxdl.core.mean` and `total`; the second take what evaluation added up.
+The first return float32 [B, ...], 1 or 0, for `jaxdl.core.weighted_sum`; the second take what evaluation added up.
 """
 
 from collections.abc import Mapping

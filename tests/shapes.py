@@ -13,9 +13,18 @@ import optax
 from flax import linen as nn
 from jax import lax
 
-from jaxdl.core import Experiment, Learner, State, average, descend, mean, per_example, supervised
+from jaxdl.core import (
+    Experiment,
+    Learner,
+    State,
+    make_update,
+    mean_over_devices,
+    split_over_devices,
+    supervised,
+    weighted_mean,
+)
 from jaxdl.data import Batches
-from jaxdl.nn import BatchNorm
+from jaxdl.nn import batch_norm as normalised
 
 TX = optax.sgd(0.05, momentum=0.0)  # momentum 0: the state keeps the last gradient, for tests to compare
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels
@@ -35,7 +44,7 @@ class NormNet(nn.Module):
     def __call__(self, x, train=False):
         for channels in (5, 7):
             x = nn.Conv(channels, (3, 3), use_bias=False)(x)
-            x = nn.relu(BatchNorm(train)(x))
+            x = nn.relu(normalised(train)(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x.reshape(len(x), -1))
         return nn.Dense(3)(x)
 
@@ -76,16 +85,18 @@ def wgan_gp(n_critic: int = 3, latent: int = 3):
         fake = sample(other, keys)
         t = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))(keys)[:, None]
         slope = jax.vmap(jax.grad(lambda x: critic.apply(params, x)[0]))(fake + t * (real - fake))
-        penalty = mean((jnp.linalg.norm(slope, axis=-1) - 1) ** 2)
-        return mean(critic.apply(params, fake)) - mean(critic.apply(params, real)) + penalty, {"loss": penalty}
+        penalty = weighted_mean((jnp.linalg.norm(slope, axis=-1) - 1) ** 2)
+        return weighted_mean(critic.apply(params, fake)) - weighted_mean(critic.apply(params, real)) + penalty, {
+            "loss": penalty
+        }
 
     def generator_loss(params, other, keys):
-        return -mean(critic.apply(other, sample(params, keys))), {}
+        return -weighted_mean(critic.apply(other, sample(params, keys))), {}
 
-    update_critic, update_generator = descend(critic_loss, TX), descend(generator_loss, TX)
+    update_critic, update_generator = make_update(critic_loss, TX), make_update(generator_loss, TX)
 
     def step(state, batch):
-        keys = jax.vmap(lambda key: jax.random.split(key, n_critic + 1))(state.rngs(len(batch["x"])))
+        keys = jax.vmap(lambda key: jax.random.split(key, n_critic + 1))(state.example_keys(len(batch["x"])))
 
         def one(learner, real_and_keys):
             return update_critic(learner, state.generator.params, *real_and_keys)
@@ -112,17 +123,17 @@ def maml(shots: int = 5):
     def squared(params, x, y):
         return jnp.mean((net.apply(params, x) - y) ** 2), {}
 
-    adapt = descend(squared, inner, average=None)
+    adapt = make_update(squared, inner, average=None)
 
     def task(params, x, y):
         learner, _ = adapt(Learner.create(params, inner), x[:shots], y[:shots])
         return squared(learner.params, x[shots:], y[shots:])[0]
 
     def outer(params, batch):
-        loss = mean(jax.vmap(task, (None, 0, 0))(params, batch["x"], batch["y"]))
+        loss = weighted_mean(jax.vmap(task, (None, 0, 0))(params, batch["x"], batch["y"]))
         return loss, {"loss": loss}
 
-    update = descend(outer, TX)
+    update = make_update(outer, TX)
 
     def step(state, batch):
         learner, metrics = update(state.learner, batch)
@@ -134,7 +145,7 @@ def maml(shots: int = 5):
 
 class Agent(State):
     learner: Learner
-    position: Any = per_example()
+    position: Any = split_over_devices()
 
 
 def rollout(environments: int = 16, horizon: int = 7):
@@ -148,10 +159,10 @@ def rollout(environments: int = 16, horizon: int = 7):
 
     def loss(params, seen, actions, returns):
         chosen = -cross_entropy(net.apply(params, seen), actions)
-        value = -mean(chosen * (returns - average(mean(returns))))
+        value = -weighted_mean(chosen * (returns - mean_over_devices(weighted_mean(returns))))
         return value, {"loss": value}
 
-    update = descend(loss, TX)
+    update = make_update(loss, TX)
 
     def step(state, _):
         def act(position, keys):
@@ -160,7 +171,7 @@ def rollout(environments: int = 16, horizon: int = 7):
             moved = position + 0.1 * jnp.stack([2.0 * actions - 1, jnp.zeros(len(actions))], -1) + 0.1 * push
             return moved, (position, actions, -jnp.sum(moved**2, -1))
 
-        keys = jax.vmap(lambda key: jax.random.split(key, horizon))(state.rngs(len(state.position)))
+        keys = jax.vmap(lambda key: jax.random.split(key, horizon))(state.example_keys(len(state.position)))
         position, (seen, actions, rewards) = lax.scan(act, state.position, jnp.swapaxes(keys, 0, 1))
         returns = jnp.cumsum(rewards[::-1], 0)[::-1]
         flat = lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:])
@@ -172,7 +183,7 @@ def rollout(environments: int = 16, horizon: int = 7):
 
 class Reader(State):
     learner: Learner
-    carry: Any = per_example()
+    carry: Any = split_over_devices()
 
 
 def language_model(streams: int = 16, length: int = 7, vocabulary: int = 11, features: int = 13):
@@ -197,10 +208,10 @@ def language_model(streams: int = 16, length: int = 7, vocabulary: int = 11, fea
 
     def loss(params, carry, batch):
         carry, logits = net.apply(params, carry, batch["x"])
-        value = mean(cross_entropy(logits, batch["y"]))
+        value = weighted_mean(cross_entropy(logits, batch["y"]))
         return value, (carry, {"loss": value})
 
-    update = descend(loss, TX)
+    update = make_update(loss, TX)
 
     def step(state, batch):
         learner, (carry, metrics) = update(state.learner, state.carry, batch)

@@ -11,14 +11,14 @@ from jaxdl.core import (
     Learner,
     State,
     Supervised,
-    Total,
-    average,
+    WeightedSum,
     axis_name,
-    descend,
-    mean,
-    means,
+    divide,
+    make_update,
+    mean_over_devices,
     supervised,
-    total,
+    weighted_mean,
+    weighted_sum,
 )
 from jaxdl.optim import optimizer
 
@@ -34,50 +34,50 @@ def on_devices(function, *args, devices=4):
 class TestDevices:
     def test_no_axis_outside_pmap(self):
         assert axis_name() is None
-        assert jax.jit(lambda x: average(x))(jnp.float32(3)) == 3
+        assert jax.jit(lambda x: mean_over_devices(x))(jnp.float32(3)) == 3
 
     def test_average_over_devices(self):
         x = jnp.arange(8.0)
-        np.testing.assert_array_equal(on_devices(lambda x: average(jnp.sum(x)), x), np.full(4, 28 / 4))
+        np.testing.assert_array_equal(on_devices(lambda x: mean_over_devices(jnp.sum(x)), x), np.full(4, 28 / 4))
 
 
 class TestTotals:
     def test_weighted_sum_by_hand(self):
         values = jnp.array([[1.0, 2, 3], [4, 5, 6]])
-        assert total(values, jnp.array([2.0, 0.5])) == Total(2 * 6 + 0.5 * 15, 3 * 2 + 3 * 0.5)
-        assert total(values, jnp.array([[1.0, 0, 1], [0, 0, 1]])) == Total(1 + 3 + 6, 3)
-        assert total(values) == Total(21, 6)
+        assert weighted_sum(values, jnp.array([2.0, 0.5])) == WeightedSum(2 * 6 + 0.5 * 15, 3 * 2 + 3 * 0.5)
+        assert weighted_sum(values, jnp.array([[1.0, 0, 1], [0, 0, 1]])) == WeightedSum(1 + 3 + 6, 3)
+        assert weighted_sum(values) == WeightedSum(21, 6)
 
     def test_nan_in_padding_does_no_harm(self):
-        assert total(jnp.array([1.0, jnp.nan, 5]), jnp.array([1.0, 0, 1])) == Total(6, 2)
+        assert weighted_sum(jnp.array([1.0, jnp.nan, 5]), jnp.array([1.0, 0, 1])) == WeightedSum(6, 2)
 
     def test_nan_in_padding_is_in_the_gradient_of_what_is_computed_before(self):
         x, where = jnp.array([1.0, 0]), jnp.array([1.0, 0])
-        assert mean(jnp.log(x), where) == 0
-        np.testing.assert_array_equal(jax.grad(lambda v: mean(v, where))(jnp.array([3.0, jnp.nan])), [1, 0])
-        np.testing.assert_array_equal(jax.grad(lambda x: mean(jnp.log(x), where))(x), [1, jnp.nan])
-        masked = lambda x: mean(jnp.log(jnp.where(where > 0, x, 1)), where)  # as the docstring advises
+        assert weighted_mean(jnp.log(x), where) == 0
+        np.testing.assert_array_equal(jax.grad(lambda v: weighted_mean(v, where))(jnp.array([3.0, jnp.nan])), [1, 0])
+        np.testing.assert_array_equal(jax.grad(lambda x: weighted_mean(jnp.log(x), where))(x), [1, jnp.nan])
+        masked = lambda x: weighted_mean(jnp.log(jnp.where(where > 0, x, 1)), where)  # as the docstring advises
         np.testing.assert_array_equal(jax.grad(masked)(x), [1, 0])
 
     def test_bools_count_as_numbers(self):
-        assert total(jnp.array([True, False, True])) == Total(2, 3)
+        assert weighted_sum(jnp.array([True, False, True])) == WeightedSum(2, 3)
 
     def test_a_mask_of_another_shape_is_refused(self):
         with pytest.raises(AssertionError):
-            total(jnp.ones((3, 5)), jnp.ones(5))
+            weighted_sum(jnp.ones((3, 5)), jnp.ones(5))
 
     def test_mean_of_nothing_is_zero(self):
-        assert mean(jnp.ones(3), jnp.zeros(3)) == 0
+        assert weighted_mean(jnp.ones(3), jnp.zeros(3)) == 0
 
     def test_mean_over_devices_weighs_by_count(self):
         """Local means 1 (3 valid) and 9 (1 valid): their mean is 5, the mean over the global batch 3."""
         values, where = jnp.array([1.0, 1, 1, 9, 0, 0]), jnp.array([1.0, 1, 1, 1, 0, 0])
-        result = on_devices(lambda v, w: average(mean(v, w)), values, where, devices=2)
+        result = on_devices(lambda v, w: mean_over_devices(weighted_mean(v, w)), values, where, devices=2)
         np.testing.assert_allclose(result, 3.0, rtol=1e-6)
         assert np.mean([1.0, 9.0]) != 3
 
     def test_means(self):
-        assert means({"a": Total(np.float64(6), np.float64(4))}) == {"a": 1.5}
+        assert divide({"a": WeightedSum(np.float64(6), np.float64(4))}) == {"a": 1.5}
 
 
 class TestState:
@@ -91,25 +91,25 @@ class TestState:
         root = jax.random.key(3)
         split = {self.data(k) for k in jax.random.split(root, 64)}
         steps = [self.state(t) for t in range(64)]
-        drawn = {self.data(s.rng()) for s in steps} | {self.data(s.rng(shared=True)) for s in steps}
+        drawn = {self.data(s.step_key()) for s in steps} | {self.data(s.step_key(shared=True)) for s in steps}
         drawn |= {self.data(jax.random.fold_in(s.key, s.step)) for s in steps}
         assert len(drawn) == 3 * 64
         assert not drawn & split
 
     def test_other_steps_other_keys_and_the_same_again(self):
-        assert self.data(self.state(1).rng()) == self.data(self.state(1).rng())
-        assert self.data(self.state(1).rng()) != self.data(self.state(2).rng())
+        assert self.data(self.state(1).step_key()) == self.data(self.state(1).step_key())
+        assert self.data(self.state(1).step_key()) != self.data(self.state(2).step_key())
 
     def test_keys_of_examples_do_not_depend_on_the_number_of_devices(self):
         state = self.state(5)
-        alone = jax.random.key_data(state.rngs(12))
-        spread = on_devices(lambda _: jax.random.key_data(state.rngs(3)), jnp.zeros(12))
+        alone = jax.random.key_data(state.example_keys(12))
+        spread = on_devices(lambda _: jax.random.key_data(state.example_keys(3)), jnp.zeros(12))
         np.testing.assert_array_equal(np.reshape(spread, alone.shape), alone)
 
     def test_device_keys_differ_unless_shared(self):
         state = self.state(5)
-        apart = on_devices(lambda _: jax.random.key_data(state.rng()), jnp.zeros(4))
-        shared = on_devices(lambda _: jax.random.key_data(state.rng(shared=True)), jnp.zeros(4))
+        apart = on_devices(lambda _: jax.random.key_data(state.step_key()), jnp.zeros(4))
+        shared = on_devices(lambda _: jax.random.key_data(state.step_key(shared=True)), jnp.zeros(4))
         assert len({tuple(k) for k in np.asarray(apart).tolist()}) == 4
         assert len({tuple(k) for k in np.asarray(shared).tolist()}) == 1
 
@@ -123,7 +123,7 @@ class TestDescend:
     def test_one_step_by_hand(self):
         """loss (w - 3)^2 at w = 1: gradient -4, step 0.1: w = 1.4."""
         tx = optax.sgd(0.1)
-        update = descend(lambda w, target: ((w - target) ** 2, "aux"), tx)
+        update = make_update(lambda w, target: ((w - target) ** 2, "aux"), tx)
         learner, aux = update(Learner.create(jnp.float32(1), tx), jnp.float32(3))
         np.testing.assert_allclose(learner.params, 1.4, rtol=1e-6)
         assert aux == "aux"
@@ -132,15 +132,17 @@ class TestDescend:
         tx, x = optax.sgd(1.0), jnp.arange(8.0)
 
         def moved(average):
-            update = descend(lambda w, x: (mean(w * x), None), tx, average=average)
+            update = make_update(lambda w, x: (weighted_mean(w * x), None), tx, average=average)
             return np.asarray(on_devices(lambda x: update(Learner.create(jnp.float32(0), tx), x)[0].params, x))
 
-        np.testing.assert_allclose(moved(core.average), -3.5)
+        np.testing.assert_allclose(moved(core.mean_over_devices), -3.5)
         np.testing.assert_allclose(moved(None), [-0.5, -2.5, -4.5, -6.5])
 
     def test_a_line_search_gets_the_loss(self):
         tx = optax.lbfgs()
-        update = jax.jit(descend(lambda w: (jnp.sum((w - jnp.array([3.0, -1])) ** 2 * jnp.array([1.0, 50])), None), tx))
+        update = jax.jit(
+            make_update(lambda w: (jnp.sum((w - jnp.array([3.0, -1])) ** 2 * jnp.array([1.0, 50])), None), tx)
+        )
         learner = Learner.create(jnp.zeros(2), tx)
         for _ in range(8):
             learner, _ = update(learner)
@@ -148,7 +150,7 @@ class TestDescend:
 
     def test_count_weighs_accumulated_batches(self):
         tx = optimizer("sgd", 1.0, accumulate=2)
-        update = descend(lambda w, slope: (w * slope, None), tx)
+        update = make_update(lambda w, slope: (w * slope, None), tx)
         learner, _ = update(Learner.create(jnp.float32(0), tx), jnp.float32(1), count=jnp.float32(3))
         assert learner.params == 0
         learner, _ = update(learner, jnp.float32(5), count=jnp.float32(1))
@@ -224,8 +226,8 @@ class TestSupervised:
         close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6)
         jax.tree.map(close, short.learner.params, long.learner.params)
         sums = e.evaluate(state, bad)
-        assert sums["loss"].count == 7
-        np.testing.assert_allclose(means(sums)["loss"], metrics["loss"], rtol=1e-6)
+        assert sums["loss"].weight == 7
+        np.testing.assert_allclose(divide(sums)["loss"], metrics["loss"], rtol=1e-6)
 
     def test_weights_repeat_examples(self):
         """Weight 2 on a row is the row twice."""

@@ -11,7 +11,7 @@ import pytest
 from experiments import language_model_comparison
 from experiments.language_model import Config, build, data, make_model, summarize
 from experiments.language_model_comparison import variants
-from jaxdl.core import Total
+from jaxdl.core import WeightedSum
 from jaxdl.data import Text, streams
 from jaxdl.run import FlagError, fit
 
@@ -171,5 +171,5 @@ def test_a_text_without_a_validation_part(monkeypatch):
 
 
 def test_perplexity_beyond_the_greatest_number_is_infinite():
-    sums = {"loss": Total(np.float32(9321), 1), "accuracy": Total(0, 1)}
+    sums = {"loss": WeightedSum(np.float32(9321), 1), "accuracy": WeightedSum(0, 1)}
     assert summarize(sums)["perplexity"] == math.inf

@@ -171,10 +171,7 @@ def digest(workdir):
 
 def test_the_same_weights_however_a_run_is_started(tmp_path):
     own = tmp_path / "own.py"
-    own.write_text(
-        "from experiments import image_classifier\nfrom jaxdl import run\n\n"
-        "run.main(image_classifier)\n"
-    )
+    own.write_text("from experiments import image_classifier\nfrom jaxdl import run\n\nrun.main(image_classifier)\n")
     flags = (
         "--dataset=digits", "--model=cnn", "--seeds=1", "--steps=4", "--augment=none", "--devices=1",
         "--tensorboard=false", "--progress=false",

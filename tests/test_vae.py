@@ -32,7 +32,7 @@ def test_loss_and_gradient_against_torch():
     network = lambda p, h: layer(p["Dense_1"], layer(p["Dense_0"], h, False), True)
     pixels = torch.tensor(x.reshape(11, -1), dtype=torch.float32)
     m, log_variance = network(p["encoder"], pixels).chunk(2, -1)
-    noise = jax.vmap(lambda key: jax.random.normal(key, (7,)))(state.rngs(11))
+    noise = jax.vmap(lambda key: jax.random.normal(key, (7,)))(state.example_keys(11))
     q = D.Normal(m, (log_variance / 2).exp())
     logits = network(p["decoder"], m + q.scale * torch.tensor(np.array(noise)))
     reconstruction = -D.Bernoulli(logits=logits).log_prob(pixels).sum(-1).mean()

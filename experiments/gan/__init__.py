@@ -32,7 +32,7 @@ from experiments.gan.claims import CLAIMS as CLAIMS
 from experiments.gan.scores import comparison
 from jaxdl import metrics, run
 from jaxdl.core import Experiment
-from jaxdl.data import Batches, Data, load_images, unit
+from jaxdl.data import Batches, Data, load_images, pixels01
 from jaxdl.methods import Judge, judge
 from jaxdl.methods.adversarial import OBJECTIVES, Players, game, play
 from jaxdl.nn import MLP, DCGANCritic, DCGANGenerator
@@ -76,8 +76,8 @@ class Config(run.RunConfig):
     )  # fmt: skip
     objective: str = flag(None, "what the two minimise", choices=OBJECTIVES)
     prior: str = flag("normal", "distribution of z, of mean 0 and variance 1", choices=PRIORS)
-    latent: int = flag(None, "length of z", low=1)
-    width: int = flag(None, "units of an MLP, or DCGAN's channels next to the image", low=1)
+    latent: int = flag(None, "length of z", minimum=1)
+    width: int = flag(None, "units of an MLP, or DCGAN's channels next to the image", minimum=1)
     seeds: int = flag(None)
     learning_rate: float = flag(None)
     schedule: str = "cosine"
@@ -115,7 +115,7 @@ def noise(config: Config) -> Callable[[Array], Array]:
 
 def scaled(x: Any) -> Any:
     """What the critic sees: points as they are, pixels in -1..1."""
-    return x if x.ndim == 2 else 2 * unit(x) - 1
+    return x if x.ndim == 2 else 2 * pixels01(x) - 1
 
 
 def unscaled(x: Array) -> Array:
@@ -168,7 +168,7 @@ def report(config: Config, parts: Data) -> Iterator[run.Finding]:
     if "steps" in config.open:
         digits = config.replace(dataset="digits", watch_test=False)  # only the ring has a test part
         images = data(digits)
-        run.say(images.note)
+        run.log(images.note)
         yield from on_images(digits, images)
 
 

@@ -11,7 +11,7 @@ import optax
 from experiments.gan import pictures
 from jaxdl import metrics, run
 from jaxdl.core import supervised
-from jaxdl.data import Batches, Data, unit
+from jaxdl.data import Batches, Data, pixels01
 from jaxdl.methods import Judge, frechet_of
 from jaxdl.nn import MLP
 from jaxdl.run import Claim, Finding, Quantity, Result, measured
@@ -143,10 +143,10 @@ def of_regression(hits: np.ndarray, samples: np.ndarray) -> Finding:
 
 def of_images(config: Any, judge: Judge, result: Result, compared: Batches) -> Iterator[Finding]:
     """M04 and M06: distances in the judge's features, and what it sees on paths from z to z'."""
-    real = unit(compared.arrays["x"])
+    real = pixels01(compared.arrays["x"])
     rng, n = np.random.default_rng(0), len(real)
     order, grain = rng.permutation(n), rng.uniform(size=real.shape)
-    see = lambda x: run.apply(lambda _, batch: judge.features(batch["x"]), None, Batches({"x": x}, 512))
+    see = lambda x: run.map_batches(lambda _, batch: judge.features(batch["x"]), None, Batches({"x": x}, 512))
     seen = see(real)
     halves, noise = frechet_of(seen[order[::2]], seen[order[1::2]]), frechet_of(seen, see(grain))
     first, last = result.curve("valid/frechet")[1][0], result.metrics["frechet"]
@@ -179,7 +179,9 @@ def walk(circle: bool, judge: Judge, result: Result, z: np.ndarray) -> tuple[np.
     here, there = (np.cos(t * np.pi / 2), np.sin(t * np.pi / 2)) if circle else (1 - t, t)
     path = z[:WALKS, None] * here + z[WALKS : 2 * WALKS, None] * there
     x = result.predict(Batches({"z": path.reshape(WALKS * STEPS, -1)}, WALKS * STEPS))
-    labels = run.apply(lambda _, batch: judge.probabilities(batch["x"]).argmax(-1), None, Batches({"x": x}, len(x)))
+    labels = run.map_batches(
+        lambda _, batch: judge.probabilities(batch["x"]).argmax(-1), None, Batches({"x": x}, len(x))
+    )
     return x.reshape(WALKS, STEPS, *x.shape[1:]), labels.reshape(WALKS, STEPS)
 
 
@@ -187,4 +189,4 @@ def warn(name: str, found: Mapping[str, float], modes: int, objective: str) -> N
     """Says a collapse in a line."""
     sign = collapse(found, modes, objective)
     if sign:
-        run.say(f"{name}: mode collapse: {sign}")
+        run.log(f"{name}: mode collapse: {sign}")

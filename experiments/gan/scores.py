@@ -9,8 +9,8 @@ from flax import linen as nn
 from jax import Array
 
 from jaxdl import metrics
-from jaxdl.core import Batch, means, total
-from jaxdl.data import unit
+from jaxdl.core import Batch, divide, weighted_sum
+from jaxdl.data import pixels01
 from jaxdl.methods.adversarial import Objective, Players, play
 
 
@@ -36,22 +36,22 @@ def comparison(
 
     def evaluate(state: Players, batch: Batch) -> Any:
         made, mask = sample(state, batch), batch["mask"]
-        examples = {"real": unit(batch["x"]), "made": made}
+        examples = {"real": pixels01(batch["x"]), "made": made}
         seen = {name: look(x) for name, x in examples.items()}
         stats = state.stats["critic"]
         on = {name: play(critic, state.critic.params, stats, scaled(x), train=False)[0] for name, x in examples.items()}
         return {
             "features": {name: metrics.moments(features, mask) for name, (features, _) in seen.items()},
             "hits": jnp.sum(seen["made"][1] * mask[:, None], axis=0),
-            "pairs": total(on["real"] > on["made"], mask),
-            "critic_loss": total(objective.critic(on["real"], on["made"]), mask),
+            "pairs": weighted_sum(on["real"] > on["made"], mask),
+            "critic_loss": weighted_sum(objective.critic(on["real"], on["made"]), mask),
         }
 
     def summarize(sums: Any) -> dict[str, float]:
-        count, hits = float(sums["pairs"].count), np.asarray(sums["hits"])
+        count, hits = float(sums["pairs"].weight), np.asarray(sums["hits"])
         modes = {"modes": metrics.modes_found(hits, count), "on_modes": hits.sum() / count} if len(hits) else {}
         real, made = (metrics.mean_and_covariance(sums["features"][name]) for name in ("real", "made"))
-        scores = means({name: sums[name] for name in ("pairs", "critic_loss")})
+        scores = divide({name: sums[name] for name in ("pairs", "critic_loss")})
         return modes | {"frechet": metrics.frechet_distance(*real, *made)} | scores
 
     return evaluate, summarize

@@ -28,10 +28,26 @@ from jax import Array
 from experiments.language_model import checks
 from experiments.language_model.use import inference_of
 from jaxdl import run
-from jaxdl.core import Experiment, Learner, State, Total, descend, mean, per_example, total
+from jaxdl.core import (
+    Experiment,
+    Learner,
+    State,
+    WeightedSum,
+    make_update,
+    split_over_devices,
+    weighted_mean,
+    weighted_sum,
+)
 from jaxdl.data import TEXTS, Batches, Data, first_windows, load_text, streams, windows
 from jaxdl.losses import softmax_cross_entropy
-from jaxdl.methods import LanguageModel, attentive, nearest_width, ngram_perplexities, parameter_count, recurrent
+from jaxdl.methods import (
+    LanguageModel,
+    nearest_width,
+    ngram_perplexities,
+    of_recurrent,
+    of_transformer,
+    parameter_count,
+)
 from jaxdl.metrics import accuracy
 from jaxdl.nn import GPT, RecurrentLM
 from jaxdl.run import Claim, Quantity, flag, pictures
@@ -58,16 +74,16 @@ class Config(run.RunConfig):
     dataset: str = flag("python_docs", "text; all but python_docs are files in --data_dir", choices=TEXTS,
                         needs=("text", (None,)))  # fmt: skip
     text: str | None = flag(None, "any UTF-8 file, instead of --dataset")
-    context: int = flag(64, "characters of a window, T", low=4)
-    layers: int = flag(2, "recurrent layers or Transformer blocks", low=1)
-    parameters: int = flag(200_000, "weights; the width is chosen to come nearest", low=1,
+    context: int = flag(64, "characters of a window, T", minimum=4)
+    layers: int = flag(2, "recurrent layers or Transformer blocks", minimum=1)
+    parameters: int = flag(200_000, "weights; the width is chosen to come nearest", minimum=1,
                            needs=("features", (None,)))  # fmt: skip
-    features: int | None = flag(None, "width instead of --parameters; of a Transformer a multiple of 4", low=1)
+    features: int | None = flag(None, "width instead of --parameters; of a Transformer a multiple of 4", minimum=1)
     position: str = flag("learned", "how a Transformer sees order", choices=("learned", "sinusoidal", "none"),
                          needs=TRANSFORMER)  # fmt: skip
-    dropout: float = flag(0.0, "probability of dropping a unit", low=0, below=1)
-    temperature: float = flag(0.8, "of the samples; below 1: likelier characters", low=0)
-    top_k: int | None = flag(None, "sample among the k likeliest characters", low=1, shown="all")
+    dropout: float = flag(0.0, "probability of dropping a unit", minimum=0, less_than=1)
+    temperature: float = flag(0.8, "of the samples; below 1: likelier characters", minimum=0)
+    top_k: int | None = flag(None, "sample among the k likeliest characters", minimum=1, shown="all")
     precision: str = flag("float32", "of the computation in training; weights stay float32", group="devices",
                           choices=("float32", "bfloat16"))  # fmt: skip
     remat: bool = flag(False, "compute a Transformer's blocks anew in the backward pass: less memory", group="devices",
@@ -97,8 +113,8 @@ def make_model(config: Config, vocabulary: int) -> LanguageModel:
     def make(width: int) -> LanguageModel:
         if config.cell == "transformer":
             options: Any = {"use_bias": False, "position": config.position, "remat": config.remat}
-            return attentive(GPT(V, T, L, HEADS, width, config.dropout, **options))
-        return recurrent(RecurrentLM(V, config.cell, width, L, config.dropout))
+            return of_transformer(GPT(V, T, L, HEADS, width, config.dropout, **options))
+        return of_recurrent(RecurrentLM(V, config.cell, width, L, config.dropout))
 
     return make(config.features or nearest_width(make, config.parameters, HEADS))
 
@@ -123,7 +139,7 @@ class Reader(State):
     """The network, and what it remembers of the characters before the next batch."""
 
     learner: Learner
-    memory: Any = per_example()
+    memory: Any = split_over_devices()
 
     @property
     def variables(self) -> Any:
@@ -141,29 +157,29 @@ def build(config: Config, data: Data) -> Experiment:
 
     def loss(params: Any, memory: Any, batch: Any, key: Array) -> tuple[Array, Any]:
         logits, memory = model.read(params, batch["x"], memory, True, {"dropout": key})
-        value = mean(softmax_cross_entropy(logits.astype(jnp.float32), batch["y"]))
+        value = weighted_mean(softmax_cross_entropy(logits.astype(jnp.float32), batch["y"]))
         return value, (memory, {"loss": value})
 
-    update = descend(loss, tx, precision=config.precision)
+    update = make_update(loss, tx, precision=config.precision)
 
     def step(state: Reader, batch: Any) -> tuple[Reader, dict[str, Array]]:
         forget = lambda h: jnp.where(jnp.expand_dims(batch["fresh"], tuple(range(1, h.ndim))), 0, h)
-        learner, (memory, metrics) = update(state.learner, jax.tree.map(forget, state.memory), batch, state.rng())
+        learner, (memory, metrics) = update(state.learner, jax.tree.map(forget, state.memory), batch, state.step_key())
         return state.advance(learner=learner, memory=memory), metrics
 
-    def evaluate(state: Reader, batch: Any) -> dict[str, Total]:
+    def evaluate(state: Reader, batch: Any) -> dict[str, WeightedSum]:
         logits, _ = model.read(state.variables, batch["x"], model.memory(len(batch["x"])))
         where = jnp.broadcast_to(batch["mask"].reshape(len(logits), -1), batch["y"].shape)
         values = {"loss": softmax_cross_entropy(logits, batch["y"]), "accuracy": accuracy(logits, batch["y"])}
-        return {name: total(value, where) for name, value in values.items()}
+        return {name: weighted_sum(value, where) for name, value in values.items()}
 
     predict = lambda state, batch: model.log_probabilities(state.variables, batch["x"])
     return Experiment(init, step, evaluate, summarize, predict, model)
 
 
-def summarize(sums: dict[str, Total]) -> dict[str, float]:
+def summarize(sums: dict[str, WeightedSum]) -> dict[str, float]:
     """Loss in nats a character, accuracy, and the perplexity exp(loss), infinite where no float64 holds it."""
-    loss, right = (float(sums[name].sum / sums[name].count) for name in ("loss", "accuracy"))
+    loss, right = (float(sums[name].sum / sums[name].weight) for name in ("loss", "accuracy"))
     return {"loss": loss, "accuracy": right, "perplexity": math.exp(loss) if loss < 709 else math.inf}
 
 
@@ -203,7 +219,7 @@ def draw_samples(config: Config, result: run.Result, vocabulary: str, first: Any
     options: dict[str, Any] = {"temperature": config.temperature, "top_k": config.top_k or 0}
     sample, key = result.experiment.model.sample, jax.random.key(config.seed)
     draw = lambda state, batch: sample(state.variables, batch["x"], 400, key, **options)
-    rows = run.apply(draw, result.state, Batches({"x": np.full((3, 1), first)}, 3))
+    rows = run.map_batches(draw, result.state, Batches({"x": np.full((3, 1), first)}, 3))
     texts = ["".join(vocabulary[i] for i in row) for row in rows]
     run.save_text(config, "samples", f"\n{'-' * 80}\n".join(texts))
-    run.say(f"a sample at temperature {config.temperature:g} (more in samples.txt):\n{texts[0]}")
+    run.log(f"a sample at temperature {config.temperature:g} (more in samples.txt):\n{texts[0]}")

@@ -28,8 +28,8 @@ from jax import Array
 from experiments import image_classifier
 from experiments.vae import pictures
 from jaxdl import losses, run
-from jaxdl.core import Experiment, Learner, State, descend, mean, total
-from jaxdl.data import Batches, Data, load_images, unit
+from jaxdl.core import Experiment, Learner, State, make_update, weighted_mean, weighted_sum
+from jaxdl.data import Batches, Data, load_images, pixels01
 from jaxdl.methods import frechet_of, judge, mixture_of_bernoullis
 from jaxdl.nn import INITIALIZERS, MLP, ConvDecoder, ConvEncoder
 from jaxdl.run import Claim, Quantity, flag
@@ -53,10 +53,10 @@ class Config(run.RunConfig):
     recipes = {"dataset": {"digits": {"epochs": 200}, "mnist": {"epochs": 10}, "fashion_mnist": {"epochs": 10}}}
     dataset: str = flag("digits", "images; all but digits are files in --data_dir", choices=recipes["dataset"])
     model: str = flag("mlp", "encoder and decoder", choices=("mlp", "conv"))
-    latents: int = flag(20, "dimensions of the code z", low=1)
-    width: int = flag(500, "hidden units, in encoder and decoder", low=1)
-    beta: float = flag(1.0, "weight of KL in training; 1: the bound itself", low=0)
-    importance_samples: int = flag(20, "draws of z per image in the tighter bound at the end", low=1)
+    latents: int = flag(20, "dimensions of the code z", minimum=1)
+    width: int = flag(500, "hidden units, in encoder and decoder", minimum=1)
+    beta: float = flag(1.0, "weight of KL in training; 1: the bound itself", minimum=0)
+    importance_samples: int = flag(20, "draws of z per image in the tighter bound at the end", minimum=1)
     optimizer: str = "adamw"
     learning_rate: float = 3e-3
     weight_decay: float = 0.3
@@ -82,7 +82,7 @@ def data(config: Config) -> Data:
     )
 
     def drawn(part: dict[str, np.ndarray], number: bool = True) -> Batches:
-        x = {"x": draw.random(part["x"].shape) < unit(part["x"])}
+        x = {"x": draw.random(part["x"].shape) < pixels01(part["x"])}
         return Batches(x | {"id": np.arange(len(part["x"]))}, 512) if number else Batches(x, config.batch_size)
 
     # in this order a test image is drawn alike, however large the validation part is
@@ -148,18 +148,18 @@ def build(config: Config, data: Data) -> Experiment:
         return {"loss": reconstruction + config.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
     def objective(params: Any, x: Array, keys: Array) -> tuple[Array, dict[str, Array]]:
-        means = {name: mean(values) for name, values in scores(params, x, keys).items()}
+        means = {name: weighted_mean(values) for name, values in scores(params, x, keys).items()}
         return means["loss"], means
 
-    update = descend(objective, tx)
+    update = make_update(objective, tx)
 
     def step(state: VAE, batch: dict[str, Array]) -> tuple[VAE, dict[str, Array]]:
-        learner, means = update(state.learner, batch["x"], state.rngs(len(batch["x"])))
+        learner, means = update(state.learner, batch["x"], state.example_keys(len(batch["x"])))
         return state.advance(learner=learner), means
 
     def evaluate(state: VAE, batch: dict[str, Array]) -> dict[str, Any]:
         found = scores(state.variables, batch["x"], fixed_keys(batch["id"]))
-        return {name: total(values, batch["mask"]) for name, values in found.items()}
+        return {name: weighted_sum(values, batch["mask"]) for name, values in found.items()}
 
     predict = lambda state, batch: model.encode(state.variables, batch["x"])
     return Experiment(init, step, evaluate, predict=predict, model=model)
@@ -170,7 +170,7 @@ def importance_bounds(model: Model, state: VAE, test: Batches, draws: int) -> np
     take: Any = lambda arrays, rows: {"x": arrays["x"][rows // draws], "id": rows}
     repeated = Batches({"x": test.arrays["x"]}, test.batch_size, take=take, length=draws * test.length)
     ratios: Any = lambda state, batch: model.bound(state.variables, batch["x"], fixed_keys(batch["id"]))[2]
-    log_w = run.apply(ratios, state, repeated).reshape(test.length, draws).astype(np.float64)
+    log_w = run.map_batches(ratios, state, repeated).reshape(test.length, draws).astype(np.float64)
     return np.log(np.arange(1, draws + 1)) - np.logaddexp.accumulate(log_w, axis=1).mean(0)
 
 
@@ -178,7 +178,7 @@ def decoder_of(model: Model, state: VAE) -> Callable[[np.ndarray], np.ndarray]:
     """Codes [..., D] -> means of the pixels [..., H, W, C] in 0..1."""
     means: Any = lambda state, batch: nn.sigmoid(model.decode(state.variables, batch["z"]))
     rows = lambda z: Batches({"z": z.reshape(-1, z.shape[-1]).astype(np.float32)}, 256)
-    return lambda z: run.apply(means, state, rows(z)).reshape(*z.shape[:-1], *model.shape)
+    return lambda z: run.map_batches(means, state, rows(z)).reshape(*z.shape[:-1], *model.shape)
 
 
 def inference(config: Config, known: Data) -> run.Inference:
@@ -238,11 +238,11 @@ def judged(config: Config, images: Any, samples: np.ndarray) -> run.Finding:
     """
     fit = image_classifier.fitted(config, config.dataset)
     eyes = judge(fit.experiment, fit.state, fit.metrics["accuracy"])
-    x = unit(images.test["x"])
+    x = pixels01(images.test["x"])
     noise = np.random.default_rng(0).permuted(x, axis=0)  # the pixels of the test images, each by itself
-    look: Any = lambda state, batch: (eyes.probabilities(unit(batch["x"])), eyes.features(unit(batch["x"])))
+    look: Any = lambda state, batch: (eyes.probabilities(pixels01(batch["x"])), eyes.features(pixels01(batch["x"])))
     groups = (images.train["x"][:10_000], samples, x, noise)
-    (_, real), *seen = (run.apply(look, (), Batches({"x": group}, 256)) for group in groups)
+    (_, real), *seen = (run.map_batches(look, (), Batches({"x": group}, 256)) for group in groups)
     sure, far = [float(p.max(-1).mean()) for p, _ in seen], [frechet_of(f, real) for _, f in seen]
     shares = np.bincount(seen[0][0].argmax(-1), minlength=len(images.names)) / len(samples)
     return run.measured(

@@ -7,7 +7,7 @@ import numpy as np
 from jax.scipy.special import ndtri
 
 from jaxdl import run
-from jaxdl.data import Images, unit
+from jaxdl.data import Images, pixels01
 from jaxdl.run import plots
 from jaxdl.run.show.pictures import tiles
 
@@ -29,7 +29,7 @@ def draw(
     kl = np.mean(codes**2 + np.exp(log_variance) - 1 - log_variance, 0) / 2
     labels = images.test["y"]
     shown = np.concatenate([np.flatnonzero(labels == y)[:2] for y in range(len(images.names))])
-    rows = np.stack([unit(images.test["x"][shown]), drawn[shown], decode(codes[shown])])
+    rows = np.stack([pixels01(images.test["x"][shown]), drawn[shown], decode(codes[shown])])
 
     def reconstructions() -> Any:
         figure, axis = plots.new_figure(0.5 * len(shown) + 1.2, 2.4)

@@ -7,7 +7,7 @@ from jaxdl.data.files import read_text
 from jaxdl.data.folder import load_folder, read_images
 from jaxdl.data.glyphs import render_glyphs
 from jaxdl.data.idx import read_idx
-from jaxdl.data.images import IMAGE_SETS, Images, load_images, unit
+from jaxdl.data.images import IMAGE_SETS, Images, load_images, pixels01
 from jaxdl.data.parts import Data
 from jaxdl.data.rows import Rows, encode_rows, scaled_parts
 from jaxdl.data.splits import hold_out, k_folds, split
@@ -43,6 +43,7 @@ __all__ = [
     "load_text",
     "noise",
     "noisy_line",
+    "pixels01",
     "read_csv",
     "read_idx",
     "read_images",
@@ -57,6 +58,5 @@ __all__ = [
     "split",
     "standardize",
     "streams",
-    "unit",
     "windows",
 ]

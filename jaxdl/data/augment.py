@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from jax.scipy.ndimage import map_coordinates
 
-from jaxdl.data.images import unit
+from jaxdl.data.images import pixels01
 
 Augmentation = Callable[[Any, Array], Array]
 
@@ -143,5 +143,5 @@ def resized(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     if x.shape[-1] not in (1, shape[-1]):
         raise ValueError(f"images with {x.shape[-1]} channels for a model of {shape[-1]}")
     if x.shape[1:3] != tuple(shape[:2]):
-        x = np.clip(jax.image.resize(unit(x), (len(x), *shape[:2], x.shape[-1]), "linear"), 0, 1)
-    return np.broadcast_to(unit(x), (*x.shape[:-1], shape[-1]))
+        x = np.clip(jax.image.resize(pixels01(x), (len(x), *shape[:2], x.shape[-1]), "linear"), 0, 1)
+    return np.broadcast_to(pixels01(x), (*x.shape[:-1], shape[-1]))

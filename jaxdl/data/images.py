@@ -79,7 +79,7 @@ def load_images(name: str, data_dir: str | Path | None = None, *, seed: int = 0,
     return LOADERS[name](data_dir, seed, valid)
 
 
-def unit(x: Any) -> Any:
+def pixels01(x: Any) -> Any:
     """Returns pixels in 0..1: uint8 divided by 255 as float32, floats as they are; NumPy or JAX arrays.
 
     Raises:

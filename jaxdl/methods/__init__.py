@@ -1,7 +1,7 @@
 """What several experiments share and is neither a network nor a loss."""
 
-from jaxdl.methods.judge import Judge, frechet_of, judge
-from jaxdl.methods.language_models import LanguageModel, attentive, nearest_width, parameter_count, recurrent
+from jaxdl.methods.judges import Judge, frechet_of, judge
+from jaxdl.methods.language_models import LanguageModel, nearest_width, of_recurrent, of_transformer, parameter_count
 from jaxdl.methods.mixtures import mixture_of_bernoullis
 from jaxdl.methods.ngram import ngram_losses, ngram_perplexities
 from jaxdl.methods.peers import torch_losses
@@ -10,7 +10,6 @@ from jaxdl.methods.sampling import choose, generate
 __all__ = [
     "Judge",
     "LanguageModel",
-    "attentive",
     "choose",
     "frechet_of",
     "generate",
@@ -19,7 +18,8 @@ __all__ = [
     "nearest_width",
     "ngram_losses",
     "ngram_perplexities",
+    "of_recurrent",
+    "of_transformer",
     "parameter_count",
-    "recurrent",
     "torch_losses",
 ]

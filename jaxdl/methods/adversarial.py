@@ -9,7 +9,7 @@ import optax
 from flax import linen as nn
 from jax import Array, lax
 
-from jaxdl.core import Batch, Learner, Metrics, Params, State, average, descend, mean
+from jaxdl.core import Batch, Learner, Metrics, Params, State, make_update, mean_over_devices, weighted_mean
 
 LAMBDA = 10.0  # Gulrajani et al. 2017
 
@@ -98,26 +98,26 @@ def game(
         made, _ = fake(other, stats["generator"], keys)
         on_real, new = play(critic, params, stats["critic"], real)
         on_fake, new = play(critic, params, new, made)
-        value, penalty = mean(objective.critic(on_real, on_fake)), jnp.zeros(())
+        value, penalty = weighted_mean(objective.critic(on_real, on_fake)), jnp.zeros(())
         if objective.penalty:
             mix = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))(keys)
             judge = lambda x: play(critic, params, stats["critic"], x)[0]
-            penalty = objective.penalty * mean(gradient_penalty(judge, real, made, mix))
+            penalty = objective.penalty * weighted_mean(gradient_penalty(judge, real, made, mix))
         scores = {"loss": value + penalty, "critic_loss": value, "penalty": penalty}
         return value + penalty, (stats | {"critic": new}, scores)
 
     def generator_loss(params: Params, stats: Any, other: Params, keys: Array) -> tuple[Array, Any]:
         made, new = fake(params, stats["generator"], keys)
-        value = mean(objective.generator(play(critic, other, stats["critic"], made)[0]))
+        value = weighted_mean(objective.generator(play(critic, other, stats["critic"], made)[0]))
         return value, (stats | {"generator": new}, {"generator_loss": value})
 
-    update_critic, update_generator = descend(critic_loss, critic_tx), descend(generator_loss, tx)
+    update_critic, update_generator = make_update(critic_loss, critic_tx), make_update(generator_loss, tx)
 
     def step(state: Players, batch: Batch) -> tuple[Players, Metrics]:
         rows = len(batch["x"]) // n
         # row by row, not n blocks: the same rows meet in a critic step however they are split over devices
         real = jnp.swapaxes(scaled(batch["x"]).reshape(rows, n, *example.shape[1:]), 0, 1)
-        keys = jax.vmap(lambda key: jax.random.split(key, n + 1), out_axes=1)(state.rngs(rows))
+        keys = jax.vmap(lambda key: jax.random.split(key, n + 1), out_axes=1)(state.example_keys(rows))
 
         def one(carry: tuple[Learner, Any], row: tuple[Array, Array]) -> tuple[tuple[Learner, Any], Metrics]:
             learner, (stats, scores) = update_critic(*carry, state.generator.params, *row)
@@ -136,6 +136,6 @@ def game(
         learner, stats = carry
         new, (stats, more) = update_generator(state.generator, stats, learner.params, keys[n])
         # scores are those of the critic as the step found it, like every loss that is logged
-        return state.advance(generator=new, critic=learner, stats=average(stats)), scores | more
+        return state.advance(generator=new, critic=learner, stats=mean_over_devices(stats)), scores | more
 
     return init, step

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data import unit
+from jaxdl.data import pixels01
 from jaxdl.metrics import r_squared
 
 
@@ -65,7 +65,7 @@ def classifiers(
     """
     if train["x"].size > most:
         return {}
-    x, test_x = (unit(part["x"]).reshape(len(part["x"]), -1) for part in (train, test))
+    x, test_x = (pixels01(part["x"]).reshape(len(part["x"]), -1) for part in (train, test))
     y, test_y = (part["y"].argmax(-1) if part["y"].ndim > 1 else part["y"] for part in (train, test))
     return {_told(name): float(CLASSIFIERS[name](seed).fit(x, y).score(test_x, test_y)) for name in models}
 

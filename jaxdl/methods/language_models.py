@@ -40,7 +40,7 @@ class LanguageModel(NamedTuple):
         return generate(decode, self.cache(len(prompts)), prompts, length, key, context=self.context, **options)
 
 
-def recurrent(net: RecurrentLM) -> LanguageModel:
+def of_recurrent(net: RecurrentLM) -> LanguageModel:
     """The interface of a net that carries a state: memory and cache are its carry."""
 
     def read(variables: Any, x: Array, memory: Any, train: bool = False, rngs: Any = None) -> Any:
@@ -49,7 +49,7 @@ def recurrent(net: RecurrentLM) -> LanguageModel:
     return LanguageModel(net.init, read, read, net.initial_carry, net.initial_carry, None)
 
 
-def attentive(net: GPT) -> LanguageModel:
+def of_transformer(net: GPT) -> LanguageModel:
     """The interface of a net that looks back: it keeps nothing but a cache of keys and values while decoding."""
 
     def read(variables: Any, x: Array, memory: Any, train: bool = False, rngs: Any = None) -> Any:

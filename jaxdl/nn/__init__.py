@@ -14,7 +14,7 @@ from jaxdl.nn.dcgan import DCGANCritic, DCGANGenerator
 from jaxdl.nn.gpt import GPT
 from jaxdl.nn.initializers import INITIALIZERS, torch_bias, torch_linear, zero_bias
 from jaxdl.nn.mlp import MLP
-from jaxdl.nn.norm import BatchNorm, LayerNorm
+from jaxdl.nn.norm import LayerNorm, batch_norm
 from jaxdl.nn.positions import LearnedPositions, add_positions, sinusoidal_positions
 from jaxdl.nn.recurrent import TORCH_RECURRENT, Carry, Recurrent
 from jaxdl.nn.recurrent_lm import RecurrentLM
@@ -28,7 +28,6 @@ __all__ = [
     "INITIALIZERS",
     "MLP",
     "TORCH_RECURRENT",
-    "BatchNorm",
     "Carry",
     "Conv",
     "ConvDecoder",
@@ -58,6 +57,7 @@ __all__ = [
     "add_positions",
     "attention_weights",
     "average_pool",
+    "batch_norm",
     "convolve",
     "dot_product_attention",
     "input_gradient",

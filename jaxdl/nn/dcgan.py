@@ -9,7 +9,7 @@ from jax import Array, random
 from jax import numpy as jnp
 
 from jaxdl.nn.conv import Conv, ConvTranspose
-from jaxdl.nn.norm import BatchNorm, LayerNorm
+from jaxdl.nn.norm import LayerNorm, batch_norm
 
 WEIGHTS = nn.initializers.normal(0.02)
 
@@ -20,7 +20,7 @@ def scales(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -
 
 
 NORMS: dict[str, Callable[[bool], Callable[[Array], Array]]] = {
-    "batch": lambda train: BatchNorm(train, scale_init=scales),
+    "batch": lambda train: batch_norm(train, scale_init=scales),
     "layer": lambda train: LayerNorm(reduction_axes=(1, 2, 3), scale_init=scales),
     "none": lambda train: lambda x: x,
 }

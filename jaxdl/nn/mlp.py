@@ -8,7 +8,7 @@ from jax import Array
 from jax.nn.initializers import Initializer
 
 from jaxdl.nn.initializers import BiasInitializer, zero_bias
-from jaxdl.nn.norm import BatchNorm
+from jaxdl.nn.norm import batch_norm
 
 
 class MLP(nn.Module):
@@ -51,7 +51,7 @@ class MLP(nn.Module):
             bias_init = self.bias_init(x.shape[-1])
             x = nn.Dense(width, use_bias=not self.norm, kernel_init=self.kernel_init, bias_init=bias_init)(x)
             if self.norm:
-                x = BatchNorm(train)(x)
+                x = batch_norm(train)(x)
             x = nn.Dropout(self.dropout, deterministic=not train)(self.activation(x))
         x = nn.Dense(out, kernel_init=self.kernel_init, bias_init=self.bias_init(x.shape[-1]))(x)
         chex.assert_shape(x, (None, out))

@@ -17,7 +17,7 @@ LayerNorm = partial(nn.LayerNorm, epsilon=EPSILON)
 """Over the last axis of each example, in training and evaluation alike (Ba, Kiros & Hinton 2016, arXiv:1607.06450)."""
 
 
-def BatchNorm(train: bool, **options: Any) -> nn.BatchNorm:  # noqa: N802, it stands where a module's class would
+def batch_norm(train: bool, **options: Any) -> nn.BatchNorm:
     """Over all axes but the last, of the global batch when training and by running averages when not.
 
         train: mean, var of this batch; average <- 0.9 average + 0.1 statistic, in the collection `batch_stats`

@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax import Array
 
 from jaxdl.nn.cnn import check_images
-from jaxdl.nn.norm import BatchNorm
+from jaxdl.nn.norm import batch_norm
 
 HE = nn.initializers.he_normal()
 
@@ -35,12 +35,12 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
-        y = nn.relu(BatchNorm(train)(_convolution(self.features, self.stride)(x)))
-        y = BatchNorm(train)(_convolution(self.features)(y))
+        y = nn.relu(batch_norm(train)(_convolution(self.features, self.stride)(x)))
+        y = batch_norm(train)(_convolution(self.features)(y))
         shortcut = x[:, :: self.stride, :: self.stride]
         if self.projection and shortcut.shape != y.shape:
             shortcut = nn.Conv(self.features, (1, 1), use_bias=False, kernel_init=HE)(shortcut)
-            shortcut = BatchNorm(train)(shortcut)
+            shortcut = batch_norm(train)(shortcut)
         else:
             shortcut = jnp.pad(shortcut, ((0, 0), (0, 0), (0, 0), (0, self.features - x.shape[-1])))
         return nn.relu(shortcut + y)
@@ -50,7 +50,7 @@ def _layers(
     x: Array, train: bool, widths: Sequence[int], blocks: int, projection: bool, classes: int, remat: bool
 ) -> Array:
     """Conv, a group of blocks of each width, mean over pixels, dense; to be called inside a module."""
-    x = nn.relu(BatchNorm(train)(_convolution(widths[0])(x)))
+    x = nn.relu(batch_norm(train)(_convolution(widths[0])(x)))
     for group, width in enumerate(widths):
         for block in range(blocks):
             residual = ResidualBlock(width, 2 if group > 0 and block == 0 else 1, projection)

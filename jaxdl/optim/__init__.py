@@ -2,7 +2,7 @@
 
 from jaxdl.optim.averages import averaged, with_average
 from jaxdl.optim.chain import RULES, Numbers, Rule, optimizer
-from jaxdl.optim.norms import norms, with_norms
+from jaxdl.optim.module_norms import norms, with_norms
 from jaxdl.optim.paths import scaled_by_path
 from jaxdl.optim.rates import learning_rate, with_peak_of
 from jaxdl.optim.schedules import SCHEDULES, schedule

@@ -14,7 +14,7 @@ import optax
 from jaxdl.optim.accumulation import accumulated
 from jaxdl.optim.averages import with_average
 from jaxdl.optim.checks import known, require
-from jaxdl.optim.norms import with_norms
+from jaxdl.optim.module_norms import with_norms
 from jaxdl.optim.paths import decays, frozen_by, scaled_by_path
 from jaxdl.optim.rates import scale_by_rate
 

@@ -2,11 +2,11 @@
 
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.contract import Study, Trainable, Usable, findings
-from jaxdl.run.command.flags import FlagError, flag
+from jaxdl.run.command.flags import ConfigError, FlagError, flag
 from jaxdl.run.command.inference import Inference, of_classes, of_images
 from jaxdl.run.command.main import main
 from jaxdl.run.command.use import Loaded, load
-from jaxdl.run.engine.evaluate import Cost, apply, measure
+from jaxdl.run.engine.evaluate import Cost, benchmark, map_batches
 from jaxdl.run.engine.fit import fit
 from jaxdl.run.engine.result import Result
 from jaxdl.run.engine.signals import Interrupted
@@ -14,10 +14,11 @@ from jaxdl.run.engine.training import Diverged
 from jaxdl.run.show import pictures, plots
 from jaxdl.run.show.claims import Claim, Finding, Quantity, measured, plus_minus
 from jaxdl.run.show.plots import save_animation, save_figure
-from jaxdl.run.show.report import save_text, say
+from jaxdl.run.show.report import log, save_text
 
 __all__ = [
     "Claim",
+    "ConfigError",
     "Cost",
     "Diverged",
     "Finding",
@@ -31,13 +32,14 @@ __all__ = [
     "Study",
     "Trainable",
     "Usable",
-    "apply",
+    "benchmark",
     "findings",
     "fit",
     "flag",
     "load",
+    "log",
     "main",
-    "measure",
+    "map_batches",
     "measured",
     "of_classes",
     "of_images",
@@ -47,5 +49,4 @@ __all__ = [
     "save_animation",
     "save_figure",
     "save_text",
-    "say",
 ]

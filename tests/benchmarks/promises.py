@@ -6,8 +6,8 @@ The 32-64 CNN on batches of 128 random images of 28x28, one save every 50 steps.
 by a fifth within seconds, far more than is sought, so whole runs cannot be compared. Hence
 
     finite check   two compiled programs, the step as `fit` compiles it and the same without the check (not `guarded`,
-                   and `descend` keeps every update), take turns every 5 steps; the median over the pairs of turns, of
-                   programs compiled anew several times, for each of four optimisers
+                   and `make_update` keeps every update), take turns every 5 steps; the median over the pairs of turns,
+                   of programs compiled anew several times, for each of four optimisers
     checksums      seconds within `seal` during a fit, all of them counted though they pass on another thread
     signals        the question that the loop asks once a call, and setting the handlers, once a run
     lock           taking it and giving it back, once a run

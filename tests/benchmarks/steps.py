@@ -75,7 +75,7 @@ def vae():
     import jax.numpy as jnp
     import optax
 
-    from jaxdl.core import Experiment, Learner, Supervised, descend
+    from jaxdl.core import Experiment, Learner, Supervised, make_update
     from jaxdl.losses import gaussian_kl, sigmoid_cross_entropy
     from jaxdl.nn import MLP
 
@@ -92,10 +92,10 @@ def vae():
         value = (gaussian_kl(mean, log_variance).sum(-1) - likelihood).mean()
         return value, value
 
-    update = descend(loss, tx)
+    update = make_update(loss, tx)
 
     def step(state, batch):
-        learner, value = update(state.learner, batch["x"], state.rng())
+        learner, value = update(state.learner, batch["x"], state.step_key())
         return state.advance(learner=learner), {"loss": value}
 
     return Experiment(init, step)
@@ -106,7 +106,7 @@ def dcgan():
     import jax.numpy as jnp
     import optax
 
-    from jaxdl.core import Experiment, Learner, Supervised, average, descend
+    from jaxdl.core import Experiment, Learner, Supervised, make_update, mean_over_devices
     from jaxdl.nn import DCGANCritic, DCGANGenerator
 
     generator, critic, tx = DCGANGenerator(), DCGANCritic(), optax.adam(1e-3)
@@ -129,15 +129,15 @@ def dcgan():
         fake, stats = apply(generator, params, stats, z)
         return jax.nn.softplus(-apply(critic, c, c_stats, fake)[0]).mean(), stats
 
-    update_critic, update_generator = descend(critic_loss, tx), descend(generator_loss, tx)
+    update_critic, update_generator = make_update(critic_loss, tx), make_update(generator_loss, tx)
 
     def step(state, batch):
         (g, c), (g_stats, c_stats) = state.learner, state.stats
-        z = jax.random.normal(state.rng(), (2, len(batch["x"]), 100))
+        z = jax.random.normal(state.step_key(), (2, len(batch["x"]), 100))
         fake, _ = apply(generator, g.params, g_stats, z[0])
         c, c_stats = update_critic(c, c_stats, batch["x"], fake)
         g, g_stats = update_generator(g, g_stats, c.params, c_stats, z[1])
-        return state.advance(learner=(g, c), stats=average((g_stats, c_stats))), {
+        return state.advance(learner=(g, c), stats=mean_over_devices((g_stats, c_stats))), {
             "scale": g_stats["BatchNorm_0"]["mean"][0]
         }
 

@@ -15,7 +15,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import jaxdl.data
-from jaxdl.data import IMAGE_SETS, DataError, MissingData, load_images, unit
+from jaxdl.data import IMAGE_SETS, DataError, MissingData, load_images, pixels01
 
 
 def test_names():
@@ -128,18 +128,18 @@ def test_errors_are_the_kinds_that_callers_catch():
 
 @pytest.mark.parametrize("module", [np, jnp])
 def test_unit(module):
-    pixels = unit(module.array([[0, 51, 255]], module.uint8))
+    pixels = pixels01(module.array([[0, 51, 255]], module.uint8))
     assert pixels.dtype == np.float32
     np.testing.assert_allclose(pixels, [[0, 0.2, 1]], rtol=1e-7)
     floats = module.array([0.5, -3], module.float32)
-    assert unit(floats) is floats
+    assert pixels01(floats) is floats
     with pytest.raises(ValueError, match="pixels of type int32"):
-        unit(module.array([1], module.int32))
+        pixels01(module.array([1], module.int32))
 
 
 def test_unit_inside_jit_and_in_half_precision():
-    assert jax.jit(unit)(jnp.array([255], jnp.uint8)).tolist() == [1]
-    assert unit(jnp.ones(2, jnp.bfloat16)).dtype == jnp.bfloat16
+    assert jax.jit(pixels01)(jnp.array([255], jnp.uint8)).tolist() == [1]
+    assert pixels01(jnp.ones(2, jnp.bfloat16)).dtype == jnp.bfloat16
 
 
 def test_importing_does_not_import_what_only_some_sets_need():

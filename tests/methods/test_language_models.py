@@ -3,12 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl.methods import attentive, nearest_width, parameter_count, recurrent
+from jaxdl.methods import nearest_width, of_recurrent, of_transformer, parameter_count
 from jaxdl.nn import GPT, RecurrentLM
 
 V, T = 11, 7
 TOKENS = np.random.default_rng(0).integers(V, size=(3, T)).astype(np.int32)
-MODELS = {"lstm": recurrent(RecurrentLM(V, "lstm", 5)), "gpt": attentive(GPT(V, T, 2, 2, 6))}
+MODELS = {"lstm": of_recurrent(RecurrentLM(V, "lstm", 5)), "gpt": of_transformer(GPT(V, T, 2, 2, 6))}
 
 
 @pytest.fixture(params=MODELS)
@@ -41,7 +41,7 @@ def test_samples(model):
 
 @pytest.mark.parametrize("parameters", [1, 300, 5_000, 200_000])
 def test_nearest_width_is_the_nearest(parameters):
-    make = lambda width: recurrent(RecurrentLM(V, "gru", width))
+    make = lambda width: of_recurrent(RecurrentLM(V, "gru", width))
     size = lambda width: parameter_count(
         jax.eval_shape(make(width).init, jax.random.key(0), jax.ShapeDtypeStruct((1, 1), jnp.int32))
     )

@@ -7,13 +7,13 @@ import peer
 import pytest
 
 from jaxdl.core import AXIS
-from jaxdl.nn import BatchNorm, LayerNorm
+from jaxdl.nn import LayerNorm, batch_norm
 
 
 class Net(nn.Module):
     @nn.compact
     def __call__(self, x, train=False, mask=None):
-        return BatchNorm(train)(x, mask=mask)
+        return batch_norm(train)(x, mask=mask)
 
 
 @partial(jax.jit, static_argnums=2)

@@ -18,9 +18,9 @@ FAMILY, CLAIMS, SMALL = "tests", dict[str, run.Claim](), dict[str, int]()
 class Config(run.RunConfig):
     """The size of the problem; the defaults end in about a second."""
 
-    width: int = run.flag(13, "hidden units", low=1)
-    rows: int = run.flag(101, "training examples", low=1)
-    nap: float = run.flag(0.0, "seconds slept at each call that draws a batch", low=0, result=False)
+    width: int = run.flag(13, "hidden units", minimum=1)
+    rows: int = run.flag(101, "training examples", minimum=1)
+    nap: float = run.flag(0.0, "seconds slept at each call that draws a batch", minimum=0, affects_result=False)
     steps: int | None = 60
     batch_size: int = 8
     checkpoint_every: int = 1

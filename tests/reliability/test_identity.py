@@ -52,7 +52,7 @@ def changes(config):
     """
     for flag in flags_of(type(config)):
         unset = flag.name in LENGTH and getattr(config, flag.name) is None
-        if unset or not flag.rule.result or len(flag.rule.choices) == 1:
+        if unset or not flag.rule.affects_result or len(flag.rule.choices) == 1:
             continue
         base = config
         if flag.rule.needs and getattr(config, flag.rule.needs[0]) not in flag.rule.needs[1]:

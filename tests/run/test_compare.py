@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import experiments.__main__ as cli
-from jaxdl.core import Experiment, State, Total
+from jaxdl.core import Experiment, State, WeightedSum
 from jaxdl.run import FlagError, RunConfig, fit
 from jaxdl.run.show.compare import curves, labels, lines, table
 from jaxdl.run.store import history
@@ -234,7 +234,7 @@ class TestList:
 def test_seconds_go_on_after_a_resume(tmp_path):
     """The time between the parts of a run is not its time; that of the parts adds up."""
     step = lambda state, _: (state.advance(), {"loss": jnp.ones(())})
-    still = Experiment(State.create, step, lambda state, _: {"loss": Total(jnp.ones(()), jnp.ones(()))})
+    still = Experiment(State.create, step, lambda state, _: {"loss": WeightedSum(jnp.ones(()), jnp.ones(()))})
     config = RunConfig(steps=4, log_every=1, workdir=str(tmp_path / "a"), tensorboard=False, progress=False, devices=1)
     first = fit(still, None, open_run(config, "demo"))
     time.sleep(0.5)

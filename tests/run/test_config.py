@@ -99,7 +99,7 @@ class TestSeeds:
 class Chosen(RunConfig):
     recipes = {"shape": {"round": {"epochs": 3, "width": 7, "seeds": 5}, "square": {"steps": 11, "width": 13}}}
     shape: str = flag("round", "which", choices=recipes["shape"])
-    width: int = flag(None, "units", low=1)
+    width: int = flag(None, "units", minimum=1)
     seeds: int = flag(None)
 
 

@@ -167,7 +167,7 @@ def test_others_that_do_not_come_are_one_line(rank):
     address = f"127.0.0.1:{free_port()}"
     process = started(program, JAXDL_COORDINATOR=address, JAXDL_PROCESSES="2", JAXDL_PROCESS_ID=str(rank))
     _, err = process.communicate(timeout=60)
-    told = f"jaxdl.run.command.flags.FlagError: coordinator {address}: the 2 processes did not all join in 1 s"
+    told = f"jaxdl.run.command.flags.ConfigError: coordinator {address}: the 2 processes did not all join in 1 s"
     assert (process.returncode, err.splitlines()[-1]) == (1, told)
 
 

@@ -16,9 +16,9 @@ import optax
 import pytest
 from flax import linen as nn
 
-from jaxdl.core import Experiment, Learner, State, Total, descend, mean, supervised, total
+from jaxdl.core import Experiment, Learner, State, WeightedSum, make_update, supervised, weighted_mean, weighted_sum
 from jaxdl.data import Batches, Data
-from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, apply, fit, measure
+from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, benchmark, fit, map_batches
 from jaxdl.run.engine import training
 from jaxdl.run.engine.parallel import compile_steps, make_mesh
 from jaxdl.run.engine.plan import cadence
@@ -196,11 +196,11 @@ class TestWithoutFolder:
             place: jax.Array
 
         def step(state, _):
-            place = state.place + jax.random.normal(state.rng())
+            place = state.place + jax.random.normal(state.step_key())
             return state.advance(place=place), {"place": place}
 
         init = lambda key: Walker.create(key, place=jnp.zeros(()))
-        e = Experiment(init, step, lambda state, _: {"far": Total(jnp.abs(state.place), jnp.ones(()))})
+        e = Experiment(init, step, lambda state, _: {"far": WeightedSum(jnp.abs(state.place), jnp.ones(()))})
         result = fit(e, None, BASE)
         assert result.metrics["far"] == pytest.approx(abs(float(result.state.place)))
 
@@ -236,7 +236,7 @@ class TestEarlyStopping:
 
     def experiment(self):
         tx = optax.sgd(1.0)
-        update = descend(lambda w, batch: (w - 0 * mean(batch["x"]), {}), tx)  # w falls by one a step
+        update = make_update(lambda w, batch: (w - 0 * weighted_mean(batch["x"]), {}), tx)  # w falls by one a step
 
         def step(state, batch):
             learner, _ = update(state.learner, batch)
@@ -244,7 +244,7 @@ class TestEarlyStopping:
 
         init = lambda key: self.Counter.create(key, learner=Learner.create(jnp.float32(0), tx))
         away = lambda state, batch: {
-            "loss": total(jnp.abs(state.learner.params + 7) + 0 * batch["x"][:, 0], batch["mask"])
+            "loss": weighted_sum(jnp.abs(state.learner.params + 7) + 0 * batch["x"][:, 0], batch["mask"])
         }
         return Experiment(init, step, away)
 
@@ -257,7 +257,7 @@ class TestEarlyStopping:
         assert result.history[-1]["step"] == 10
 
     def test_equal_is_not_better(self):
-        flat = lambda state, batch: {"loss": total(0 * batch["x"][:, 0], batch["mask"])}
+        flat = lambda state, batch: {"loss": weighted_sum(0 * batch["x"][:, 0], batch["mask"])}
         result = fit(self.experiment()._replace(evaluate=flat), Data(TRAIN, VALID), self.config)
         assert int(result.state.step) == 1
         assert result.history[-1]["step"] == 4
@@ -362,7 +362,9 @@ class TestFolder:
     def test_latest_and_best_are_kept(self, tmp_path):
         config = with_dir(BASE, tmp_path, monitor="step_3", monitor_mode="max", steps=30, checkpoint_every=5)
         e = make()
-        peak = lambda state, batch: {"step_3": total(-jnp.abs(state.step - 10.0) + 0 * batch["x"][:, 0], batch["mask"])}
+        peak = lambda state, batch: {
+            "step_3": weighted_sum(-jnp.abs(state.step - 10.0) + 0 * batch["x"][:, 0], batch["mask"])
+        }
         fit(e._replace(evaluate=peak), Data(TRAIN, VALID), config)
         assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"10", "25", "30"}
 
@@ -424,17 +426,17 @@ class TestFolder:
 class TestBeside:
     def test_apply_gives_every_row_once_in_order(self):
         data = Batches({"x": np.arange(23.0)}, 8)
-        out = apply(lambda state, batch: {"y": batch["x"] * state}, jnp.float32(2), data)
+        out = map_batches(lambda state, batch: {"y": batch["x"] * state}, jnp.float32(2), data)
         np.testing.assert_array_equal(out["y"], 2 * np.arange(23.0))
 
     def test_evaluation_counts_every_row_once(self):
-        e = make()._replace(evaluate=lambda state, batch: {"rows": total(batch["x"][:, 0], batch["mask"])})
+        e = make()._replace(evaluate=lambda state, batch: {"rows": weighted_sum(batch["x"][:, 0], batch["mask"])})
         data = Batches({"x": X[:23], "y": Y[:23]}, 8)
         result = fit(e, Data(TRAIN, data), dataclasses.replace(BASE, devices=8))
         assert result.metrics["rows"] == pytest.approx(X[:23, 0].mean(), rel=1e-6)
 
     def test_measure(self):
-        cost = measure(lambda a, b: a @ b, jnp.ones((31, 37)), jnp.ones((37, 41)))
+        cost = benchmark(lambda a, b: a @ b, jnp.ones((31, 37)), jnp.ones((37, 41)))
         assert cost.operations == pytest.approx(2 * 31 * 37 * 41, rel=0.05)
         assert 0 < cost.seconds < 1
 
@@ -668,7 +670,7 @@ class TestCost:
 
         for n in (23, 8, 16):
             data = Batches({"x": np.arange(float(n))}, 8)
-            np.testing.assert_array_equal(apply(double, jnp.float32(2), data), 2 * np.arange(float(n)))
+            np.testing.assert_array_equal(map_batches(double, jnp.float32(2), data), 2 * np.arange(float(n)))
         assert len(traces) == 1
 
     def test_the_seeds_of_a_given_state_draw_their_own_noise(self):
@@ -676,10 +678,10 @@ class TestCost:
             place: jax.Array
 
         def step(state, _):
-            return state.advance(place=state.place + jax.random.normal(state.rng())), {}
+            return state.advance(place=state.place + jax.random.normal(state.step_key())), {}
 
         init = lambda key: Walker.create(key, place=jnp.zeros(()))
-        e = Experiment(init, step, lambda state, _: {"place": Total(state.place, jnp.ones(()))})
+        e = Experiment(init, step, lambda state, _: {"place": WeightedSum(state.place, jnp.ones(()))})
         config = dataclasses.replace(BASE, seeds=3)
         alone = fit(e, None, config)
         given = fit(e, None, config, state=jax.jit(init)(jax.random.key(7)))

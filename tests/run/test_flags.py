@@ -7,9 +7,9 @@ from jaxdl.run.command.flags import flags_of, given, help_text, parse
 
 
 class Config(RunConfig):
-    width: int = flag(64, "hidden units", low=1, high=4096)
+    width: int = flag(64, "hidden units", minimum=1, maximum=4096)
     shape: str = flag("round", "form of it", choices=("round", "square"))
-    scale: float | None = flag(None, "factor", above=0)
+    scale: float | None = flag(None, "factor", more_than=0)
     learning_rate: float = 0.25
     steps: int | None = 7
 

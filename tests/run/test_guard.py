@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdl.core import Experiment, Learner, State, descend
+from jaxdl.core import Experiment, Learner, State, make_update
 from jaxdl.data import Batches
 from jaxdl.guard import fault_name, guarded, learners, raise_fault
 from jaxdl.run import Diverged, RunConfig, fit
@@ -30,7 +30,7 @@ def experiment():
     def loss(params, x, z):
         return jnp.mean(params["w"] * x) ** 2 + jnp.sqrt(z.mean() * params["b"]), ()
 
-    update = descend(loss, tx)
+    update = make_update(loss, tx)
 
     def init(key):
         learner = lambda: Learner.create({"w": jnp.ones(()), "b": jnp.ones(())}, tx)
@@ -121,7 +121,7 @@ class TestWhatIsKept:
     """Loss and gradient are finite, and what would be kept of the step is not."""
 
     def after(self, tx, x):
-        update = descend(lambda w, x: (jnp.sum(w * x), ()), tx)
+        update = make_update(lambda w, x: (jnp.sum(w * x), ()), tx)
         return jax.jit(update)(Learner.create(jnp.ones(3), tx), jnp.full(3, x))[0]
 
     @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ class TestWhatIsKept:
 
     def test_large_and_finite_is_no_fault(self):
         tx = optax.adam(1e-3)
-        update = descend(lambda w, x: (jnp.sum(w * x) / 1e9, ()), tx)
+        update = make_update(lambda w, x: (jnp.sum(w * x) / 1e9, ()), tx)
         learner, _ = jax.jit(update)(Learner.create(jnp.ones(100_003), tx), jnp.full(100_003, 1e27))
         raise_fault(learner)
         assert float(learner.opt_state[0].nu[0]) > 1e32
@@ -163,7 +163,7 @@ class TestWhatIsKept:
 
 
 def test_a_learner_stops_by_itself_without_the_guard():
-    update = descend(lambda w, x: (w * x, ()), optax.sgd(0.5))
+    update = make_update(lambda w, x: (w * x, ()), optax.sgd(0.5))
     learner = Learner.create(jnp.float32(3), optax.sgd(0.5))
     learner, _ = update(learner, jnp.float32(jnp.inf))
     learner, _ = update(learner, jnp.float32(1))

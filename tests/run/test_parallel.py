@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from experiments import image_classifier, language_model
-from jaxdl.core import Learner, descend, rounded, supervised
+from jaxdl.core import Learner, cast, make_update, supervised
 from jaxdl.data import Data, load_text, windows
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import GPT, ResNet
@@ -156,7 +156,7 @@ def test_bfloat16_computes_so_and_keeps_float32():
 
 def test_rounded_leaves_integers_and_keys():
     tree = {"x": jnp.ones(3), "n": jnp.int32(2), "key": jax.random.key(0), "h": jnp.ones(2, jnp.float16)}
-    found = rounded(tree, "bfloat16")
+    found = cast(tree, "bfloat16")
     assert [found[name].dtype for name in ("x", "n", "h")] == [jnp.bfloat16, jnp.int32, jnp.float16]
     assert found["key"].dtype == tree["key"].dtype
 
@@ -170,7 +170,7 @@ def test_descend_in_bfloat16_has_float32_gradients():
 
     tx = optax.sgd(1.0)
     learner = Learner.create(jnp.ones(5), tx)
-    learner, _ = descend(loss, tx, precision="bfloat16")(learner, jnp.full(5, 1 + 2.0**-10))
+    learner, _ = make_update(loss, tx, precision="bfloat16")(learner, jnp.full(5, 1 + 2.0**-10))
     assert seen["dtype"] == jnp.bfloat16
     assert learner.params.dtype == jnp.float32
     np.testing.assert_array_equal(learner.params, np.zeros(5))  # 1 + 2^-10 is 1 in bfloat16

@@ -13,7 +13,7 @@ from flax import struct
 from jax import Array, lax
 from jax.sharding import Mesh
 
-from jaxdl.core import State, average, supervised
+from jaxdl.core import State, mean_over_devices, supervised
 from jaxdl.data import Batches
 from jaxdl.nn import MLP
 from jaxdl.run.engine.feed import Feed
@@ -31,7 +31,7 @@ class Linear(State):
 
 def linear(state: Linear, batch: Any) -> tuple[Linear, dict[str, Array]]:
     x = batch["x"]
-    return state.advance(w=state.w - average(x.T @ (x @ state.w))), {}
+    return state.advance(w=state.w - mean_over_devices(x.T @ (x @ state.w))), {}
 
 
 def recurrent(state: Linear, batch: Any) -> tuple[Linear, dict[str, Array]]:
@@ -39,7 +39,7 @@ def recurrent(state: Linear, batch: Any) -> tuple[Linear, dict[str, Array]]:
     v = state.w @ state.w.T / (D * N)  # of ones: its powers stay
     h, _ = lax.scan(lambda h, _: (h @ v, None), batch["x"], length=11)
     h, _ = lax.scan(lambda h, _: lax.scan(lambda h, _: (h @ v, None), h, length=3), h, length=5)
-    return state.advance(w=state.w + average(jnp.mean(h))), {}
+    return state.advance(w=state.w + mean_over_devices(jnp.mean(h))), {}
 
 
 def prepared(step: Any, count: int, mesh: Mesh, parallel: str = "jit") -> tuple[Any, Any, Any]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import image_classifier
-from jaxdl.core import Experiment, State, Total
+from jaxdl.core import Experiment, State, WeightedSum
 from jaxdl.data import MissingData
 from jaxdl.run import FlagError, Interrupted, Quantity, RunConfig, findings, fit, flag, measured
 from jaxdl.run.command.flags import parse
@@ -20,7 +20,7 @@ from jaxdl.run.store.folder import open_run
 class Config(RunConfig):
     """Gradient descent on (x - target)^2 from 0: after t steps the loss is target^2 (1 - 2 learning_rate)^(2 t)."""
 
-    target: float = flag(3.0, "where the minimum is", low=0)
+    target: float = flag(3.0, "where the minimum is", minimum=0)
     shape: str = flag("round", "form of it", choices=("round", "square", "none"))
     layers: str = flag("7,5", "widths")
     names: str = flag("", "fits")
@@ -37,7 +37,7 @@ def build(config):
         loss = (state.x - config.target) ** 2
         return state.advance(x=state.x - config.learning_rate * 2 * (state.x - config.target)), {"loss": loss}
 
-    evaluate = lambda state, _: {"loss": Total((state.x - config.target) ** 2, jnp.ones(()))}
+    evaluate = lambda state, _: {"loss": WeightedSum((state.x - config.target) ** 2, jnp.ones(()))}
     return Experiment(lambda key: Descent.create(key, x=jnp.zeros(())), step, evaluate)
 
 

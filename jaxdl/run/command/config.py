@@ -37,15 +37,15 @@ class RunConfig:
     recipes: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     open: ClassVar[frozenset[str]] = frozenset()  # in an instance, the flags that its recipe filled in
 
-    steps: int | None = flag(None, "batches to train on; given in place of --epochs", group="training", low=0)
+    steps: int | None = flag(None, "batches to train on; given in place of --epochs", group="training", minimum=0)
     epochs: float | None = flag(
         None, "passes over the training set, the longest if there are several; given in place of --steps",
-        group="training", low=0,
+        group="training", minimum=0,
     )  # fmt: skip
-    batch_size: int = flag(128, "examples per step, over all devices", group="training", low=1)
-    seed: int = flag(0, "seed of initial weights, batch order and noise", group="training", low=0, high=MOST - 1)
-    seeds: int = flag(1, "runs, with seeds seed, seed+1, ...; mean ± standard deviation", group="training", low=1)
-    eval_every: int = flag(0, "steps between evaluations", group="training", low=0,
+    batch_size: int = flag(128, "examples per step, over all devices", group="training", minimum=1)
+    seed: int = flag(0, "seed of initial weights, batch order and noise", group="training", minimum=0, maximum=MOST - 1)
+    seeds: int = flag(1, "runs, with seeds seed, seed+1, ...; mean ± standard deviation", group="training", minimum=1)
+    eval_every: int = flag(0, "steps between evaluations", group="training", minimum=0,
                            shown="ten in a run, fewer where they would take over 4% of it")  # fmt: skip
     watch_test: bool = flag(
         False, "evaluate the test part during training too, for its curves; nothing is chosen by it", group="training"
@@ -58,104 +58,127 @@ class RunConfig:
         0,
         "stop after this many evaluations without a better one and go back to the best; 0: never",
         group="training",
-        low=0,
+        minimum=0,
     )
 
     optimizer: str = flag("adam", "update rule", group="optimiser", choices=optim.RULES)
-    learning_rate: float = flag(1e-3, "peak learning rate", group="optimiser", low=0)
+    learning_rate: float = flag(1e-3, "peak learning rate", group="optimiser", minimum=0)
     momentum: float = flag(
-        0.9, "momentum; Adam's beta 1", group="optimiser", low=0, below=1,
+        0.9, "momentum; Adam's beta 1", group="optimiser", minimum=0, less_than=1,
         needs=("optimizer", ("momentum", "nesterov", *SECOND)),
     )  # fmt: skip
     beta2: float = flag(
-        0.999, "decay of squared gradients", group="optimiser", low=0, below=1, needs=("optimizer", SECOND)
+        0.999, "decay of squared gradients", group="optimiser", minimum=0, less_than=1, needs=("optimizer", SECOND)
     )
     rms_decay: float = flag(
-        0.9, "decay of squared gradients", group="optimiser", low=0, below=1, needs=("optimizer", ("rmsprop",))
+        0.9, "decay of squared gradients", group="optimiser", minimum=0, less_than=1, needs=("optimizer", ("rmsprop",))
     )
     weight_decay: float = flag(
-        0.0, "L2 penalty, decoupled for adamw; never on biases and norm scales", group="optimiser", low=0
+        0.0, "L2 penalty, decoupled for adamw; never on biases and norm scales", group="optimiser", minimum=0
     )
-    clip_norm: float | None = flag(None, "scale gradients down to this global norm", group="optimiser", above=0)
-    clip_value: float | None = flag(None, "clip each gradient entry to ± this", group="optimiser", above=0)
+    clip_norm: float | None = flag(None, "scale gradients down to this global norm", group="optimiser", more_than=0)
+    clip_value: float | None = flag(None, "clip each gradient entry to ± this", group="optimiser", more_than=0)
     schedule: str = flag("constant", "learning rate over time", group="optimiser", choices=optim.SCHEDULES)
     warmup: int = flag(
         0, "updates of linear warm-up before the schedule; the default is never more than a tenth of the run",
-        group="optimiser", low=0,
+        group="optimiser", minimum=0,
     )  # fmt: skip
     decay_rate: float = flag(
-        0.1, "factor; above 1 the rate grows", group="optimiser", above=0, needs=("schedule", ("step", "exponential"))
+        0.1,
+        "factor; above 1 the rate grows",
+        group="optimiser",
+        more_than=0,
+        needs=("schedule", ("step", "exponential")),
     )
     decay_every: int = flag(
-        0, "updates per factor; 0: a third of the run", group="optimiser", low=0,
+        0, "updates per factor; 0: a third of the run", group="optimiser", minimum=0,
         needs=("schedule", ("step", "exponential")),
     )  # fmt: skip
     final_fraction: float = flag(
-        0.0, "last rate, as a fraction of the peak", group="optimiser", low=0, high=1, needs=("schedule", ("cosine",))
+        0.0,
+        "last rate, as a fraction of the peak",
+        group="optimiser",
+        minimum=0,
+        maximum=1,
+        needs=("schedule", ("cosine",)),
     )
     accumulate: int = flag(
-        1, "batches whose gradients are gathered for one update; --steps is a multiple of it", group="optimiser", low=1
+        1,
+        "batches whose gradients are gathered for one update; --steps is a multiple of it",
+        group="optimiser",
+        minimum=1,
     )
     freeze: str | None = flag(None, "regular expression: parameters whose path has it stay fixed", group="optimiser")
     rates: str | None = flag(
         None, 'factors of the learning rate by regular expressions on paths: "Embed:0.1,bias:2"', group="optimiser"
     )
     ema: float | None = flag(
-        None, "evaluate a moving average of the parameters, of this decay per update", group="optimiser", low=0, below=1
+        None,
+        "evaluate a moving average of the parameters, of this decay per update",
+        group="optimiser",
+        minimum=0,
+        less_than=1,
     )
     norms: int | None = flag(
         None, "steps between norms of parameters, gradients and updates of each module in the history",
-        group="optimiser", low=1, shown="none",
+        group="optimiser", minimum=1, shown="none",
     )  # fmt: skip
 
     valid_fraction: float = flag(
         0.1,
         "part of the training data held out for whatever chooses: --patience, --monitor, --sweep; 0: none",
         group="data",
-        low=0,
-        below=1,
+        minimum=0,
+        less_than=1,
     )
     download: bool = flag(
         False, f"first fetch what is missing of the data set into --data_dir: {', '.join(SOURCES)}", group="data",
-        result=False,
+        affects_result=False,
     )  # fmt: skip
     mirror: str | None = flag(
-        None, "https address of a folder with the same files", group="data", result=False, needs=("download", (True,))
+        None,
+        "https address of a folder with the same files",
+        group="data",
+        affects_result=False,
+        needs=("download", (True,)),
     )
     data_dir: str | None = flag(
-        None, "folder of original data files", group="data", shown="$JAXDL_DATA_DIR", result=False
+        None, "folder of original data files", group="data", shown="$JAXDL_DATA_DIR", affects_result=False
     )
 
     sweep: str | None = flag(
         None, 'one run for each combination of values: "learning_rate=1e-3,3e-3;optimizer=sgd,adam"', group="run"
     )
     profile: int = flag(
-        0, "time and trace so many steps; operations, the costliest ones, recompilations; 0: none", group="run", low=0,
-        result=False,
+        0, "time and trace so many steps; operations, the costliest ones, recompilations; 0: none", group="run",
+        minimum=0, affects_result=False,
     )  # fmt: skip
     workdir: str | None = flag(
-        None, "folder of the run: made anew, or resumed", group="run", shown="runs/NAME/TIME", result=False
+        None, "folder of the run: made anew, or resumed", group="run", shown="runs/NAME/TIME", affects_result=False
     )
-    overwrite: bool = flag(False, "delete what --workdir holds and start anew", group="run", result=False)
+    overwrite: bool = flag(False, "delete what --workdir holds and start anew", group="run", affects_result=False)
     checkpoint_every: int = flag(
-        0, "steps between checkpoints", group="run", low=0, shown="with every evaluation", result=False
+        0, "steps between checkpoints", group="run", minimum=0, shown="with every evaluation", affects_result=False
     )
-    log_every: int = flag(50, "steps between lines of metrics.jsonl", group="run", low=1, result=False)
-    tensorboard: bool = flag(True, "write TensorBoard events too", group="run", result=False)
+    log_every: int = flag(50, "steps between lines of metrics.jsonl", group="run", minimum=1, affects_result=False)
+    tensorboard: bool = flag(True, "write TensorBoard events too", group="run", affects_result=False)
     wandb: str | None = flag(
-        None, "log to this project of Weights & Biases too (pip install jaxdl[wandb])", group="run", result=False
+        None,
+        "log to this project of Weights & Biases too (pip install jaxdl[wandb])",
+        group="run",
+        affects_result=False,
     )
-    progress: bool = flag(True, "show progress", group="run", result=False)
+    progress: bool = flag(True, "show progress", group="run", affects_result=False)
 
     predict: str | None = flag(
         None,
         "with --workdir=RUN: files, folders or patterns, separated by commas, for the finished run to predict",
         group="use",
-        result=False,
+        affects_result=False,
     )
     evaluate: str | None = flag(
         None, "with --workdir=RUN: another data set, by name or path, to score the finished run on",
-        group="use", result=False,
+        group="use", affects_result=False,
     )  # fmt: skip
 
     parallel: str = flag(
@@ -164,15 +187,15 @@ class RunConfig:
         "fsdp, as jit, and parameters and optimiser state are split over the devices too",
         group="devices",
         choices=("jit", "pmap", "fsdp"),
-        result=False,
+        affects_result=False,
     )
-    devices: int = flag(0, "use the first so many devices; 0: all", group="devices", low=0, result=False)
+    devices: int = flag(0, "use the first so many devices; 0: all", group="devices", minimum=0, affects_result=False)
     deterministic: bool = flag(
         False, "on a GPU only operations that give the same bits every time; on CPU and TPU they do", group="devices"
     )
     scan: int = flag(
         0, "steps per compiled call; 0: 16, or 1 where that is slow (convolutions on the CPU)",
-        group="devices", low=0, result=False,
+        group="devices", minimum=0, affects_result=False,
     )  # fmt: skip
 
     def __init_subclass__(cls, **options: Any) -> None:

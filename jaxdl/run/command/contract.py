@@ -28,7 +28,7 @@ from jaxdl.data import Data
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.inference import Inference
 from jaxdl.run.show.claims import Claim, Finding, completed
-from jaxdl.run.show.report import say
+from jaxdl.run.show.report import log
 
 
 @runtime_checkable
@@ -77,7 +77,7 @@ def findings(module: Study, config: RunConfig, command: str | None = None) -> li
     """
     data = module.data(config)
     if data.note:
-        say(data.note)
+        log(data.note)
     if config.epochs is not None and data.train is not None:
         config = config.resolve(data)
     command = named(module)[1] if command is None else command

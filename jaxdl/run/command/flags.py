@@ -1,7 +1,7 @@
 """Flags from a frozen dataclass: one declaration serves the command line, the notebook and the saved record of a run.
 
     class Config(RunConfig):
-        width: int = flag(64, "hidden units", low=1)
+        width: int = flag(64, "hidden units", minimum=1)
         learning_rate: float = 0.1          # another default; help and range are inherited from RunConfig
         batch_size: int = flag(None)        # what the recipe of the data set says
 
@@ -27,8 +27,11 @@ MOST = 2**31  # whole numbers are 32 bits wide on the device
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
-class FlagError(Printable, ValueError):
+class ConfigError(Printable, ValueError):
     """A flag, or the place where a run is to live, is wrong: one line that says what would be right. Exit status 2."""
+
+
+FlagError = ConfigError  # its name on the command line
 
 
 class Rule(NamedTuple):
@@ -37,19 +40,19 @@ class Rule(NamedTuple):
     help: str
     group: str = "experiment"
     choices: tuple[str, ...] = ()
-    low: float | None = None  # the least value allowed
-    above: float | None = None  # a bound that is not allowed itself
-    high: float | None = None
-    below: float | None = None  # the same at the other end
+    minimum: float | None = None
+    more_than: float | None = None
+    maximum: float | None = None
+    less_than: float | None = None
     shown: str = ""  # the default in words, where its value says little
-    result: bool = True  # False: changing it cannot change what the run computes
+    affects_result: bool = True  # False: changing it cannot change what the run computes
     needs: tuple[str, tuple[Any, ...]] | None = None  # another flag, and its values with which this one has an effect
 
     def range(self) -> str:
         """The allowed values in words, empty where there is no bound."""
         if self.choices:
             return "|".join(self.choices)
-        bounds = ((">=", self.low), (">", self.above), ("<=", self.high), ("<", self.below))
+        bounds = ((">=", self.minimum), (">", self.more_than), ("<=", self.maximum), ("<", self.less_than))
         return " and ".join(f"{sign} {bound:.12g}" for sign, bound in bounds if bound is not None)
 
     def need(self) -> str:
@@ -115,8 +118,16 @@ def check(config: Any) -> None:
         good = not rule.choices or value in rule.choices
         if number:
             good = math.isfinite(value)
-            good = good and (rule.low is None or value >= rule.low) and (rule.above is None or value > rule.above)
-            good = good and (rule.high is None or value <= rule.high) and (rule.below is None or value < rule.below)
+            good = (
+                good
+                and (rule.minimum is None or value >= rule.minimum)
+                and (rule.more_than is None or value > rule.more_than)
+            )
+            good = (
+                good
+                and (rule.maximum is None or value <= rule.maximum)
+                and (rule.less_than is None or value < rule.less_than)
+            )
         if not good:
             similar = difflib.get_close_matches(str(value), rule.choices, n=1)
             near = f" (did you mean {similar[0]}?)" if similar else ""

@@ -30,7 +30,7 @@ from jaxdl.run.engine.signals import Interrupted
 from jaxdl.run.engine.training import Diverged
 from jaxdl.run.show.claims import Finding, claims_table
 from jaxdl.run.show.plots import curves, save_figure
-from jaxdl.run.show.report import say
+from jaxdl.run.show.report import log
 from jaxdl.run.store import settings
 from jaxdl.run.store.checkpoint import Unwritten
 from jaxdl.run.store.files import read_json, write_json
@@ -114,7 +114,7 @@ def _run(
     config: Any, body: Callable[[Any], Sequence[Finding]], name: str, command: str, words: str, before: dict[str, str]
 ) -> None:
     workdir = Path(str(config.workdir))
-    say(f"run folder: {workdir}")
+    log(f"run folder: {workdir}")
     repeat = config.replace(workdir=None, overwrite=False)
     resume = repeat.replace(workdir=str(workdir))
     count = os.environ.get("JAXDL_PROCESSES", "1")
@@ -146,20 +146,20 @@ def _run(
         _say_unwritten(error, workdir)
         os._exit(CANNOT_WRITE)  # threads that still want to write would hold the process for minutes
     except Interrupted as error:
-        say(f"{error}\n{ending}")
+        log(f"{error}\n{ending}")
         sys.exit(128 + error.signum)
     except KeyboardInterrupt:  # outside a fit there is nothing to save
-        say(f"interrupted\n{ending}")
+        log(f"interrupted\n{ending}")
         sys.exit(128 + signal.SIGINT)
     try:
         draw_curves(config)
     except DataError as error:
-        say(f"warning: {error}: no curves of it are drawn")
+        log(f"warning: {error}: no curves of it are drawn")
     if is_first():
         print(claims_table(claims), flush=True)
     if failed := getattr(sys.stdout, "failed", ""):
-        say(f"stdout: {failed}; the table is in {workdir / 'summary.json'}")
-    say(ending)
+        log(f"stdout: {failed}; the table is in {workdir / 'summary.json'}")
+    log(ending)
 
 
 def draw_curves(config: RunConfig) -> None:
@@ -220,7 +220,7 @@ def _without_damaged_entries(before: Callable[..., Any], message: Warning | str,
     for entry in Path(cache_folder()).glob("*-cache"):
         if entry.name.startswith(f"{found[1]}-"):
             entry.unlink(missing_ok=True)
-    say(f"warning: {cache_folder()}: a damaged entry for {found[1]} is compiled again")
+    log(f"warning: {cache_folder()}: a damaged entry for {found[1]} is compiled again")
 
 
 def _without_late_writers(before: Callable[[Any], Any], late: Any) -> None:

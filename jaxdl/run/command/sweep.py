@@ -26,7 +26,7 @@ from jaxdl.run.command.flags import WORDS, Flag, FlagError, flags_of, given, nea
 from jaxdl.run.engine.training import Diverged
 from jaxdl.run.show.claims import Finding, beside_words, found_words
 from jaxdl.run.show.plots import save_figure
-from jaxdl.run.show.report import say
+from jaxdl.run.show.report import log
 from jaxdl.run.show.sweep_report import Point, picture, table, verdict
 from jaxdl.run.store.files import read_json, write_json
 from jaxdl.run.store.folder import discard, open_run
@@ -138,7 +138,7 @@ def sweep(
     for i, (id, (_, one)) in enumerate(runs.items()):
         _write(root, record, fit, found, config)
         one, old = one.replace(overwrite=False), known.get(found[id].command, {})
-        say(f"point {i + 1} of {len(runs)}: {id}")
+        log(f"point {i + 1} of {len(runs)}: {id}")
         if old.get("state") == "diverged":  # it would again
             found[id] = found[id]._replace(state="diverged", why=old["why"])
             continue
@@ -153,7 +153,7 @@ def sweep(
             if Path(str(one.workdir)).is_dir():
                 discard(Path(str(one.workdir)))
             found[id], first_error = found[id]._replace(state="refused", why=str(error)), first_error or error
-            say(f"refused: {error}")
+            log(f"refused: {error}")
             continue
         run = read_run(Path(str(one.workdir)))
         fit = _main_fit(run) if fit is None else fit
@@ -187,7 +187,7 @@ def _has_ended(config: RunConfig) -> bool:
         read_run(folder)
     except (FlagError, DataError):  # not there, or damaged: what can be made again is
         return False
-    results = [f.name for f in flags_of(type(config)) if f.rule.result]
+    results = [f.name for f in flags_of(type(config)) if f.rule.affects_result]
     return bool(summary) and all(summary["flags"].get(name) == getattr(config, name) for name in results)
 
 

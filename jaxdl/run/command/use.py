@@ -22,15 +22,15 @@ from jaxdl.run.command.contract import recalled
 from jaxdl.run.command.flags import FlagError, flags_of
 from jaxdl.run.command.inference import Inference
 from jaxdl.run.command.source import check_source
-from jaxdl.run.engine.evaluate import apply, evaluator
+from jaxdl.run.engine.evaluate import evaluator, map_batches
 from jaxdl.run.engine.parallel import make_mesh, place
 from jaxdl.run.engine.result import read_end
 from jaxdl.run.show.claims import number
-from jaxdl.run.show.report import say
+from jaxdl.run.show.report import log
 from jaxdl.run.store.checkpoint import Checkpoints
 from jaxdl.run.store.files import read_json, write, write_json
 from jaxdl.run.store.identity import NAME
-from jaxdl.run.store.runs import columns as aligned
+from jaxdl.run.store.runs import format_table as aligned
 from jaxdl.streams import printable
 
 SHOWN = 20  # rows of predictions on the screen
@@ -139,7 +139,7 @@ def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str,
         if found is None:
             raise MissingData(f"{folder}: no checkpoint is there yet; let the run end, or save (--checkpoint_every)")
         if not ended:
-            say(f"{folder}: has not ended; its state of step {found[0]} is used")
+            log(f"{folder}: has not ended; its state of step {found[0]} is used")
         states.append(found[1])
         metrics.append(ended.get("metrics", {}))
     return Finished(config, experiment, inference, states, metrics)
@@ -171,7 +171,7 @@ def use_run(config: RunConfig, module: Any, name: str) -> None:
     run = open_finished(config.workdir, module, expected=name, **here)
     for f in flags_of(type(config)):
         value, was = getattr(config, f.name), getattr(run.config, f.name)
-        if f.rule.result and f.name not in config.open and value not in (f.default, was):
+        if f.rule.affects_result and f.name not in config.open and value not in (f.default, was):
             raise FlagError(f"--{f.name}={value}: this run was made with --{f.name}={was}; leave the flag out")
     if config.predict:
         write_predictions(run, expand(config.predict))
@@ -199,7 +199,7 @@ def write_predictions(run: Finished, files: list[str]) -> None:
     names, rows = run.inference.read(files)
     predict = run.inference.predict or run.experiment.predict
     assert predict is not None
-    outputs = apply(predict, run.states[0], rows)
+    outputs = map_batches(predict, run.states[0], rows)
     columns = {"input": names, **run.inference.table(outputs)}
     lines = [list(columns), *map(list, zip(*columns.values(), strict=True))]
     text = io.StringIO()
@@ -209,7 +209,7 @@ def write_predictions(run: Finished, files: list[str]) -> None:
     write(path, text.getvalue())
     more = f"{len(names) - SHOWN:,} more rows and " if len(names) > SHOWN else ""
     of = "" if len(run.states) == 1 else f", by the first of {len(run.states)} seeds"
-    say(f"{more}all columns in {path}{of}")
+    log(f"{more}all columns in {path}{of}")
 
 
 def write_evaluation(run: Finished, source: str) -> None:
@@ -226,4 +226,4 @@ def write_evaluation(run: Finished, source: str) -> None:
                  for those in (found, run.metrics)]  # fmt: skip
         print(f"{name:14}{cells[0]:>24}{cells[1]:>24}", flush=True)
     write_json(path, (read_json(path) or {}) | {source: found})
-    say(f"{test.length:,} rows; added to {path}")
+    log(f"{test.length:,} rows; added to {path}")

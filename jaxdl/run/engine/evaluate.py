@@ -82,7 +82,7 @@ def traced(experiment: Experiment, part: Parts, state: Any) -> tuple[Any, list[s
     return program, names
 
 
-def apply(function: Callable[[Any, Any], Any], state: Any, data: Batches, *, devices: int = 0) -> Any:
+def map_batches(function: Callable[[Any, Any], Any], state: Any, data: Batches, *, devices: int = 0) -> Any:
     """function(state, batch) -> [B, ...] over all rows of `data` in order; the results are joined on the host.
 
     For predictions, samples and whatever else is wanted row by row. `batch["mask"]` is 0 on the padding of the last
@@ -117,7 +117,7 @@ class Cost(NamedTuple):
     dispatch: float
 
 
-def measure(function: Callable[..., Any], *args: Any, repeats: int = 5, compiled: bool = True) -> Cost:
+def benchmark(function: Callable[..., Any], *args: Any, repeats: int = 5, compiled: bool = True) -> Cost:
     """Compiles function(*args) and times it, each call waited for; not `compiled`, each operation runs by itself."""
     call: Any = function
     analysis: Any = {}

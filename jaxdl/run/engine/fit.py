@@ -13,7 +13,7 @@ from jaxdl.run.engine.distributed import is_first
 from jaxdl.run.engine.plan import Plan, prepare
 from jaxdl.run.engine.result import Result, read_end, together
 from jaxdl.run.engine.training import Training
-from jaxdl.run.show.report import last_of, say
+from jaxdl.run.show.report import last_of, log
 from jaxdl.run.store.checkpoint import Checkpoints
 from jaxdl.run.store.files import numbers, refuse_links
 from jaxdl.run.store.folder import begun
@@ -80,8 +80,8 @@ def _fit(plan: Plan, config: RunConfig, name: str, on_row: Any) -> Result:
             claim_folder(folder, plan.identity(config))
             for root in (Path(str(config.workdir)), Path(str(config.workdir)).parent):  # a sweep's is one above
                 begun(root)
-        log = Log(folder, writers(config, folder, name, on_row))
-        held.callback(log.close)
+        history = Log(folder, writers(config, folder, name, on_row))
+        held.callback(history.close)
         checkpoints = Checkpoints(folder and folder / "checkpoints")
         held.callback(checkpoints.close)
         state = plan.start(config.seed)
@@ -91,8 +91,8 @@ def _fit(plan: Plan, config: RunConfig, name: str, on_row: Any) -> Result:
             raise FlagError(f"--steps={config.steps}: from step {first} on that is more than {MOST - 1}, the most")
         ended = _ended(folder, last)
         if ended:
-            return load_ended(plan, config, state, ended, log, checkpoints, folder)
-        return Training(plan, config, name, state, first, last, log, checkpoints, folder).run()
+            return load_ended(plan, config, state, ended, history, checkpoints, folder)
+        return Training(plan, config, name, state, first, last, history, checkpoints, folder).run()
 
 
 def _ended(folder: Path | None, last: int) -> dict[str, Any] | None:
@@ -100,26 +100,32 @@ def _ended(folder: Path | None, last: int) -> dict[str, Any] | None:
     try:
         ended = read_end(folder) if folder else None
     except DataError as error:
-        say(f"warning: {error}; it is made again from the last checkpoint")
+        log(f"warning: {error}; it is made again from the last checkpoint")
         return None
     return ended if ended and (ended["step"] >= last or ended["stopped_early"]) else None
 
 
 def load_ended(
-    plan: Plan, config: RunConfig, state: Any, ended: dict[str, Any], log: Log, checkpoints: Checkpoints, folder: Any
+    plan: Plan,
+    config: RunConfig,
+    state: Any,
+    ended: dict[str, Any],
+    history: Log,
+    checkpoints: Checkpoints,
+    folder: Any,
 ) -> Result:
     """The result of a fit that had ended; `state` is the one with which it began."""
     same(folder, ended["tested"] | {"versions": ended["versions"]}, plan.tested() | {"versions": versions()})
-    log.check(ended["log"])
+    history.check(ended["log"])
     seen = Watch(plan.watch, folder / "watched", state, ended["watched"]).seen
     _, state = checkpoints.restore(state, ended["state_step"]) or (0, state)
-    tested = last_of(log.rows, "test/")
+    tested = last_of(history.rows, "test/")
     if tested and tested.keys() != ended["metrics"].keys():
         raise DataError(
             f"{folder / 'result.json'}: its metrics are not those of metrics.jsonl; --overwrite starts anew"
         )
     if config.progress:
-        say(f"{folder}: has ended at step {ended['step']}; loaded, nothing was trained")
+        log(f"{folder}: has ended at step {ended['step']}; loaded, nothing was trained")
     times = ended["seconds"], ended["steps_per_second"]
     metrics, valid = numbers(ended["metrics"]), numbers(ended["valid"])
-    return Result(plan.experiment, plan.whole(state), metrics, log.rows, *times, watched=seen, valid=valid)
+    return Result(plan.experiment, plan.whole(state), metrics, history.rows, *times, watched=seen, valid=valid)

@@ -37,7 +37,7 @@ def make_mesh(devices: int = 0, *, local: bool = False) -> Mesh:
 
 
 def by_field(state: Any, replicated: Any, per_example: Any) -> Any:
-    """A prefix tree of a State: `per_example` for the fields marked so, in structs inside it too, else `replicated`."""
+    """A prefix tree of a State: `per_example` for fields that are split, in structs inside it too, or `replicated`."""
 
     def marked(node: Any) -> bool:
         return _is_struct(node) and any(f.metadata.get("per_example") for f in dataclasses.fields(node))

@@ -10,7 +10,7 @@ from typing import Any
 from jaxdl.core import Experiment
 from jaxdl.data import Batches, DataError
 from jaxdl.run.command.config import RunConfig
-from jaxdl.run.engine.evaluate import apply
+from jaxdl.run.engine.evaluate import map_batches
 from jaxdl.run.show.report import Row, with_prefix
 from jaxdl.run.store.files import is_sum, read_json
 
@@ -62,7 +62,7 @@ class Result:
         """What the experiment predicts for the rows of a part, in order: a pytree of arrays [n, ...]."""
         if self.experiment.predict is None:
             raise ValueError("this experiment predicts nothing: it has no predict(state, batch)")
-        return apply(self.experiment.predict, self.state, part)
+        return map_batches(self.experiment.predict, self.state, part)
 
 
 def together(runs: Sequence[Result]) -> Result:

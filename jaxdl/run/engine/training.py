@@ -19,7 +19,7 @@ from jaxdl.run.engine.plan import Plan
 from jaxdl.run.engine.result import Best, Result
 from jaxdl.run.engine.signals import Interrupted, caught
 from jaxdl.run.profile.trace import profiled
-from jaxdl.run.show.report import Progress, last_of, say
+from jaxdl.run.show.report import Progress, last_of, log
 from jaxdl.run.store.checkpoint import Checkpoints
 from jaxdl.run.store.files import write_json
 from jaxdl.run.store.history import Log
@@ -69,7 +69,7 @@ class Training:
             assert found is not None  # there is a folder, else there would be no best step yet
             return found[1]
         except DataError as error:
-            say(f"warning: {error}: the best state, of step {self.best.step}, is lost; goes on from step {self.t}")
+            log(f"warning: {error}: the best state, of step {self.best.step}, is lost; goes on from step {self.t}")
             self.best = Best(self.config, [row for row in self.log.rows if row["step"] >= self.t])
             return self.state
 
@@ -80,7 +80,7 @@ class Training:
         intervals = (self.plan.every, config.checkpoint_every or last, last - first)
         try:
             with (
-                caught(self.folder is not None, self.progress.say) as arrived,
+                caught(self.folder is not None, self.progress.log) as arrived,
                 profiled(self.plan.call, config.profile, self.folder, self.t) as call,
             ):
                 stop = agreed(arrived)
@@ -163,7 +163,7 @@ class Training:
         valid = last_of(self.log.rows, "valid/")
         if best.step and config.patience:
             self.state, kept, valid = self.best_state, best.step, best.metrics
-            self.progress.say(f"best step {kept}" + (f", stopped at {self.t}" if self.t < self.last else ""))
+            self.progress.log(f"best step {kept}" + (f", stopped at {self.t}" if self.t < self.last else ""))
         valid = valid or self.plan.valid(self.state)
         if self.saved != self.t:
             self.checkpoints.save(self.t, self.state, **self._facts(self.t))

@@ -14,7 +14,7 @@ import jax
 
 from jaxdl.run.engine.parallel import rows_in
 from jaxdl.run.profile.cost import StepCost, cost, devices_of, matmul_rate
-from jaxdl.run.show.report import say, size
+from jaxdl.run.show.report import log, size
 
 ARGUMENTS = ("data", "state", "rows")  # of the compiled call
 WRAPPERS = ("while", "call", "conditional", "async-start", "async-done")  # their time is that of what they hold
@@ -25,7 +25,7 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 
 @contextmanager
 def profiled(call: Callable[..., Any], steps: int, folder: Path | None, first: int = 0) -> Iterator[Callable[..., Any]]:
-    """The same call, but for `steps` > 0 it measures itself and says what it found through `run.say`.
+    """The same call, but for `steps` > 0 it measures itself and says what it found through `run.log`.
 
     After the first call, which compiles, the calls of `steps` steps are timed and those of as many more are traced into
     folder/profile. Every later compilation is reported with the argument that brought it about.
@@ -85,7 +85,7 @@ class _Profile:
         self._compilations = 0
         result = self._call(state, rows, count)
         if self._compilations and before is not None:
-            say(f"profile: step {self._t + 1} compiled again: {difference(before, self._last)}")
+            log(f"profile: step {self._t + 1} compiled again: {difference(before, self._last)}")
         return result
 
     def _measure(self, state: Any, rows: Any, count: int) -> Any:
@@ -121,12 +121,12 @@ class _Profile:
         self._done = True
         self.stop()
         if not self._traced:
-            say(f"profile: {self._t} steps are too few to measure {self._steps} after those that compile; give more")
+            log(f"profile: {self._t} steps are too few to measure {self._steps} after those that compile; give more")
             return
         traced, count = self._compiled
         compiled = traced.lower().compile()
         for line in self._report(cost(traced, compiled, count), compiled, count):
-            say(line)
+            log(line)
 
     def _report(self, cost: StepCost, compiled: Any, count: int) -> Iterator[str]:
         seconds = min(self._times)

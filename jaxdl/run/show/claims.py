@@ -1,7 +1,7 @@
 """Claims: what an experiment says before it runs, the quantities that it finds, and how both are shown.
 
     CLAIMS = {
-        "accuracy": Claim("a network tells digits as well as published", rows="I12", headline=True),
+        "accuracy": Claim("a network tells digits as well as published", rows="digits", headline=True),
         "script": Claim("the losses are those of PyTorch", needs="extra:peers"),
     }
 

@@ -9,7 +9,7 @@ from jaxdl.data import DataError
 from jaxdl.run.command.flags import FlagError, shown
 from jaxdl.run.show.claims import plus_minus
 from jaxdl.run.show.plots import literal, new_figure, thinned
-from jaxdl.run.store.runs import PLACE, Run, Trace, columns
+from jaxdl.run.store.runs import PLACE, Run, Trace, format_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -152,7 +152,7 @@ def table(lines: Sequence[Line]) -> str:
         cells += [_steps(line.traces), plus_minus([trace.seconds() for trace in line.traces], 3)]
         cells += [str(len(line.traces))] * seeds
         rows.append([*cells, "" if state == "finished" else f"NOT ENDED: {state}"])
-    return columns(rows)
+    return format_table(rows)
 
 
 def _steps(traces: Sequence[Trace]) -> str:

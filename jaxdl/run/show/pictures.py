@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxdl.data import Batches, unit
+from jaxdl.data import Batches, pixels01
 from jaxdl.metrics import confusion_matrix
 from jaxdl.run.engine.result import Result
 from jaxdl.run.show.plots import literal, new_figure
@@ -66,9 +66,9 @@ def mistakes(x: np.ndarray, y: np.ndarray, p: np.ndarray, names: Sequence[str], 
     wrong = np.flatnonzero(predictions != y)
     worst = wrong[np.argsort(p[wrong, y[wrong]], kind="stable")][:most]
     if not len(worst):
-        return image_grid(unit(x[:1]), title="no mistakes; the first test image")
+        return image_grid(pixels01(x[:1]), title="no mistakes; the first test image")
     titles = [f"{names[y[i]]} as {names[predictions[i]]}" for i in worst]
-    return image_grid(unit(x[worst]), titles, title=f"{len(worst)} worst of {len(wrong)} mistakes: class, as what")
+    return image_grid(pixels01(x[worst]), titles, title=f"{len(worst)} worst of {len(wrong)} mistakes: class, as what")
 
 
 def tiles(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxdl.run.engine.distributed import is_first
-from jaxdl.run.show.report import say
+from jaxdl.run.show.report import log
 from jaxdl.run.store.files import replacing
 from jaxdl.streams import printable
 
@@ -89,7 +89,7 @@ def _optional(path: Path) -> Iterator[None]:
             yield
     except Exception as error:  # matplotlib's parsers and Pillow raise many kinds
         reason = str(error).strip().partition("\n")[0]
-        say(f"warning: {path}: could not be drawn ({type(error).__name__}: {reason}); the run goes on without it")
+        log(f"warning: {path}: could not be drawn ({type(error).__name__}: {reason}); the run goes on without it")
 
 
 def curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> "Figure":

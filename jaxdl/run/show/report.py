@@ -58,7 +58,7 @@ class Progress:
         show = show and is_first()
         self._show, self._last, self._name, self._bar = show, last, name, None
         if title:
-            self.say((f"{name}: " if name else "") + title + (f" | from step {first}" if first else ""))
+            self.log((f"{name}: " if name else "") + title + (f" | from step {first}" if first else ""))
         if show and sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -71,7 +71,7 @@ class Progress:
             if scalars and "loss" in scalars:
                 self._bar.set_postfix_str(f"loss {scalars['loss']:.4g}", refresh=False)
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """One line, above the bar if there is one."""
         line = printable(line)
         if self._bar is not None:
@@ -82,7 +82,7 @@ class Progress:
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Says what an evaluation found."""
         shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        self.say(f"{self._name + ': ' if self._name else ''}step {step}/{self._last}  {shown}")
+        self.log(f"{self._name + ': ' if self._name else ''}step {step}/{self._last}  {shown}")
 
     def close(self) -> None:
         """Leaves the bar as it is and goes to the next line."""
@@ -90,7 +90,7 @@ class Progress:
             self._bar.close()
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """A line for the person at the terminal; what a program reads goes to stdout, this does not."""
     if is_first():
         print("\n".join(map(printable, line.split("\n"))), file=sys.stderr, flush=True)

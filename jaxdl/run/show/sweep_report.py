@@ -10,7 +10,7 @@ import numpy as np
 from jaxdl.run.command.flags import shown
 from jaxdl.run.show.claims import Claim, Finding, Quantity, measured, plus_minus
 from jaxdl.run.show.plots import literal, new_figure
-from jaxdl.run.store.runs import columns
+from jaxdl.run.store.runs import format_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ def table(ranked: Sequence[Point], monitor: str) -> str:
         scores[0] = scores[0] if point.state == "ended" else point.state
         numbers = [str(point.steps or "-"), f"{point.seconds:.1f}" if point.seconds else "-"]
         rows.append([mark, *map(shown, point.flags.values()), *scores, *numbers, point.command])
-    return columns(rows)
+    return format_table(rows)
 
 
 def verdict(ranked: Sequence[Point], monitor: str) -> Finding:

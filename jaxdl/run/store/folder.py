@@ -203,7 +203,7 @@ def _compare(before: dict[str, Any], now: dict[str, Any], config_class: type, wo
     for f in flags_of(config_class):
         was, value = old.get(f.name, f.default), new[f.name]
         longer = f.name in ("steps", "epochs") and was is not None and value is not None and value > was
-        if f.rule.result and was != value and not (longer and new["schedule"] == "constant"):
+        if f.rule.affects_result and was != value and not (longer and new["schedule"] == "constant"):
             hint = " (may grow under --schedule=constant)" if f.name in ("steps", "epochs") else ""
             changed.append(f"--{f.name} was {shown(was)}{hint}")
     if changed:

@@ -15,7 +15,7 @@ from jaxdl.data import Batches, DataError
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.flags import FlagError, flags_of, shown
 from jaxdl.run.engine.distributed import is_first
-from jaxdl.run.show.report import say
+from jaxdl.run.show.report import log
 from jaxdl.run.store.files import plain, read_json, write_json
 from jaxdl.run.store.settings import changed, settings, words_for
 
@@ -36,7 +36,9 @@ def identity(
       programs: digests by name.
       start: the state given to start from, or None.
     """
-    flags = {f.name: getattr(config, f.name) for f in flags_of(type(config)) if f.rule.result and f.name not in APART}
+    flags = {
+        f.name: getattr(config, f.name) for f in flags_of(type(config)) if f.rule.affects_result and f.name not in APART
+    }
     parts = {name: digest_of_data(part) for name, part in data.items()}
     if start is not None:
         programs = {**programs, "start": digest_of_arrays(start.replace(key=jax.numpy.zeros(())))}
@@ -80,7 +82,7 @@ def claim_folder(folder: Path, now: dict[str, dict[str, Any]]) -> None:
     if found:
         again = words_for(old, new)
         told = f"{'; '.join(found)}{f'; to have the same again, put before the command: {again}' if again else ''}"
-        say(f"warning: {folder}: begun under other settings, so the bits will be others: {told}")
+        log(f"warning: {folder}: begun under other settings, so the bits will be others: {told}")
     if before["flags"] != now["flags"]:
         write_json(folder / NAME, now | {"settings": old})  # more steps
 

@@ -19,7 +19,7 @@ from jaxdl.run.store.files import numbers, read_json
 from jaxdl.streams import printable, shell
 
 # flags that say where and how a run is kept, not what it is; those of devices change its seconds
-PLACE = frozenset(f.name for f in flags_of(RunConfig) if not f.rule.result and f.rule.group != "devices")
+PLACE = frozenset(f.name for f in flags_of(RunConfig) if not f.rule.affects_result and f.rule.group != "devices")
 
 
 Defaults = Callable[[str, Mapping[str, Any]], Mapping[str, Any] | None]
@@ -127,7 +127,7 @@ def expand(folder: Path) -> list[Path]:
     return [p.parent for p in sorted(folder.glob("*/config.json")) if any(p.parent.glob("**/metrics.jsonl"))]
 
 
-def columns(rows: Sequence[Sequence[str]]) -> str:
+def format_table(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text under each other; the last cell of a row is as long as it likes."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
@@ -156,7 +156,9 @@ def runs_table(root: Path, defaults: Defaults) -> str:
     if not found:
         return f"no runs in {root}"
     rows = [row for _, row in sorted(found, key=lambda one: one[0], reverse=True)]
-    return columns([["when", "experiment", "folder", "state", "monitored", "flags that are not the default"], *rows])
+    return format_table(
+        [["when", "experiment", "folder", "state", "monitored", "flags that are not the default"], *rows]
+    )
 
 
 def _listed(path: Path, defaults: Defaults) -> tuple[float, list[str]]:

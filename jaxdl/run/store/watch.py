@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdl.data import DataError
 from jaxdl.run.engine.distributed import is_first
-from jaxdl.run.show.report import say
+from jaxdl.run.show.report import log
 from jaxdl.run.store.files import read_bytes, replacing
 
 
@@ -46,7 +46,7 @@ class Watch:
                 )
             except DataError as error:
                 first = step == int(state.step)
-                say(f"warning: {error}; {'made again' if first else f'goes on without what was seen at step {step}'}")
+                log(f"warning: {error}; {'made again' if first else f'goes on without what was seen at step {step}'}")
                 if first:
                     self.look(step, state)
 
