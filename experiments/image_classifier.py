@@ -20,7 +20,7 @@ from flax import linen as nn
 
 from jaxdl import metrics, run
 from jaxdl.core import Experiment, supervised
-from jaxdl.data import IMAGE_SETS, Data, augment, load_folder, load_images, pixels01
+from jaxdl.data import IMAGE_SETS, Data, augment, load_folder, load_images, pixels01, pixels11
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.methods import baselines, parameter_count
 from jaxdl.nn import CNN, MLP, LeNet5, ResNet, ResNet18
@@ -125,7 +125,7 @@ def build(config: Config, data: Data) -> Experiment:
         model.clone(remat=True) if config.remat else model,
         config.make_optimizer(data),
         example=data.example,
-        inputs=lambda batch: ((pixels01(batch["x"]) - 0.5) / 0.5,),
+        inputs=lambda batch: (pixels11(batch["x"]),),
         loss=lambda logits, batch: softmax_cross_entropy(logits, batch["y"]),
         metrics=lambda logits, batch: {"accuracy": metrics.accuracy(logits, batch["y"])},
         augment=(lambda keys, batch: batch | {"x": change(keys, pixels01(batch["x"]))}) if chosen else None,

@@ -18,7 +18,7 @@ from flax import linen as nn
 
 from jaxdl import losses, metrics, run
 from jaxdl.core import Experiment, supervised
-from jaxdl.data import IMAGE_SETS, Batches, Data, load_images, pixels01
+from jaxdl.data import IMAGE_SETS, Batches, Data, load_images, pixels11
 from jaxdl.methods import baselines, torch_losses
 from jaxdl.nn import INITIALIZERS, MLP
 from jaxdl.run import Claim, Quantity, flag, pictures, plots
@@ -87,7 +87,7 @@ def data(config: Config) -> Data:
 
 def inputs(batch: Any) -> tuple[Any]:
     """What a model sees: 0..1 brought to -1..1, the notes' Normalize((0.5,), (0.5,))."""
-    return ((pixels01(batch["x"]) - 0.5) / 0.5,)
+    return (pixels11(batch["x"]),)
 
 
 def build(config: Config, data: Data) -> Experiment:

@@ -32,7 +32,7 @@ from experiments.gan.claims import CLAIMS as CLAIMS
 from experiments.gan.scores import comparison
 from jaxdl import metrics, run
 from jaxdl.core import Experiment
-from jaxdl.data import Batches, Data, load_images, pixels01
+from jaxdl.data import Batches, Data, load_images, pixels11
 from jaxdl.methods import Judge, judge
 from jaxdl.methods.adversarial import OBJECTIVES, Players, game, play
 from jaxdl.nn import MLP, DCGANCritic, DCGANGenerator
@@ -115,7 +115,7 @@ def noise(config: Config) -> Callable[[Array], Array]:
 
 def scaled(x: Any) -> Any:
     """What the critic sees: points as they are, pixels in -1..1."""
-    return x if x.ndim == 2 else 2 * pixels01(x) - 1
+    return x if x.ndim == 2 else pixels11(x)
 
 
 def unscaled(x: Array) -> Array:

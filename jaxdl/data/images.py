@@ -92,6 +92,11 @@ def pixels01(x: Any) -> Any:
     return x
 
 
+def pixels11(x: Any) -> Any:
+    """Pixels in -1..1: 2 `pixels01` - 1."""
+    return 2 * pixels01(x) - 1
+
+
 def counted(train: int, valid: int, test: int) -> str:
     """The sizes of the parts as notes have them: "1,293 training, 144 validation and 360 test"."""
     return f"{train:,} training{f', {valid:,} validation' if valid else ''} and {test:,} test"

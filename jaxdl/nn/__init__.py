@@ -12,7 +12,7 @@ from jaxdl.nn.cnn import CNN, LeNet5, average_pool, max_pool
 from jaxdl.nn.conv import Conv, ConvTranspose, convolve, input_gradient, kernel_gradient
 from jaxdl.nn.dcgan import DCGANCritic, DCGANGenerator
 from jaxdl.nn.gpt import GPT
-from jaxdl.nn.initializers import INITIALIZERS, torch_bias, torch_linear, zero_bias
+from jaxdl.nn.initializers import INITIALIZERS, ByFanIn, torch_bias, torch_linear
 from jaxdl.nn.mlp import MLP
 from jaxdl.nn.norm import LayerNorm, batch_norm
 from jaxdl.nn.positions import LearnedPositions, add_positions, sinusoidal_positions
@@ -28,6 +28,7 @@ __all__ = [
     "INITIALIZERS",
     "MLP",
     "TORCH_RECURRENT",
+    "ByFanIn",
     "Carry",
     "Conv",
     "ConvDecoder",
@@ -66,5 +67,4 @@ __all__ = [
     "sinusoidal_positions",
     "torch_bias",
     "torch_linear",
-    "zero_bias",
 ]

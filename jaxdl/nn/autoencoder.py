@@ -12,7 +12,7 @@ from jax.nn.initializers import Initializer
 
 from jaxdl.nn.cnn import check_images
 from jaxdl.nn.conv import Conv, ConvTranspose
-from jaxdl.nn.initializers import BiasInitializer, zero_bias
+from jaxdl.nn.initializers import ByFanIn, bias_initializer
 from jaxdl.nn.mlp import MLP
 
 
@@ -28,13 +28,13 @@ class Downsampling(nn.Module):
       features: channels after each of the k convolutions; sides of at least 2^k pixels are needed.
       activation: after every convolution, the last one too.
       kernel_init: linen initialiser of the weights.
-      bias_init: fan_in -> linen initialiser of the biases.
+      bias_init: linen initialiser of the biases, or one by fan_in (`ByFanIn`).
     """
 
     features: Sequence[int] = (32, 64)
     activation: Callable[[Array], Array] = nn.relu
     kernel_init: Initializer = nn.initializers.lecun_normal()
-    bias_init: BiasInitializer = zero_bias
+    bias_init: Initializer | ByFanIn = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -45,7 +45,7 @@ class Downsampling(nn.Module):
         """
         check_images("Downsampling", x, smallest=2 ** len(self.features))
         for features in self.features:
-            bias_init = self.bias_init(16 * x.shape[-1])
+            bias_init = bias_initializer(self.bias_init, 16 * x.shape[-1])
             conv = Conv(features, 4, 2, kernel_init=self.kernel_init, bias_init=bias_init)
             x = self.activation(conv(x))
         return x
@@ -62,14 +62,14 @@ class Upsampling(nn.Module):
       features: channels between the layers, from the maps on: k widths are k + 1 layers.
       activation: between the layers.
       kernel_init: linen initialiser of the weights.
-      bias_init: fan_in -> linen initialiser of the biases.
+      bias_init: linen initialiser of the biases, or one by fan_in (`ByFanIn`).
     """
 
     shape: Sequence[int]
     features: Sequence[int] = (32,)
     activation: Callable[[Array], Array] = nn.relu
     kernel_init: Initializer = nn.initializers.lecun_normal()
-    bias_init: BiasInitializer = zero_bias
+    bias_init: Initializer | ByFanIn = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -89,7 +89,7 @@ class Upsampling(nn.Module):
             )
         for i, features in enumerate((*self.features, self.shape[2])):
             # every output pixel is reached by 2x2 of the 4x4 taps: the fan-in is 4 D, not the 16 D of the kernel
-            bias_init = self.bias_init(4 * x.shape[-1])
+            bias_init = bias_initializer(self.bias_init, 4 * x.shape[-1])
             conv = ConvTranspose(features, 4, 2, kernel_init=self.kernel_init, bias_init=bias_init)
             H, W = halved(self.shape, layers - 1 - i)
             x = conv(self.activation(x) if i else x)[:, :H, :W]
@@ -106,7 +106,7 @@ class ConvEncoder(nn.Module):
       dense: width of the hidden layer.
       activation: after every layer but the last.
       kernel_init: linen initialiser of the weights.
-      bias_init: fan_in -> linen initialiser of the biases.
+      bias_init: linen initialiser of the biases, or one by fan_in (`ByFanIn`).
     """
 
     outputs: int
@@ -114,7 +114,7 @@ class ConvEncoder(nn.Module):
     dense: int = 256
     activation: Callable[[Array], Array] = nn.relu
     kernel_init: Initializer = nn.initializers.lecun_normal()
-    bias_init: BiasInitializer = zero_bias
+    bias_init: Initializer | ByFanIn = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -136,7 +136,7 @@ class ConvDecoder(nn.Module):
       dense: width of the hidden layer.
       activation: after every layer but the last.
       kernel_init: linen initialiser of the weights.
-      bias_init: fan_in -> linen initialiser of the biases.
+      bias_init: linen initialiser of the biases, or one by fan_in (`ByFanIn`).
     """
 
     shape: Sequence[int]
@@ -144,7 +144,7 @@ class ConvDecoder(nn.Module):
     dense: int = 256
     activation: Callable[[Array], Array] = nn.relu
     kernel_init: Initializer = nn.initializers.lecun_normal()
-    bias_init: BiasInitializer = zero_bias
+    bias_init: Initializer | ByFanIn = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, z: Array, train: bool = False) -> Array:

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import Array
 from jax.nn.initializers import Initializer
 
-from jaxdl.nn.initializers import BiasInitializer, zero_bias
+from jaxdl.nn.initializers import ByFanIn, bias_initializer
 from jaxdl.nn.mlp import MLP
 
 average_pool = partial(nn.avg_pool, window_shape=(2, 2), strides=(2, 2))
@@ -54,7 +54,7 @@ class LeNet5(nn.Module):
       activation: after every layer but the last.
       pool: `max_pool` or `average_pool`.
       kernel_init: linen initialiser of the weights.
-      bias_init: fan_in -> linen initialiser of the biases.
+      bias_init: linen initialiser of the biases, or one by fan_in (`ByFanIn`).
 
     Reference: LeCun, Bottou, Bengio & Haffner 1998, Gradient-based learning applied to document recognition.
     """
@@ -63,7 +63,7 @@ class LeNet5(nn.Module):
     activation: Callable[[Array], Array] = nn.relu
     pool: Callable[[Array], Array] = max_pool
     kernel_init: Initializer = nn.initializers.lecun_normal()
-    bias_init: BiasInitializer = zero_bias
+    bias_init: Initializer | ByFanIn = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -76,7 +76,7 @@ class LeNet5(nn.Module):
         missing = [max(0, 16 - side) for side in x.shape[1:3]]
         x = jnp.pad(x, ((0, 0), *((n // 2, n - n // 2) for n in missing), (0, 0)))
         for features, padding in ((6, "SAME"), (16, "VALID")):
-            bias_init = self.bias_init(25 * x.shape[-1])
+            bias_init = bias_initializer(self.bias_init, 25 * x.shape[-1])
             x = nn.Conv(features, (5, 5), padding=padding, kernel_init=self.kernel_init, bias_init=bias_init)(x)
             x = self.pool(self.activation(x))
         widths = (120, 84, self.classes)
@@ -96,7 +96,7 @@ class CNN(nn.Module):
       activation: after every layer but the last.
       pool: `max_pool` or `average_pool`.
       kernel_init: linen initialiser of the weights.
-      bias_init: fan_in -> linen initialiser of the biases.
+      bias_init: linen initialiser of the biases, or one by fan_in (`ByFanIn`).
     """
 
     features: Sequence[int] = (32, 64)
@@ -105,7 +105,7 @@ class CNN(nn.Module):
     activation: Callable[[Array], Array] = nn.relu
     pool: Callable[[Array], Array] = average_pool
     kernel_init: Initializer = nn.initializers.lecun_normal()
-    bias_init: BiasInitializer = zero_bias
+    bias_init: Initializer | ByFanIn = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -116,7 +116,7 @@ class CNN(nn.Module):
         """
         check_images("CNN", x, smallest=2 ** len(self.features))
         for features in self.features:
-            bias_init = self.bias_init(9 * x.shape[-1])
+            bias_init = bias_initializer(self.bias_init, 9 * x.shape[-1])
             x = nn.Conv(features, (3, 3), kernel_init=self.kernel_init, bias_init=bias_init)(x)
             x = self.pool(self.activation(x))
         widths = (self.dense, self.classes)

@@ -7,7 +7,7 @@ number of outputs that one input reaches. The initialisers themselves are jax's;
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -15,31 +15,29 @@ from flax import linen as nn
 from jax import Array
 from jax.nn.initializers import Initializer
 
-# A bias of shape [N] does not know its layer's fan_in, which PyTorch's default needs: fan_in -> initialiser.
-BiasInitializer = Callable[[int], Initializer]
+
+class ByFanIn(NamedTuple):
+    """A bias initialiser that needs its layer's fan_in, which a bias of shape [N] does not tell: make(fan_in)."""
+
+    make: Callable[[int], Initializer]
 
 
 class Initialization(TypedDict):
-    """The two arguments that the models of `jaxdl.nn` take: `MLP((128, 10), **INITIALIZERS["he_normal"])`."""
+    """The two arguments that the models of `jaxdl.nn` take: `MLP((128, 10), **INITIALIZERS["he_normal"])`.
+
+    Both are linen's initialisers, (key, shape, dtype) -> array; `bias_init` may be one by fan_in as well.
+    """
 
     kernel_init: Initializer
-    bias_init: BiasInitializer
+    bias_init: Initializer | ByFanIn
 
 
-def zero_bias(fan_in: int) -> Initializer:
-    """b = 0, whatever fan_in is."""
-    return nn.initializers.zeros
+def bias_initializer(init: Initializer | ByFanIn, fan_in: int) -> Initializer:
+    """The initialiser for the bias of a layer with so many inputs of one output."""
+    return init.make(fan_in) if isinstance(init, ByFanIn) else init
 
 
-def torch_bias(fan_in: int) -> Initializer:
-    """b ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the default of PyTorch's nn.Linear and nn.Conv2d.
-
-    Args:
-      fan_in: number of inputs of one output, >= 1.
-
-    Returns:
-      An initialiser for the bias [N] of that layer.
-    """
+def _torch_bias(fan_in: int) -> Initializer:
     bound = fan_in**-0.5
 
     def init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
@@ -48,12 +46,17 @@ def torch_bias(fan_in: int) -> Initializer:
     return init
 
 
+torch_bias = ByFanIn(_torch_bias)
+"""b ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), the default of PyTorch's nn.Linear and nn.Conv2d."""
+
 # U(-a, a) has variance a^2 / 3, so a scale of 1/3 over fan_in is a = 1/sqrt(fan_in). PyTorch writes the same as
 # kaiming_uniform_(a=sqrt(5)): gain^2 = 2 / (1 + 5) = 1/3.
 torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 INITIALIZERS: dict[str, Initialization] = {
-    name: Initialization(kernel_init=kernel_init, bias_init=torch_bias if name == "torch_linear" else zero_bias)
+    name: Initialization(
+        kernel_init=kernel_init, bias_init=torch_bias if name == "torch_linear" else nn.initializers.zeros
+    )
     for name, kernel_init in {
         "glorot_uniform": nn.initializers.glorot_uniform(),
         "glorot_normal": nn.initializers.glorot_normal(),

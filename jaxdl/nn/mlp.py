@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax import Array
 from jax.nn.initializers import Initializer
 
-from jaxdl.nn.initializers import BiasInitializer, zero_bias
+from jaxdl.nn.initializers import ByFanIn, bias_initializer
 from jaxdl.nn.norm import batch_norm
 
 
@@ -24,7 +24,7 @@ class MLP(nn.Module):
         (Srivastava et al. 2014); needs a "dropout" key.
       norm: batch normalisation before each activation.
       kernel_init: linen initialiser of the weights.
-      bias_init: fan_in -> linen initialiser of the biases.
+      bias_init: linen initialiser of the biases, or one by fan_in (`ByFanIn`).
     """
 
     features: Sequence[int]
@@ -32,7 +32,7 @@ class MLP(nn.Module):
     dropout: float = 0.0
     norm: bool = False
     kernel_init: Initializer = nn.initializers.lecun_normal()
-    bias_init: BiasInitializer = zero_bias
+    bias_init: Initializer | ByFanIn = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -48,11 +48,11 @@ class MLP(nn.Module):
         *hidden, out = self.features
         x = x.reshape(len(x), -1)
         for width in hidden:
-            bias_init = self.bias_init(x.shape[-1])
+            bias_init = bias_initializer(self.bias_init, x.shape[-1])
             x = nn.Dense(width, use_bias=not self.norm, kernel_init=self.kernel_init, bias_init=bias_init)(x)
             if self.norm:
                 x = batch_norm(train)(x)
             x = nn.Dropout(self.dropout, deterministic=not train)(self.activation(x))
-        x = nn.Dense(out, kernel_init=self.kernel_init, bias_init=self.bias_init(x.shape[-1]))(x)
+        x = nn.Dense(out, kernel_init=self.kernel_init, bias_init=bias_initializer(self.bias_init, x.shape[-1]))(x)
         chex.assert_shape(x, (None, out))
         return x

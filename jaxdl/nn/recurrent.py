@@ -27,7 +27,7 @@ from jax import Array
 from jax.nn.initializers import Initializer
 
 from jaxdl.nn.cells import CELLS, Cell, LayerState, unroll
-from jaxdl.nn.initializers import BiasInitializer, torch_bias, zero_bias
+from jaxdl.nn.initializers import ByFanIn, bias_initializer, torch_bias
 
 Carry = tuple[LayerState, ...]
 """States of all layers and directions, in the order layer_0, layer_0_reverse, layer_1, ...; B is each leaf's axis 0."""
@@ -40,7 +40,7 @@ class _Layer(nn.Module):
     features: int
     kernel_init: Initializer
     recurrent_init: Initializer
-    bias_init: BiasInitializer
+    bias_init: Initializer | ByFanIn
     forget_bias: float
     reverse: bool
 
@@ -52,7 +52,7 @@ class _Layer(nn.Module):
             return lambda key, D_in: jnp.concatenate([init(k, (D_in, D)) for k in jax.random.split(key, gates)], -1)
 
         def bias_init(key: Array) -> Array:
-            bias = self.bias_init(D)(key, (gates, D))
+            bias = bias_initializer(self.bias_init, D)(key, (gates, D))
             return (bias.at[1].add(self.forget_bias) if self.cell.states == 2 else bias).reshape(-1)
 
         kernel = self.param("kernel", each_gate(self.kernel_init), D_in)
@@ -60,7 +60,7 @@ class _Layer(nn.Module):
         bias = self.param("bias", bias_init)
         recurrent_bias = None
         if gates == 3:
-            recurrent_bias = self.param("recurrent_bias", self.bias_init(D), (D,))
+            recurrent_bias = self.param("recurrent_bias", bias_initializer(self.bias_init, D), (D,))
             recurrent_bias = jnp.concatenate([jnp.zeros(2 * D, recurrent_bias.dtype), recurrent_bias])[None]
         # As [T B, D_in], because for x [T, B, D_in] autodiff's kernel gradient transposes a copy of [T, B, gates D].
         zx = (x.reshape(T * B, D_in) @ kernel + bias[None]).reshape(T, B, gates * D)
@@ -102,7 +102,7 @@ class Recurrent(nn.Module):
         1 - dropout, drawn anew for each time (Zaremba et al. 2014, arXiv:1409.2329); needs a "dropout" key.
       kernel_init: linen initialiser of one gate's W [D_in, D].
       recurrent_init: linen initialiser of one gate's U [D, D].
-      bias_init: D -> linen initialiser of the biases.
+      bias_init: linen initialiser of the biases, or one by fan_in, which is D here (`ByFanIn`).
       forget_bias: added to the LSTM's b_f at the start.
 
     References: Elman 1990, Finding structure in time; Hochreiter & Schmidhuber 1997, Long short-term memory; Gers et
@@ -117,7 +117,7 @@ class Recurrent(nn.Module):
     dropout: float = 0.0
     kernel_init: Initializer = nn.initializers.glorot_uniform()
     recurrent_init: Initializer = nn.initializers.orthogonal()
-    bias_init: BiasInitializer = zero_bias
+    bias_init: Initializer | ByFanIn = nn.initializers.zeros
     forget_bias: float = 1.0
 
     @nn.nowrap

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from jaxdl.data import batched, compose, flip, noise, rotate, rotate_by, shift
+from jaxdl.data.augment import batched, compose, flip, noise, rotate, rotate_by, shift
 
 H, W, C = 7, 5, 3
 IMAGE = np.random.default_rng(0).uniform(0.1, 1, (H, W, C)).astype(np.float32)

@@ -1,10 +1,12 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
-from jaxdl.nn import INITIALIZERS, torch_bias
+from jaxdl.nn import CNN, INITIALIZERS, MLP, torch_bias
 
 VARIANCES = {
     "glorot_uniform": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
@@ -50,4 +52,16 @@ def test_only_torch_linear_draws_biases():
     for name, both in INITIALIZERS.items():
         bias = both["bias_init"](7)(jax.random.key(0), (11,))
         assert bool((bias != 0).all()) == (name == "torch_linear")
-    assert abs(torch_bias(4)(jax.random.key(0), (997,))).max() <= 0.5
+    assert abs(torch_bias.make(4)(jax.random.key(0), (997,))).max() <= 0.5
+
+
+def test_any_initialiser_of_linens_serves_as_a_biass():
+    ones = nn.initializers.ones
+    for model, x in (
+        (MLP((3, 2), bias_init=ones), jnp.ones((5, 7))),
+        (CNN(classes=2, bias_init=ones), jnp.ones((2, 8, 8, 1))),
+    ):
+        params = model.init(jax.random.key(0), x)["params"]
+        biases = [leaf for path, leaf in jax.tree.leaves_with_path(params) if path[-1].key == "bias"]
+        assert biases
+        assert all((bias == 1).all() for bias in biases)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdl.data import IMAGE_SETS, Batches, Data, Images, load_folder, load_images, read_images, resized
+from jaxdl.data import IMAGE_SETS, Batches, Data, Images, augment, load_folder, load_images, read_images
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.flags import FlagError
 
@@ -52,7 +52,7 @@ def of_images(config: RunConfig, data: Data) -> Inference:
         if other.names != names:
             raise FlagError(f"--evaluate={source}: its classes are {other.names[:10]}, this run's {names[:10]}")
         try:
-            return Batches(other.test | {"x": resized(other.test["x"], shape)}, 256)
+            return Batches(other.test | {"x": augment.resized(other.test["x"], shape)}, 256)
         except ValueError as error:
             raise FlagError(f"--evaluate={source}: {error}") from None
 
