@@ -19,7 +19,7 @@ from jaxdl.nn.positions import LearnedPositions, add_positions, sinusoidal_posit
 from jaxdl.nn.recurrent import TORCH_RECURRENT, Carry, Recurrent
 from jaxdl.nn.recurrent_lm import RecurrentLM
 from jaxdl.nn.resnet import ResidualBlock, ResNet, ResNet18
-from jaxdl.nn.transformer import EncoderBlock, FeedForward, TransformerEncoder
+from jaxdl.nn.transformer import Block, EncoderBlock, FeedForward, TransformerEncoder
 from jaxdl.nn.transformer_decoder import DecoderBlock, DecoderCache, TransformerDecoder
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "INITIALIZERS",
     "MLP",
     "TORCH_RECURRENT",
+    "Block",
     "ByFanIn",
     "Carry",
     "Conv",

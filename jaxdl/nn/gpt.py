@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxdl.nn.attention import Dense, KeyValueCache
 from jaxdl.nn.positions import LearnedPositions, add_positions, sinusoidal_positions
-from jaxdl.nn.transformer import TransformerEncoder, gelu
+from jaxdl.nn.transformer import Block, TransformerEncoder, gelu
 
 SCALE = 0.02  # standard deviation of the first weights
 
@@ -58,8 +58,9 @@ class GPT(nn.Module):
         if self.position == "learned":
             self.positions = LearnedPositions(self.context, init)
         self.drop = nn.Dropout(self.dropout)
-        shape = (self.layers, self.heads, self.features, 4 * self.features, gelu)
-        self.blocks = TransformerEncoder(*shape, self.dropout, True, self.use_bias, init, out_init, self.remat)
+        width, options = self.features, dict[str, Any](dropout=self.dropout, use_bias=self.use_bias)
+        block = Block(self.heads, width, 4 * width, gelu, pre_norm=True, kernel_init=init, out_init=out_init, **options)
+        self.blocks = TransformerEncoder(self.layers, block, self.remat)
         if not self.tied:
             self.output = Dense(self.vocabulary, use_bias=False, kernel_init=init)
 

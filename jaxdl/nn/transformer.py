@@ -1,7 +1,7 @@
 """Transformer encoder: blocks of self-attention and a network for each token."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -23,6 +23,51 @@ GLOROT = nn.initializers.glorot_uniform()
 # The gradient computes the tanh again from x instead of keeping four arrays [B, T, 4 D] for it: less memory, and 4% of
 # a small GPT's step on the CPU.
 gelu = jax.checkpoint(nn.gelu)
+
+
+@dataclass(frozen=True)
+class Block:
+    """What the blocks of a Transformer, with or without cross-attention, are made of.
+
+    Attributes:
+      heads: H, a divisor of D.
+      features: D.
+      hidden: F, the width of the feed-forward network.
+      activation: of the feed-forward network.
+      dropout: probability in [0, 1), also on attention weights and hidden units; needs a "dropout" key.
+      pre_norm: x <- x + dropout(f(LN(x))); else post-norm, x <- LN(x + dropout(f(x))).
+      use_bias: in projections, feed-forward network and norms.
+      kernel_init: linen initialiser of all kernels.
+      out_init: of the kernels in front of the sums, if they have their own.
+    """
+
+    heads: int
+    features: int
+    hidden: int
+    activation: Callable[[Array], Array] = nn.relu
+    dropout: float = 0.0
+    pre_norm: bool = False
+    use_bias: bool = True
+    kernel_init: Initializer = GLOROT
+    out_init: Initializer | None = None
+
+    def attention(self) -> MultiHeadAttention:
+        """One attention of the block."""
+        options = (self.dropout, self.use_bias, self.kernel_init, self.out_init)
+        return MultiHeadAttention(self.heads, self.features, *options)
+
+    def feed_forward(self) -> "FeedForward":
+        """The network for each token."""
+        options = (self.dropout, self.use_bias, self.kernel_init, self.out_init)
+        return FeedForward(self.features, self.hidden, self.activation, *options)
+
+    def residual(self) -> "Residual":
+        """The sum around one of the two."""
+        return Residual(self.pre_norm, self.dropout, self.use_bias)
+
+    def last_norm(self) -> Any:
+        """What stands behind a stack of blocks: one more norm if they are pre-norm, else nothing."""
+        return LayerNorm(use_bias=self.use_bias) if self.pre_norm else lambda x: x
 
 
 class FeedForward(nn.Module):
@@ -93,34 +138,16 @@ class EncoderBlock(nn.Module):
     the gradients near the output are large at the start. Called with `causal=True` this is GPT's block.
 
     Attributes:
-      heads: H, a divisor of D.
-      features: D.
-      hidden: F, the width of the feed-forward network.
-      activation: of the feed-forward network.
-      dropout: probability in [0, 1); needs a "dropout" key.
-      pre_norm: which of the two.
-      use_bias: in projections, feed-forward network and norms.
-      kernel_init: linen initialiser of all kernels.
-      out_init: of the two kernels in front of the sums, if they have their own.
+      block: its options.
 
     References: Vaswani et al. 2017, arXiv:1706.03762, section 3.1; Xiong et al. 2020, arXiv:2002.04745 (pre-norm).
     """
 
-    heads: int
-    features: int
-    hidden: int
-    activation: Callable[[Array], Array] = nn.relu
-    dropout: float = 0.0
-    pre_norm: bool = False
-    use_bias: bool = True
-    kernel_init: Initializer = GLOROT
-    out_init: Initializer | None = None
+    block: Block
 
     def setup(self) -> None:  # noqa: D102
-        options = (self.dropout, self.use_bias, self.kernel_init, self.out_init)
-        self.attention = MultiHeadAttention(self.heads, self.features, *options)
-        self.feed_forward = FeedForward(self.features, self.hidden, self.activation, *options)
-        self.residuals = [Residual(self.pre_norm, self.dropout, self.use_bias) for _ in range(2)]
+        self.attention, self.feed_forward = self.block.attention(), self.block.feed_forward()
+        self.residuals = [self.block.residual() for _ in range(2)]
 
     def __call__(
         self,
@@ -162,28 +189,18 @@ class TransformerEncoder(nn.Module):
 
     Attributes:
       layers: L.
-      heads: and all that follow, as in `EncoderBlock`.
+      block: options of each.
       remat: the backward pass computes each block anew from its input, which alone is kept: memory for a third more
         operations.
     """
 
     layers: int
-    heads: int
-    features: int
-    hidden: int
-    activation: Callable[[Array], Array] = nn.relu
-    dropout: float = 0.0
-    pre_norm: bool = False
-    use_bias: bool = True
-    kernel_init: Initializer = GLOROT
-    out_init: Initializer | None = None
+    block: Block
     remat: bool = False
 
     def setup(self) -> None:  # noqa: D102
-        block = partial(EncoderBlock, self.heads, self.features, self.hidden, self.activation, self.dropout)
-        options = (self.pre_norm, self.use_bias, self.kernel_init, self.out_init)
-        self.blocks = [block(*options) for _ in range(self.layers)]
-        self.norm = LayerNorm(use_bias=self.use_bias) if self.pre_norm else lambda x: x
+        self.blocks = [EncoderBlock(self.block) for _ in range(self.layers)]
+        self.norm = self.block.last_norm()
 
     def __call__(
         self,
@@ -213,7 +230,8 @@ class TransformerEncoder(nn.Module):
     @nn.nowrap
     def empty_cache(self, batch: int, size: int, dtype: Any = jnp.float32) -> tuple[KeyValueCache, ...]:
         """For `decode`: room for `size` tokens in each of `batch` rows, layer by layer."""
-        return tuple(KeyValueCache.empty(batch, size, self.heads, self.features, dtype) for _ in range(self.layers))
+        shape = (batch, size, self.block.heads, self.block.features)
+        return tuple(KeyValueCache.empty(*shape, dtype) for _ in range(self.layers))
 
     def decode(self, x: Array, caches: tuple[KeyValueCache, ...]) -> tuple[Array, tuple[KeyValueCache, ...]]:
         """The causal call for the next T tokens x [B, T, D], and the caches with them in."""

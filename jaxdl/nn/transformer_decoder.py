@@ -1,16 +1,12 @@
 """Transformer decoder: self-attention to what came before, attention to the encoder's output."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 from flax import linen as nn
 from jax import Array
-from jax.nn.initializers import Initializer
 
-from jaxdl.nn.attention import KeyValueCache, KeyValues, MultiHeadAttention, zero_padding
-from jaxdl.nn.norm import LayerNorm
-from jaxdl.nn.transformer import GLOROT, FeedForward, Residual, decode_through
+from jaxdl.nn.attention import KeyValueCache, KeyValues, zero_padding
+from jaxdl.nn.transformer import Block, decode_through
 
 
 class DecoderCache(NamedTuple):
@@ -26,27 +22,17 @@ class DecoderBlock(nn.Module):
     8 D^2 + 2 D F + 15 D + F parameters; dropout as in PyTorch's TransformerDecoderLayer.
 
     Attributes:
-      heads: and all that follow, as in `EncoderBlock`.
+      block: its options.
 
     Reference: Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
     """
 
-    heads: int
-    features: int
-    hidden: int
-    activation: Callable[[Array], Array] = nn.relu
-    dropout: float = 0.0
-    pre_norm: bool = False
-    use_bias: bool = True
-    kernel_init: Initializer = GLOROT
-    out_init: Initializer | None = None
+    block: Block
 
     def setup(self) -> None:  # noqa: D102
-        options = (self.dropout, self.use_bias, self.kernel_init, self.out_init)
-        self.self_attention = MultiHeadAttention(self.heads, self.features, *options)
-        self.cross_attention = MultiHeadAttention(self.heads, self.features, *options)
-        self.feed_forward = FeedForward(self.features, self.hidden, self.activation, *options)
-        self.residuals = [Residual(self.pre_norm, self.dropout, self.use_bias) for _ in range(3)]
+        self.self_attention, self.cross_attention = self.block.attention(), self.block.attention()
+        self.feed_forward = self.block.feed_forward()
+        self.residuals = [self.block.residual() for _ in range(3)]
 
     def __call__(
         self,
@@ -68,7 +54,7 @@ class DecoderBlock(nn.Module):
 
     def start(self, memory: Array, size: int, memory_mask: Array | None = None) -> DecoderCache:
         """A cache for `size` tokens, with the keys and values of memory [B, S, D_m] computed once."""
-        empty = KeyValueCache.empty(len(memory), size, self.heads, self.features, memory.dtype)
+        empty = KeyValueCache.empty(len(memory), size, self.block.heads, self.block.features, memory.dtype)
         return DecoderCache(empty, self.cross_attention.project(memory, key_mask=memory_mask))
 
     def decode(self, x: Array, cache: DecoderCache) -> tuple[Array, DecoderCache]:
@@ -88,25 +74,15 @@ class TransformerDecoder(nn.Module):
 
     Attributes:
       layers: L.
-      heads: and all that follow, as in `EncoderBlock`.
+      block: options of each.
     """
 
     layers: int
-    heads: int
-    features: int
-    hidden: int
-    activation: Callable[[Array], Array] = nn.relu
-    dropout: float = 0.0
-    pre_norm: bool = False
-    use_bias: bool = True
-    kernel_init: Initializer = GLOROT
-    out_init: Initializer | None = None
+    block: Block
 
     def setup(self) -> None:  # noqa: D102
-        block = partial(DecoderBlock, self.heads, self.features, self.hidden, self.activation, self.dropout)
-        options = (self.pre_norm, self.use_bias, self.kernel_init, self.out_init)
-        self.blocks = [block(*options) for _ in range(self.layers)]
-        self.norm = LayerNorm(use_bias=self.use_bias) if self.pre_norm else lambda x: x
+        self.blocks = [DecoderBlock(self.block) for _ in range(self.layers)]
+        self.norm = self.block.last_norm()
 
     def __call__(
         self,

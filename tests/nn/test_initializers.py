@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from jaxdl.nn import CNN, INITIALIZERS, MLP, torch_bias
+from jaxdl.nn.initializers import bias_initializer
 
 VARIANCES = {
     "glorot_uniform": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
@@ -41,7 +42,7 @@ def test_torch_linear_has_the_bounds_of_torch():
     fan_in, width = 23, 4999
     for layer in (torch.nn.Linear(fan_in, width), torch.nn.Conv2d(fan_in, width, 1)):
         kernel = INITIALIZERS["torch_linear"]["kernel_init"](jax.random.key(0), (fan_in, width))
-        bias = INITIALIZERS["torch_linear"]["bias_init"](fan_in)(jax.random.key(1), (width,))
+        bias = bias_initializer(INITIALIZERS["torch_linear"]["bias_init"], fan_in)(jax.random.key(1), (width,))
         for ours, theirs in ((kernel, layer.weight.detach()), (bias, layer.bias.detach())):
             assert abs(float(ours.max()) - float(theirs.max())) < 1e-2 * fan_in**-0.5
             assert abs(float(ours.min()) - float(theirs.min())) < 1e-2 * fan_in**-0.5
@@ -50,7 +51,7 @@ def test_torch_linear_has_the_bounds_of_torch():
 
 def test_only_torch_linear_draws_biases():
     for name, both in INITIALIZERS.items():
-        bias = both["bias_init"](7)(jax.random.key(0), (11,))
+        bias = bias_initializer(both["bias_init"], 7)(jax.random.key(0), (11,))
         assert bool((bias != 0).all()) == (name == "torch_linear")
     assert abs(torch_bias.make(4)(jax.random.key(0), (997,))).max() <= 0.5
 

@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from test_attention import PADDING, torch_attention
 
-from jaxdl.nn import GPT, DecoderBlock, EncoderBlock, FeedForward, TransformerDecoder, TransformerEncoder
+from jaxdl.nn import GPT, Block, DecoderBlock, EncoderBlock, FeedForward, TransformerDecoder, TransformerEncoder
 
 B, T, S, H, D, F, V = 2, 5, 11, 3, 21, 29, 37
 RNG = np.random.default_rng(7)
@@ -93,7 +93,7 @@ def compare(model, layer, parameters, *inputs, train=False, **masks):
 
 @pytest.mark.parametrize(("pre_norm", "activation", "causal"), [(False, "relu", True), (True, "gelu", False)])
 def test_encoder_block_against_torch(pre_norm, activation, causal, torch):
-    model = EncoderBlock(H, D, F, ACTIVATIONS[activation], pre_norm=pre_norm)
+    model = EncoderBlock(Block(H, D, F, ACTIVATIONS[activation], pre_norm=pre_norm))
     layer = torch.nn.TransformerEncoderLayer(D, H, F, 0.0, activation, batch_first=True, norm_first=pre_norm)
     compare(model, layer, torch_block, X, key_mask=KEY_MASK, causal=causal)
 
@@ -108,7 +108,7 @@ class Broadcast:
 
 @pytest.mark.parametrize(("pre_norm", "activation", "causal"), [(False, "relu", True), (True, "gelu", False)])
 def test_decoder_block_against_torch(pre_norm, activation, causal, torch):
-    model = DecoderBlock(H, D, F, ACTIVATIONS[activation], pre_norm=pre_norm)
+    model = DecoderBlock(Block(H, D, F, ACTIVATIONS[activation], pre_norm=pre_norm))
     layer = torch.nn.TransformerDecoderLayer(D, H, F, 0.0, activation, batch_first=True, norm_first=pre_norm)
     masks = {"key_mask": KEY_MASK, "memory_mask": MEMORY_MASK, "causal": causal}
     compare(model, layer, torch_block, X, MEMORY, **masks)
@@ -120,10 +120,10 @@ def test_stacks_against_torch(torch):
     options = {"dropout": 0.0, "batch_first": True}
     layer = torch.nn.TransformerEncoderLayer(D, H, F, **options, norm_first=True)
     layers = torch.nn.TransformerEncoder(layer, 2, torch.nn.LayerNorm(D), enable_nested_tensor=False)
-    model = Broadcast(TransformerEncoder(2, H, D, F, pre_norm=True))
+    model = Broadcast(TransformerEncoder(2, Block(H, D, F, pre_norm=True)))
     compare(model, layers, torch_stack, X, mask=mask, key_mask=np.ones((B, T), bool))
     layers = torch.nn.TransformerDecoder(torch.nn.TransformerDecoderLayer(D, H, F, **options), 2)
-    compare(TransformerDecoder(2, H, D, F), layers, torch_stack, X, MEMORY)
+    compare(TransformerDecoder(2, Block(H, D, F)), layers, torch_stack, X, MEMORY)
 
 
 def torch_gpt(p, tokens, dropout=0.0):
@@ -196,9 +196,9 @@ def test_places_of_dropout_against_torch(torch, doubling):
     options = {"dropout": 0.1, "activation": "gelu", "batch_first": True}
     layer = torch.nn.TransformerEncoderLayer(D, H, F, **options)
     layers = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    compare(TransformerEncoder(2, H, D, F, EXACT_GELU, 0.1), layers, torch_stack, X, train=True)
+    compare(TransformerEncoder(2, Block(H, D, F, EXACT_GELU, 0.1)), layers, torch_stack, X, train=True)
     layers = torch.nn.TransformerDecoder(torch.nn.TransformerDecoderLayer(D, H, F, **options), 2)
-    compare(TransformerDecoder(2, H, D, F, EXACT_GELU, 0.1), layers, torch_stack, X, MEMORY, train=True)
+    compare(TransformerDecoder(2, Block(H, D, F, EXACT_GELU, 0.1)), layers, torch_stack, X, MEMORY, train=True)
     model = GPT(V, 11, 2, H, D, dropout=0.1)
     variables = random_variables(model, TOKENS)
     logits = jax.jit(lambda variables: model.apply(variables, TOKENS, True))(variables)
@@ -214,7 +214,7 @@ def test_a_later_token_changes_nothing_before():
     np.testing.assert_array_equal(y[:, :4], z[:, :4])
     assert (np.abs(y[:, 4:] - z[:, 4:]).max((0, 2)) > 0.01).all()
 
-    model = TransformerDecoder(2, H, D, F)
+    model = TransformerDecoder(2, Block(H, D, F))
     apply, variables = jax.jit(model.apply), random_variables(model, X, MEMORY)
     y, z = apply(variables, X, MEMORY), apply(variables, np.concatenate([X[:, :3], X[:, 3:] + 1], 1), MEMORY)
     np.testing.assert_array_equal(y[:, :3], z[:, :3])
@@ -224,7 +224,7 @@ def test_a_later_token_changes_nothing_before():
 
 
 def test_permuting_tokens_permutes_outputs():
-    model, order = TransformerEncoder(2, H, D, F), RNG.permutation(T)
+    model, order = TransformerEncoder(2, Block(H, D, F)), RNG.permutation(T)
     apply, variables = jax.jit(model.apply), random_variables(model, X)
     np.testing.assert_allclose(apply(variables, X[:, order]), apply(variables, X)[:, order], atol=1e-5)
 
@@ -252,7 +252,7 @@ def test_gpt_decodes_a_prompt_and_token_by_token(position):
 
 
 def test_encoder_decodes_as_it_is_called():
-    model = TransformerEncoder(2, H, D, F)
+    model = TransformerEncoder(2, Block(H, D, F))
     variables = random_variables(model, X)
     decode = jax.jit(partial(model.apply, method="decode"))
     y, caches = decode(variables, X[:, :3], model.empty_cache(B, T))
@@ -262,7 +262,7 @@ def test_encoder_decodes_as_it_is_called():
 
 
 def test_decoder_decodes_token_by_token():
-    model = TransformerDecoder(2, H, D, F, pre_norm=True)
+    model = TransformerDecoder(2, Block(H, D, F, pre_norm=True))
     variables = random_variables(model, X, MEMORY)
     start = jax.jit(lambda memory: model.apply(variables, memory, T, MEMORY_MASK, method="start"))
     decode = jax.jit(partial(model.apply, method="decode"))
@@ -278,7 +278,10 @@ def test_decoder_decodes_token_by_token():
 
 
 def test_padding_cannot_leak():
-    encoder, decoder = TransformerEncoder(1, H, D, F, pre_norm=True), TransformerDecoder(1, H, D, F, pre_norm=True)
+    encoder, decoder = (
+        TransformerEncoder(1, Block(H, D, F, pre_norm=True)),
+        TransformerDecoder(1, Block(H, D, F, pre_norm=True)),
+    )
     params = random_variables(encoder, MEMORY)["params"], random_variables(decoder, X, MEMORY)["params"]
     source, target = MEMORY.copy(), X.copy()
     source[1, 4:], target[1, 3:] = PADDING[:, None], np.array([[np.nan], [3e38]])
@@ -299,13 +302,13 @@ def test_padding_cannot_leak():
 
 def test_number_of_parameters():
     assert count(FeedForward(D, F), X) == 2 * D * F + F + D
-    assert count(EncoderBlock(H, D, F), X) == 4 * D**2 + 2 * D * F + 9 * D + F
-    assert count(DecoderBlock(H, D, F), X, MEMORY) == 8 * D**2 + 2 * D * F + 15 * D + F
+    assert count(EncoderBlock(Block(H, D, F)), X) == 4 * D**2 + 2 * D * F + 9 * D + F
+    assert count(DecoderBlock(Block(H, D, F)), X, MEMORY) == 8 * D**2 + 2 * D * F + 15 * D + F
     x = jnp.zeros((2, 3, 512))
-    assert count(TransformerEncoder(6, 8, 512, 2048), x) == 18_914_304
-    assert count(TransformerEncoder(6, 8, 512, 2048, pre_norm=True), x) == 18_914_304 + 2 * 512
-    assert count(TransformerDecoder(6, 8, 512, 2048), x, x) == 25_224_192
-    assert count(TransformerDecoder(6, 8, 512, 2048, pre_norm=True), x, x) == 25_224_192 + 2 * 512
+    assert count(TransformerEncoder(6, Block(8, 512, 2048)), x) == 18_914_304
+    assert count(TransformerEncoder(6, Block(8, 512, 2048, pre_norm=True)), x) == 18_914_304 + 2 * 512
+    assert count(TransformerDecoder(6, Block(8, 512, 2048)), x, x) == 25_224_192
+    assert count(TransformerDecoder(6, Block(8, 512, 2048, pre_norm=True)), x, x) == 25_224_192 + 2 * 512
     tokens = jnp.zeros((2, 3), jnp.int32)
     assert count(GPT(65, 64, use_bias=False), tokens) == 804_096 == 65 * 128 + 64 * 128 + 4 * (12 * 128**2 + 256) + 128
     assert count(GPT(65, 64), tokens) == 809_856 == 804_096 + 4 * 11 * 128 + 128
