@@ -74,3 +74,22 @@ def test_the_commands_it_names_exist():
 )
 def test_the_two_commands(command):
     assert f"$ {command}\n" in README
+
+
+@pytest.mark.trained
+def test_a_finished_run_is_trained_further_in_forty_lines(tmp_path, seed, bound):
+    path = ROOT / "docs/research.py"
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 40
+    words = re.search(r"python -m experiments\.image_classifier (.*) --workdir=runs/upright", text)[1].split()
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1", "JAX_NUMPY_RANK_PROMOTION": "allow"}
+    start = lambda *words: subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, cwd=tmp_path, env=env, check=False
+    )
+    more = (f"--seed={seed}", "--workdir=r", "--progress=false", "--tensorboard=false")
+    assert start("-m", "experiments.image_classifier", *words, *more).returncode == 0
+    done = start(path, "r")
+    assert done.returncode == 0, done.stderr
+    before, after = (float(x) for x in re.search(r"'turned/top_2': '([\d.]+) -> ([\d.]+)'", done.stdout).groups())
+    bound(before, "<", 0.6, "turned digits before")
+    bound(after, ">", 0.9, "turned digits after")
