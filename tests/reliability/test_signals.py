@@ -179,9 +179,9 @@ def test_all_is_as_before_afterwards():
 def test_a_closed_stderr_does_not_disarm_the_second_signal(signum):
     code = (
         "import os, time\n"
-        "from jaxdl.run.show.report import say\n"
+        "from jaxdl.run.show.report import log\n"
         "from jaxdl.run.engine.signals import caught\n"
-        "with caught(True, say):\n"
+        "with caught(True, log):\n"
         "    print('ready', flush=True)\n"
         "    os.close(2)\n"
         "    time.sleep(60)\n"

@@ -116,7 +116,7 @@ def test_the_rate_of_matrix_products() -> None:
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     said: list[str] = []
-    monkeypatch.setattr(module, "say", said.append)
+    monkeypatch.setattr(module, "log", said.append)
     monkeypatch.setattr(module, "matmul_rate", lambda devices: (1e9, 2048))
     return said
 

@@ -38,7 +38,7 @@ SMALL = {"steps": 300}  # where the tests check the claims
 class Config(run.RunConfig):
     """Flags of this experiment."""
 
-    width: int = flag(64, "hidden units", low=1)
+    width: int = flag(64, "hidden units", minimum=1)
     steps: int | None = 1000
     batch_size: int = 64
 

@@ -55,7 +55,7 @@ def module_from(path: Path) -> Any:
 
 def check_source(record: Any, module: Any, run: Path) -> None:
     """Raises DataError where a run was made by other code of one's own than `module`."""
-    if not isinstance(record, dict) or str(record.get("module")).startswith("experiments."):
+    if not isinstance(record, dict) or not record or str(record.get("module")).startswith("experiments."):
         return  # those of the package change with its version, and fit.json knows their programs
     now = source_of(module)
     if record.get("sha256") != now["sha256"]:
