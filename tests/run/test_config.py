@@ -134,6 +134,10 @@ class TestRecipes:
             Open()
         assert Open(width=3).width == 3
 
+    def test_a_change_of_no_flag_names_the_nearest(self):
+        with pytest.raises(FlagError, match="^learning_rat: no such flag; the nearest is learning_rate$"):
+            RunConfig().replace(learning_rat=1)
+
     def test_what_was_open_is_not_repeated(self):
         assert given(Chosen()) == []
         assert given(Chosen(shape="square", width=13)) == ["--shape=square", "--width=13"]

@@ -12,7 +12,7 @@ import optax
 from jaxdl import optim
 from jaxdl.data import Data
 from jaxdl.data.parts import is_batches
-from jaxdl.run.command.flags import MOST, FlagError, check, flag, flags_of
+from jaxdl.run.command.flags import MOST, FlagError, check, flag, flags_of, nearest
 from jaxdl.run.command.originals import SOURCES
 
 SECOND = ("adam", "adamw", "lion", "muon", "schedule_free")  # rules with a second decay
@@ -236,6 +236,10 @@ class RunConfig:
 
     def replace(self, **changes: Any) -> Self:
         """The configuration with `changes`; what a recipe had filled in is filled in anew, by the new data set's."""
+        names = [f.name for f in dataclasses.fields(self)]
+        for name in changes:
+            if name not in names:
+                raise FlagError(f"{name}: no such flag; the nearest is {nearest(name, names)}")
         values: Any = dict.fromkeys(self.open) | changes
         return dataclasses.replace(self, **values)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jaxdl.data import DataError
 from jaxdl.run.command.flags import FlagError, shown
 from jaxdl.run.show.claims import plus_minus
-from jaxdl.run.show.plots import literal, new_figure, thinned
+from jaxdl.run.show.plots import literal, new_figure, thinned, wide
 from jaxdl.run.store.runs import PLACE, Run, Trace, format_table
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def curves(lines: Sequence[Line]) -> "Figure":
                         axis.plot(*test, **look, marker="o", markersize=3)
             axis.set(xlabel=over, title=literal(name.replace("_", " ")) if over == "step" else "")
             axis.grid(alpha=0.25)
-        if name.endswith("loss") and heights and min(heights) > 0 and max(heights) > 20 * min(heights):
+        if name.endswith("loss") and wide(heights):
             axes[0, column].set_yscale("log")  # the lower axis shares it
     looks = [Line2D([], [], color=line.colour, linestyle=line.style, marker="o", markersize=3) for line in lines]
     figure.legend(looks, [_label(line) for line in lines], loc="outside lower center", fontsize=8)

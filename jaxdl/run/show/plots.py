@@ -139,12 +139,17 @@ def curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> "F
                     axis.plot(steps, values, color=colour, label=label, **style)
         axis.set(xlabel="step", title=literal(panel.replace("_", " ")))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if panel != "learning_rate" and heights and min(heights) > 0 and max(heights) > 20 * min(heights):
+        if panel != "learning_rate" and wide(heights):
             axis.set_yscale("log")
         axis.grid(alpha=0.25)
         if axis.get_legend_handles_labels()[1]:
             axis.legend(fontsize=8)
     return figure
+
+
+def wide(values: Sequence[float], span: float = 20) -> bool:
+    """Whether values are drawn on a logarithmic axis: all above 0, the greatest more than `span` times the least."""
+    return bool(len(values)) and min(values) > 0 and max(values) > span * min(values)
 
 
 def thinned(steps: Sequence[int], values: Sequence[float], most: int = 100) -> tuple[np.ndarray, np.ndarray]:

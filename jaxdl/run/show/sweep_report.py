@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdl.run.command.flags import shown
 from jaxdl.run.show.claims import Claim, Finding, Quantity, measured, plus_minus
-from jaxdl.run.show.plots import literal, new_figure
+from jaxdl.run.show.plots import literal, new_figure, wide
 from jaxdl.run.store.runs import format_table
 
 if TYPE_CHECKING:
@@ -77,10 +77,6 @@ def picture(ranked: Sequence[Point], monitor: str, mode: str) -> "Figure":
     )
 
 
-def _wide(values: Sequence[float], span: float) -> bool:
-    return bool(len(values)) and min(values) > 0 and max(values) > span * min(values)
-
-
 def _scores(ranked: Sequence[Point], monitor: str) -> tuple[list[float], list[float]]:
     values = [np.asarray(point.metrics.get(monitor, [np.nan])) for point in ranked]
     return [float(v.mean()) for v in values], [float(v.std(ddof=1)) if len(v) > 1 else 0.0 for v in values]
@@ -99,9 +95,9 @@ def _line(ranked: Sequence[Point], name: str, monitor: str) -> "Figure":
         x = [point.flags[name] for point in failed]
         words = ", ".join(sorted({point.state for point in failed}))
         axis.plot(x, [0.03] * len(x), "rx", transform=axis.get_xaxis_transform(), label=words)
-    if _wide([point.flags[name] for point in ranked], 10):
+    if wide([point.flags[name] for point in ranked], 10):
         axis.set_xscale("log")
-    if monitor.endswith("loss") and _wide(_scores(good, monitor)[0], 20):
+    if monitor.endswith("loss") and wide(_scores(good, monitor)[0], 20):
         axis.set_yscale("log")
     axis.set(xlabel=name, ylabel=literal(monitor))
     axis.grid(alpha=0.25)
@@ -119,7 +115,7 @@ def _map(ranked: Sequence[Point], row: str, column: str, monitor: str, mode: str
         grid[rows.index(point.flags[row]), across.index(point.flags[column])] = score
     figure, axis = new_figure(max(4.5, 0.85 * len(across) + 2), max(3, 0.55 * len(rows) + 1.5))
     good = grid[np.isfinite(grid)]
-    norm = LogNorm(good.min(), good.max()) if monitor.endswith("loss") and _wide(good, 20) else None
+    norm = LogNorm(good.min(), good.max()) if monitor.endswith("loss") and wide(good, 20) else None
     shade = axis.imshow(grid, cmap="viridis" if mode == "max" else "viridis_r", norm=norm, aspect="auto")
     axis.set(xlabel=column, ylabel=row, xticks=range(len(across)), yticks=range(len(rows)))
     axis.set_xticklabels([literal(shown(v)) for v in across])
@@ -143,7 +139,7 @@ def _dots(ranked: Sequence[Point], count: int, monitor: str) -> "Figure":
     for y, point in enumerate(ranked):
         if not point.metrics:
             axis.text(0.01, y, point.state, color="r", fontsize=8, va="center", transform=axis.get_yaxis_transform())
-    if monitor.endswith("loss") and _wide([m for m in means if math.isfinite(m)], 20):
+    if monitor.endswith("loss") and wide([m for m in means if math.isfinite(m)], 20):
         axis.set_xscale("log")
     axis.set(xlabel=literal(monitor), yticks=heights, ylim=(len(ranked) - 0.5, -0.5))
     axis.set_yticklabels([literal(point.id.replace(",", ", "), 100) for point in ranked], fontsize=8)
