@@ -135,7 +135,7 @@ class TestRecipes:
         assert Open(width=3).width == 3
 
     def test_a_change_of_no_flag_names_the_nearest(self):
-        with pytest.raises(FlagError, match="^learning_rat: no such flag; the nearest is learning_rate$"):
+        with pytest.raises(FlagError, match=r"^learning_rat: no such flag; the nearest is learning_rate$"):
             RunConfig().replace(learning_rat=1)
 
     def test_what_was_open_is_not_repeated(self):
