@@ -1,7 +1,6 @@
 import re
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -20,7 +19,7 @@ from jaxdl.run.engine.feed import Feed
 from jaxdl.run.engine.parallel import compile_steps, make_mesh, place_state
 from jaxdl.run.profile import trace as module
 from jaxdl.run.profile.cost import cost, matmul_rate
-from jaxdl.run.profile.trace import costliest, difference, profiled, signature
+from jaxdl.run.profile.trace import difference, profiled, signature
 
 B, D, N = 4 * 13, 71, 53
 
@@ -70,29 +69,11 @@ def test_the_count_of_a_step_is_that_of_its_products(count: int, devices: int, p
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(("devices", "parallel"), [(1, "jit"), (4, "pmap")])
-def test_loops_in_a_step_count_with_all_their_turns(count: int, devices: int, parallel: str) -> None:
+def test_loops_in_a_step_are_told_of(count: int, devices: int, parallel: str) -> None:
     found = cost_of(recurrent, count, make_mesh(devices), parallel)
     once = 2 * N * D * D * devices  # w w^T, on every device
-    assert found.operations == pytest.approx(once + (11 + 15) * 2 * B * D * D, rel=0.02)
-    assert found.note == " (3 loops in the step with all their turns)"
-
-
-def test_a_loop_of_unknown_length_is_named() -> None:
-    def step(state: Linear, batch: Any) -> Any:
-        w = lax.while_loop(lambda w: jnp.sum(w) < 0, lambda w: w @ w.T @ w, state.w)
-        return state.advance(w=w), {}
-
-    found = cost_of(step, 1, make_mesh(1))
-    assert found.note == " (1 `while` loops of unknown length with one turn: too low)"
-    assert found.operations == pytest.approx(2 * 2 * D * D * N + 5 * D * N, rel=0.02)
-
-
-def test_of_branches_the_costliest_counts() -> None:
-    def step(state: Linear, batch: Any) -> Any:
-        product = lambda w: lax.scan(lambda w, _: (w @ (w.T @ w), None), w, length=7)[0]
-        return state.advance(w=lax.cond(state.step < 3, product, lambda w: w, state.w)), {}
-
-    assert cost_of(step, 1, make_mesh(1)).operations == pytest.approx(7 * 4 * D * N * N, rel=0.02)
+    assert found.operations == pytest.approx(once + 2 * 2 * B * D * D, rel=0.05)  # one turn of 11 and one of 5 x 3
+    assert found.note == " (3 loops in the step counted with one turn: too low)"
 
 
 def test_the_count_of_an_mlp_is_that_by_hand() -> None:
@@ -128,7 +109,7 @@ def test_a_profile_says_what_a_step_costs(lines: list[str], tmp_path: Path, devi
         for t in range(0, 24, count):
             state, _ = measured(state, rows(t))
     assert int(state.step) == 24
-    time, operations, head, title, *table, where = lines
+    time, operations, where = lines
     calls = -(-5 // count)
     steps = "1 step" if count == 1 else "3 steps"
     seconds = re.fullmatch(rf"profile: ([\d.]+) ([mu])s a step, the least of {calls} calls of {steps}, .*", time)
@@ -137,18 +118,6 @@ def test_a_profile_says_what_a_step_costs(lines: list[str], tmp_path: Path, devi
     assert rate is not None
     step = float(seconds[1]) / {"m": 1e3, "u": 1e6}[seconds[2]]
     assert float(rate[2]) == pytest.approx(100 * float(rate[1]) * 1e6 / step / 1e9, rel=0.02)
-    if devices == 1:
-        assert float(rate[1]) == pytest.approx((2 * N * D * D + 26 * 2 * B * D * D) / 1e6, rel=0.02)
-    assert re.fullmatch(r"profile: \d+ operations, .* a step while traced; the costliest:", head)
-    assert title.split() == ["share", "time/step", "times/step", "operation"]
-    shares = [float(line.split("%")[0]) for line in table]
-    assert len(table) == 5
-    assert shares == sorted(shares, reverse=True)
-    assert sum(shares) <= 100.1
-    assert not any(line.split()[4].startswith(("while", "call")) for line in table)
-    if devices == 1:  # the products in the two loops, whose turns are all there
-        turns = {line.split()[3] for line in table if "dot_general" in line}
-        assert turns >= {"11", "15"}
     assert str(tmp_path / "profile") in where
     assert len(list(tmp_path.glob("profile/**/*.xplane.pb"))) == 1
 
@@ -159,7 +128,7 @@ def test_without_a_folder_a_temporary_one_is_used(lines: list[str], monkeypatch:
     with profiled(call, 2, None) as measured:
         for t in range(5):
             state, _ = measured(state, rows(t))
-    assert lines[-1].startswith(f"profile: the trace is in {tmp_path}/jaxdl-profile-")
+    assert f"the trace of 2 more steps is in {tmp_path}/jaxdl-profile-" in lines[-1]
 
 
 def test_nothing_is_wrapped_where_nothing_is_asked_for() -> None:
@@ -200,7 +169,7 @@ def test_a_trace_ends_where_the_calls_change(lines: list[str], tmp_path: Path) -
         for t in range(7):  # one compiles, 4 are timed, 2 traced
             state, _ = measured(state, rows(t))
         state, _ = measured(state, three(7))
-    assert any("dot_general" in line and line.split()[3] == "1" for line in lines)
+    assert "the trace of 2 more steps" in lines[-2]
     assert lines[-1] == f"profile: step 8 compiled again: rows was int32[1,{B}], is int32[3,{B}]"
 
 
@@ -256,32 +225,3 @@ def test_a_run_on_several_devices_compiles_once(lines: list[str], tmp_path: Path
         for t in range(5):
             state, _ = measured(state, rows(t))
     assert lines == ["profile: 5 steps are too few to measure 1000 after those that compile; give more"]
-
-
-def test_an_operation_lasts_until_it_has_ended_or_the_next_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = """HloModule jit_many, is_scheduled=true
-  %while.3 = (s32[], /*index=1*/f32[2,3]{1,0:T(8,128)}) while(%tuple), condition=%c, body=%b
-  %dot.1 = f32[2,3]{1,0} dot(%a, %b), metadata={op_name="jit(many)/while/body/jvp(MLP)/Dense_0/dot_general"}
-  ROOT %tanh = f32[2,3]{1,0} tanh(%dot.1)
-"""
-
-    def event(name: str, start: int, duration: int, key: int, op: bool = True, owner: str = "jit_many") -> Any:
-        stats: list[tuple[str, Any]] = [("run_id", 1), ("device_ordinal", 0), ("hlo_op", name), ("hlo_module", owner)]
-        return SimpleNamespace(
-            name=name if op else f"end: {name}",
-            start_ns=start,
-            duration_ns=duration,
-            stats=[*stats, ("_p", key)] if op else [("_c", key)],
-        )
-
-    first = [event("while.3", 0, 1000, 1), event("dot.1", 10, 5, 2), event("tanh", 100, 7, 3)]
-    second = [event("dot.1", 110, 5, 4), event("dot.1", 140, 1, 4, op=False), event("tanh", 200, 9, 5)]
-    others = [event("dot.1", 120, 900, 6, owner="jit_evaluate"), event("dot.1", 107, 0, 2, op=False)]
-    ends = [event("tanh", 107, 0, 3, op=False), event("while.3", 1000, 0, 1, op=False)]
-    plane = SimpleNamespace(name="/host:CPU", lines=[SimpleNamespace(events=e) for e in (second, first, others, ends)])
-    monkeypatch.setattr(jax.profiler.ProfileData, "from_file", lambda path: SimpleNamespace(planes=[plane]))
-    found = costliest(Path("x"), SimpleNamespace(as_text=lambda: text))
-    assert [(o.name, round(o.seconds * 1e9), o.times) for o in found] == [
-        ("dot.1  jvp(MLP)/Dense_0/dot_general", 90 + 30, 2),  # until tanh begins; until its own end
-        ("tanh", 7 + 9, 2),
-    ]

@@ -150,7 +150,7 @@ class RunConfig:
         None, 'one run for each combination of values: "learning_rate=1e-3,3e-3;optimizer=sgd,adam"', group="run"
     )
     profile: int = flag(
-        0, "time and trace so many steps; operations, the costliest ones, recompilations; 0: none", group="run",
+        0, "time and trace so many steps, count operations, name what recompiles; 0: none", group="run",
         minimum=0, affects_result=False,
     )  # fmt: skip
     workdir: str | None = flag(

@@ -1,14 +1,12 @@
-"""`--profile=N`: what a step costs, which operations take its time, and what made it compile again."""
+"""`--profile=N`: what a step costs, a trace of some, and what made it compile again."""
 
-import re
 import tempfile
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -17,9 +15,6 @@ from jaxdl.run.profile.cost import StepCost, cost, devices_of, matmul_rate
 from jaxdl.run.show.report import log, size
 
 ARGUMENTS = ("data", "state", "rows")  # of the compiled call
-WRAPPERS = ("while", "call", "conditional", "async-start", "async-done")  # their time is that of what they hold
-SHOWN = 5
-NAME_WIDTH = 78
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
@@ -141,16 +136,10 @@ class _Profile:
             f"{_si(cost.operations / seconds, 'flop/s')}, {cost.operations / seconds / rate:.1%} of the "
             f"{_si(rate, 'flop/s')} of a float32 matrix product of {width:,}"
         )
-        operations = costliest(max(self._folder.rglob("*.xplane.pb"), key=lambda f: f.stat().st_mtime), compiled)
-        total, runs = sum(o.seconds for o in operations), self._traced * len(devices)
-        if not operations:
-            yield f"profile: the trace in {self._folder} names no operation"
-            return
-        yield f"profile: {len(operations)} operations, {_si(total / runs, 's')} a step while traced; the costliest:"
-        yield f"{'share':>8} {'time/step':>10} {'times/step':>10}  operation"
-        for o in operations[:SHOWN]:
-            yield f"{o.seconds / total:>8.1%} {_si(o.seconds / runs, 's'):>10} {o.times / runs:>10.3g}  {o.name}"
-        yield f"profile: the trace is in {self._folder}; ui.perfetto.dev shows its *.trace.json.gz"
+        yield (
+            f"profile: the trace of {self._traced} more steps is in {self._folder}; ui.perfetto.dev shows its "
+            "*.trace.json.gz, and `pip install xprof` ranks its operations"
+        )
 
 
 def _si(value: float, unit: str) -> str:
@@ -196,55 +185,3 @@ def difference(before: tuple[Any, ...], now: tuple[Any, ...]) -> str:
     if not lines:
         return "no argument has changed; a setting of JAX has"
     return lines[0] + (f", and {len(lines) - 1} more" if lines[1:] else "")
-
-
-class Operation(NamedTuple):
-    """One operation of the compiled program in a trace: total time and number of executions."""
-
-    name: str
-    seconds: float
-    times: int
-
-
-def costliest(trace: Path, compiled: Any) -> list[Operation]:
-    """The operations of a compiled program in a trace, those with most time first.
-
-    What a CPU hands to its threads is recorded until it is handed over, and a second event tells when it has ended,
-    which may be after operations that waited for it: an operation lasts until it has ended or the next one begins.
-    """
-    text = compiled.as_text()
-    module = re.match(r"HloModule ([^\s,]+)", text)[1]  # type: ignore[index]
-    kinds = dict(re.findall(r"^ *(?:ROOT )?%?([\w.-]+) = (?:\(.*?\)|\S+) ([a-z][\w-]*)\(", text, re.M))
-    origins = dict(re.findall(r"^ *(?:ROOT )?%?([\w.-]+) = .*op_name=\"([^\"]*)\"", text, re.M))
-    ended: dict[Any, float] = {}
-    programs = defaultdict[Any, list[tuple[float, float, str, Any]]](list)
-    for plane in jax.profiler.ProfileData.from_file(str(trace)).planes:
-        for line in plane.lines:
-            for event in line.events:
-                stats = dict(event.stats)
-                if event.name.startswith("end: "):
-                    ended[stats.get("_c")] = event.start_ns
-                elif stats.get("hlo_module") == module and "hlo_op" in stats:
-                    name = stats["hlo_op"]
-                    if kinds.get(name, name.partition(".")[0]) not in WRAPPERS:
-                        run = plane.name, stats.get("run_id"), stats.get("device_ordinal")
-                        programs[run].append((event.start_ns, event.duration_ns, name, stats.get("_p")))
-    seconds, times = defaultdict[str, float](float), Counter[str]()
-    for events in programs.values():
-        events.sort(key=lambda event: event[0])
-        for i, (start, duration, name, key) in enumerate(events):
-            following = events[i + 1][0] if i + 1 < len(events) else float("inf")
-            end = min(ended[key], following) if key in ended else start
-            seconds[name] += max(duration, end - start) / 1e9
-            times[name] += 1
-    return [
-        Operation(_label(name, origins.get(name, "")), s, times[name])
-        for name, s in sorted(seconds.items(), key=lambda pair: -pair[1])
-    ]
-
-
-def _label(name: str, origin: str) -> str:
-    """The compiler's name and the place in the model it stems from, without the parts that all of them share."""
-    origin = re.sub(r"(^|/)(jit\(\w*\)|while|body|closed_call|shard_map)(?=/)", "", origin.split(";")[0]).lstrip("/")
-    text = f"{name}  {origin}".rstrip()
-    return text if len(text) <= NAME_WIDTH else text[: NAME_WIDTH - 3] + "..."
