@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 from jaxdl.run.command.flags import FlagError, parse
 from jaxdl.run.show.claims import Claim, Finding, Quantity, beside_words, completed, found_words, verdict
 from jaxdl.run.store.files import plain, read_json, write
+from jaxdl.run.store.runs import PLACE
 from jaxdl.streams import printable
 
 ROOT = Path(__file__).parents[1]
 PREFIX = "python -m experiments."
 BEGIN = "<!-- results: written by python -m tools.mission write -->\n"
 END = "<!-- end of results -->\n"
-PLACES = ("data_dir", "workdir", "overwrite", "checkpoint_every", "log_every", "tensorboard", "progress")
 MACHINE_PATH = re.compile(r"(^|[\s=(\"'])(~|file:/)?/\w")
 HEAD = """# The mission, row by row
 
@@ -80,7 +80,7 @@ def make_record(summary: dict[str, Any]) -> Record:
     Raises:
       ValueError: nothing was measured.
     """
-    words = [word for word in shlex.split(summary["command"]) if word.lstrip("-").partition("=")[0] not in PLACES]
+    words = [word for word in shlex.split(summary["command"]) if word.lstrip("-").partition("=")[0] not in PLACE]
     claims = {c["name"]: {"quantities": c["quantities"], "beside": c["beside"]} for c in summary["claims"]
               if c["quantities"]}  # fmt: skip
     if not claims:

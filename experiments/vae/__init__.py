@@ -31,7 +31,7 @@ from jaxdl import losses, run
 from jaxdl.core import Experiment, Learner, State, make_update, weighted_mean, weighted_sum
 from jaxdl.data import Batches, Data, load_images, pixels01
 from jaxdl.methods import frechet_of, judge, mixture_of_bernoullis
-from jaxdl.nn import INITIALIZERS, MLP, ConvDecoder, ConvEncoder
+from jaxdl.nn import INITIALIZERS, MLP, ConvDecoder, ConvEncoder, Layers
 from jaxdl.run import Claim, Quantity, flag
 
 FAMILY = "generative models"
@@ -120,7 +120,7 @@ def make_model(config: Config, shape: tuple[int, ...]) -> Model:
     """The networks for images of `shape`, (H, W, C)."""
     codes, width = 2 * config.latents, config.width
     if config.model == "conv":  # with smaller weights its latents are still unused after 300 steps
-        sizes: Any = {"dense": width, **INITIALIZERS["he_normal"]}
+        sizes: Any = {"dense": width, "layers": Layers(**INITIALIZERS["he_normal"])}
         return Model(ConvEncoder(codes, **sizes), ConvDecoder(shape, **sizes), shape)
     layers = partial(MLP, **INITIALIZERS["torch_linear"])
     return Model(layers((width, codes)), layers((width, int(np.prod(shape)))), shape)

@@ -7,7 +7,7 @@ from jaxdl.nn.attention import (
     attention_weights,
     dot_product_attention,
 )
-from jaxdl.nn.autoencoder import ConvDecoder, ConvEncoder, Downsampling, Upsampling
+from jaxdl.nn.autoencoder import ConvDecoder, ConvEncoder, Downsampling, Layers, Upsampling
 from jaxdl.nn.cnn import CNN, LeNet5, average_pool, max_pool
 from jaxdl.nn.conv import Conv, ConvTranspose, convolve, input_gradient, kernel_gradient
 from jaxdl.nn.dcgan import DCGANCritic, DCGANGenerator
@@ -45,6 +45,7 @@ __all__ = [
     "KeyValueCache",
     "KeyValues",
     "LayerNorm",
+    "Layers",
     "LeNet5",
     "LearnedPositions",
     "MultiHeadAttention",

@@ -4,6 +4,8 @@ Without convolutions an `MLP` is either half: it flattens what it is given, and 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import chex
 from flax import linen as nn
@@ -15,10 +17,35 @@ from jaxdl.nn.conv import Conv, ConvTranspose
 from jaxdl.nn.initializers import ByFanIn, bias_initializer
 from jaxdl.nn.mlp import MLP
 
+LECUN = nn.initializers.lecun_normal()
+
 
 def halved(shape: Sequence[int], times: int) -> tuple[int, int]:
     """(H, W) after `times` layers of stride 2, ceil(H / 2^times): 28 -> 14 -> 7 -> 4, as "SAME" padding has it."""
     return (-(-shape[0] // 2**times), -(-shape[1] // 2**times))
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What the layers of either half share.
+
+    Attributes:
+      activation: between layers.
+      kernel_init: linen initialiser of the weights.
+      bias_init: linen initialiser of the biases, or one by fan_in (`ByFanIn`).
+    """
+
+    activation: Callable[[Array], Array] = nn.relu
+    kernel_init: Initializer = LECUN
+    bias_init: Initializer | ByFanIn = nn.initializers.zeros
+
+    def mlp(self, *widths: int) -> MLP:
+        """Dense layers of these widths."""
+        return MLP(widths, self.activation, kernel_init=self.kernel_init, bias_init=self.bias_init)
+
+    def options(self, fan_in: int) -> dict[str, Any]:
+        """The initialisers of a layer with so many inputs of one output."""
+        return {"kernel_init": self.kernel_init, "bias_init": bias_initializer(self.bias_init, fan_in)}
 
 
 class Downsampling(nn.Module):
@@ -26,15 +53,11 @@ class Downsampling(nn.Module):
 
     Attributes:
       features: channels after each of the k convolutions; sides of at least 2^k pixels are needed.
-      activation: after every convolution, the last one too.
-      kernel_init: linen initialiser of the weights.
-      bias_init: linen initialiser of the biases, or one by fan_in (`ByFanIn`).
+      layers: initialisers, and the activation after every convolution, the last one too.
     """
 
     features: Sequence[int] = (32, 64)
-    activation: Callable[[Array], Array] = nn.relu
-    kernel_init: Initializer = nn.initializers.lecun_normal()
-    bias_init: Initializer | ByFanIn = nn.initializers.zeros
+    layers: Layers = Layers()
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -45,9 +68,8 @@ class Downsampling(nn.Module):
         """
         check_images("Downsampling", x, smallest=2 ** len(self.features))
         for features in self.features:
-            bias_init = bias_initializer(self.bias_init, 16 * x.shape[-1])
-            conv = Conv(features, 4, 2, kernel_init=self.kernel_init, bias_init=bias_init)
-            x = self.activation(conv(x))
+            conv = Conv(features, 4, 2, **self.layers.options(16 * x.shape[-1]))
+            x = self.layers.activation(conv(x))
         return x
 
 
@@ -60,16 +82,12 @@ class Upsampling(nn.Module):
     Attributes:
       shape: (H, W, C) of the images.
       features: channels between the layers, from the maps on: k widths are k + 1 layers.
-      activation: between the layers.
-      kernel_init: linen initialiser of the weights.
-      bias_init: linen initialiser of the biases, or one by fan_in (`ByFanIn`).
+      layers: initialisers, and the activation between the layers.
     """
 
     shape: Sequence[int]
     features: Sequence[int] = (32,)
-    activation: Callable[[Array], Array] = nn.relu
-    kernel_init: Initializer = nn.initializers.lecun_normal()
-    bias_init: Initializer | ByFanIn = nn.initializers.zeros
+    layers: Layers = Layers()
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -80,19 +98,18 @@ class Upsampling(nn.Module):
         """
         if len(self.shape) != 3:
             raise ValueError(f"Upsampling: shape is {tuple(self.shape)}, it must be (H, W, C)")
-        layers = len(self.features) + 1
-        needed = halved(self.shape, layers)
+        count = len(self.features) + 1
+        needed = halved(self.shape, count)
         if x.ndim != 4 or x.shape[1:3] != needed:
             raise ValueError(
-                f"Upsampling: input is {list(x.shape)}, {layers} layers to {tuple(self.shape)} need [B, "
+                f"Upsampling: input is {list(x.shape)}, {count} layers to {tuple(self.shape)} need [B, "
                 f"{needed[0]}, {needed[1]}, D]"
             )
         for i, features in enumerate((*self.features, self.shape[2])):
             # every output pixel is reached by 2x2 of the 4x4 taps: the fan-in is 4 D, not the 16 D of the kernel
-            bias_init = bias_initializer(self.bias_init, 4 * x.shape[-1])
-            conv = ConvTranspose(features, 4, 2, kernel_init=self.kernel_init, bias_init=bias_init)
-            H, W = halved(self.shape, layers - 1 - i)
-            x = conv(self.activation(x) if i else x)[:, :H, :W]
+            conv = ConvTranspose(features, 4, 2, **self.layers.options(4 * x.shape[-1]))
+            H, W = halved(self.shape, count - 1 - i)
+            x = conv(self.layers.activation(x) if i else x)[:, :H, :W]
         chex.assert_shape(x, (None, *self.shape))
         return x
 
@@ -104,17 +121,13 @@ class ConvEncoder(nn.Module):
       outputs: D for a code, 2 D for its mean and log variance.
       features: channels of the k convolutions; sides of at least 2^k pixels are needed.
       dense: width of the hidden layer.
-      activation: after every layer but the last.
-      kernel_init: linen initialiser of the weights.
-      bias_init: linen initialiser of the biases, or one by fan_in (`ByFanIn`).
+      layers: initialisers, and the activation after every layer but the last.
     """
 
     outputs: int
     features: Sequence[int] = (32, 64)
     dense: int = 256
-    activation: Callable[[Array], Array] = nn.relu
-    kernel_init: Initializer = nn.initializers.lecun_normal()
-    bias_init: Initializer | ByFanIn = nn.initializers.zeros
+    layers: Layers = Layers()
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
@@ -123,8 +136,8 @@ class ConvEncoder(nn.Module):
         Raises:
           ValueError: a side is below 2^k pixels.
         """
-        x = Downsampling(self.features, self.activation, self.kernel_init, self.bias_init)(x, train)
-        return MLP((self.dense, self.outputs), self.activation, 0.0, False, self.kernel_init, self.bias_init)(x, train)
+        x = Downsampling(self.features, self.layers)(x, train)
+        return self.layers.mlp(self.dense, self.outputs)(x, train)
 
 
 class ConvDecoder(nn.Module):
@@ -134,17 +147,13 @@ class ConvDecoder(nn.Module):
       shape: (H, W, C) of the images, any size from 2^k on, odd ones too.
       features: channels of the maps, coarse to fine: k of them are k transposed convolutions.
       dense: width of the hidden layer.
-      activation: after every layer but the last.
-      kernel_init: linen initialiser of the weights.
-      bias_init: linen initialiser of the biases, or one by fan_in (`ByFanIn`).
+      layers: initialisers, and the activation after every layer but the last.
     """
 
     shape: Sequence[int]
     features: Sequence[int] = (64, 32)
     dense: int = 256
-    activation: Callable[[Array], Array] = nn.relu
-    kernel_init: Initializer = nn.initializers.lecun_normal()
-    bias_init: Initializer | ByFanIn = nn.initializers.zeros
+    layers: Layers = Layers()
 
     @nn.compact
     def __call__(self, z: Array, train: bool = False) -> Array:
@@ -157,7 +166,6 @@ class ConvDecoder(nn.Module):
         if len(shape) != 3 or min(shape[:2]) < 2**k:
             raise ValueError(f"ConvDecoder: shape is {shape}, it must be (H, W, C) with H and W >= {2**k}")
         H, W = halved(shape, k)
-        widths = (self.dense, H * W * self.features[0])
-        x = MLP(widths, self.activation, 0.0, False, self.kernel_init, self.bias_init)(z, train)
-        x = self.activation(x).reshape(-1, H, W, self.features[0])
-        return Upsampling(shape, self.features[1:], self.activation, self.kernel_init, self.bias_init)(x, train)
+        x = self.layers.mlp(self.dense, H * W * self.features[0])(z, train)
+        x = self.layers.activation(x).reshape(-1, H, W, self.features[0])
+        return Upsampling(shape, self.features[1:], self.layers)(x, train)
