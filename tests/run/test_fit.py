@@ -288,6 +288,31 @@ class TestEarlyStopping:
 
 
 class TestFolder:
+    @pytest.mark.parametrize(
+        "flags",
+        [
+            {"ema": 0.9}, {"ema": 0.9, "accumulate": 2, "freeze": "Dense_0/bias"}, {"optimizer": "schedule_free"},
+            {"optimizer": "muon", "rates": "Dense_0:0.5"}, {"optimizer": "lion", "norms": 3},
+        ],
+        ids=lambda flags: ",".join(flags),
+    )  # fmt: skip
+    def test_what_stands_beside_the_parameters_is_resumed_bitwise_and_evaluated(self, tmp_path, flags):
+        config = dataclasses.replace(BASE, learning_rate=0.1, **flags)
+        whole = fit(make(config), Data(TRAIN, VALID), config)
+        fit(make(config), Data(TRAIN, VALID), with_dir(config, tmp_path, steps=10))
+        resumed = fit(make(config), Data(TRAIN, VALID), with_dir(config, tmp_path))
+        assert same(whole.state, resumed.state)
+        assert rows(whole.history) == rows(resumed.history)
+        averaged, last = whole.state.learner.averaged, whole.state.learner.params
+        moved = not np.array_equal(averaged["Dense_1"]["kernel"], last["Dense_1"]["kernel"])
+        assert moved == ("ema" in flags or flags.get("optimizer") == "schedule_free")
+        logits = np.asarray(Net().apply({"params": averaged}, X[53:]), np.float64)
+        loss = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(logits)), Y[53:]]
+        assert whole.metrics["loss"] == pytest.approx(loss.mean(), rel=1e-5)
+        if "norms" in flags:
+            steps = [row["step"] for row in whole.history if "train/norm/grads/Dense_0" in row]
+            assert steps == [3, 6, 9, 12, 15, 18]
+
     @pytest.mark.parametrize("parallel", ["jit", "pmap"])
     @pytest.mark.parametrize("half", [10, 13])
     def test_resume_is_bitwise(self, tmp_path, parallel, half):
