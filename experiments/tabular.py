@@ -43,7 +43,7 @@ from jaxdl.nn import MLP
 from jaxdl.run import Claim, Quantity, flag, pictures
 
 FAMILY = "tables"
-TASKS = {"auto": None, "regression": False, "classification": True}
+TASKS = {"regression": False, "classification": True}
 FEW = 20  # different whole numbers that may be classes in disguise
 CLAIMS = {
     "classes": Claim("classes of new rows are told more often than by the most frequent class", "B07", headline=True),
@@ -58,7 +58,9 @@ class Config(run.RunConfig):
     table: str = flag("breast_cancer", f"a CSV or TSV file, or one of {','.join(TABLES)}")
     target: str | None = flag(None, "column to predict; named tables have their own", shown="needed for a file")
     drop: str | None = flag(None, "columns of the file to leave out, separated by commas", shown="none")
-    task: str = flag("auto", "auto: classification where the target is text, else regression", choices=TASKS)
+    task: str | None = flag(
+        None, "what is predicted", choices=TASKS, shown="classification where the target is text, else regression"
+    )
     test_fraction: float = flag(0.2, "part of the rows held out for testing", more_than=0, less_than=1)
     hidden: str = flag("64,64", "units of each hidden layer, separated by commas; empty: the linear model")
     dropout: float = flag(0.1, "probability of a hidden unit being 0 in training", minimum=0, less_than=1)
@@ -94,9 +96,11 @@ def load(config: Config) -> Table:
     """The table that the flags name."""
     if config.table not in TABLES:
         drop = next(csv.reader([config.drop or ""], skipinitialspace=True), [])
-        return read_csv(config.table, target=config.target or "", classification=TASKS[config.task], drop=drop)
+        return read_csv(
+            config.table, target=config.target or "", classification=TASKS.get(config.task or ""), drop=drop
+        )
     table = load_table(config.table, config.data_dir)
-    if config.task not in ("auto", "classification" if table.names else "regression"):
+    if config.task not in (None, "classification" if table.names else "regression"):
         kind = "classes" if table.names else "numbers"
         raise run.FlagError(f"--task={config.task}: the target of {config.table} is {kind}; leave the flag out")
     return table
@@ -106,7 +110,7 @@ def data(config: Config) -> Data:
     """The rows in three parts, and by what their columns are scaled."""
     table = load(config)
     kinds, note = np.unique(table.y), table.note
-    if config.task == "auto" and not table.names and len(kinds) <= FEW and np.array_equal(kinds, kinds.round()):
+    if config.task is None and not table.names and len(kinds) <= FEW and np.array_equal(kinds, kinds.round()):
         note += (f"\n{table.target} is taken for a number; --task=classification takes its {len(kinds)} values for "
                  "classes")  # fmt: skip
     try:
