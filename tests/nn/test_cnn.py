@@ -5,7 +5,7 @@ import peer
 import pytest
 from flax import linen as nn
 
-from jaxdl.nn import CNN, LeNet5, average_pool, max_pool
+from jaxdl.nn import CNN, ByFanIn, LeNet5, average_pool, max_pool
 
 
 def images(*shape):
@@ -115,7 +115,7 @@ def test_cnn_number_of_parameters():
 
 @pytest.mark.parametrize("model", [LeNet5, CNN])
 def test_initialisation_knows_each_layers_fan_in(model):
-    model = model(kernel_init=nn.initializers.ones, bias_init=lambda fan_in: nn.initializers.constant(fan_in))
+    model = model(kernel_init=nn.initializers.ones, bias_init=ByFanIn(nn.initializers.constant))
     params = jax.jit(model.init)(jax.random.key(0), images(1, 8, 8, 3))["params"]
     for layer in (*(params[f"Conv_{i}"] for i in range(2)), *params["MLP_0"].values()):
         assert (layer["kernel"] == 1).all()

@@ -5,7 +5,7 @@ import numpy as np
 import peer
 import pytest
 
-from jaxdl.nn import MLP
+from jaxdl.nn import MLP, ByFanIn
 
 X = np.random.default_rng(1).normal(size=(5, 3, 7)).astype(np.float32)
 
@@ -70,7 +70,7 @@ def test_number_of_parameters():
 
 
 def test_initialisation_knows_each_layers_fan_in():
-    model = MLP((11, 13), kernel_init=nn.initializers.ones, bias_init=lambda fan_in: nn.initializers.constant(fan_in))
+    model = MLP((11, 13), kernel_init=nn.initializers.ones, bias_init=ByFanIn(nn.initializers.constant))
     params = jax.jit(model.init)(jax.random.key(0), X)["params"]
     np.testing.assert_array_equal(params["Dense_0"]["bias"], np.full(11, 21))
     np.testing.assert_array_equal(params["Dense_1"]["bias"], np.full(13, 11))
