@@ -25,6 +25,14 @@ import jax
 import pytest
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The first process, which hears of all tests, counts those that hold promises; a worker sees only its own."""
+    if not hasattr(config, "workerinput"):
+        from tests.reliability.figures import Elsewhere
+
+        config.pluginmanager.register(Elsewhere())
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Most tests compile longer than they compute: LLVM optimises for promises, full gates and new processes only."""
     optimised = item.path.parent.name == "reliability" or item.get_closest_marker("full")

@@ -16,7 +16,7 @@ from experiments.__main__ import listing
 from tests.margins.figures import ROOT, one
 from tests.margins.judge import Bound, counts, report
 from tests.margins.worlds import PLAIN, WORLDS, environment
-from tests.reliability.conftest import record
+from tests.reliability.figures import record
 
 SEEDS = 10
 

@@ -1,9 +1,7 @@
 """What the gates share: processes of the small program, what a run left, and the record of figures."""
 
-import fcntl
 import hashlib
 import json
-import os
 import tempfile
 from pathlib import Path
 
@@ -14,22 +12,8 @@ import pytest
 from jaxdl.run.show.report import CLOCK
 from jaxdl.run.store.checkpoint import Checkpoints
 from tests.reliability import program
-from tests.reliability.__main__ import ELSEWHERE
+from tests.reliability.figures import record
 from tests.reliability.nursery import Nursery, start_fresh
-
-
-def record(promise: str, gate: str, test: str, passed: int, tried: int, note: str) -> None:
-    """Merges a figure into the file that JAXDL_PROMISES names, if it names one; several processes may do so at once."""
-    name = os.environ.get("JAXDL_PROMISES", "")
-    if not name:
-        return
-    with open(name, "a+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        figures = json.loads(file.read() or "{}")
-        figures.setdefault(promise, {}).setdefault(gate, {})[test] = [passed, tried, note]
-        file.truncate(0)
-        file.write(json.dumps(figures, indent=1, sort_keys=True) + "\n")
 
 
 @pytest.fixture
@@ -45,33 +29,6 @@ def promise(request):
         assert passed == tried, note
 
     return told
-
-
-class Elsewhere:
-    """Counts the tests outside this folder that hold a promise too."""
-
-    def __init__(self) -> None:
-        self.seen: dict[tuple[str, str, str], list[int]] = {}
-
-    def pytest_runtest_logreport(self, report) -> None:
-        if report.when != "call" or report.skipped:
-            return
-        for name, prefixes in ELSEWHERE.items():
-            for prefix in prefixes:
-                if report.nodeid.startswith(prefix):
-                    gate = "full" if "full" in report.keywords else "fast"
-                    count = self.seen.setdefault((name, gate, prefix), [0, 0])
-                    count[0] += report.passed
-                    count[1] += 1
-
-    def pytest_sessionfinish(self) -> None:
-        for (name, gate, prefix), (passed, tried) in self.seen.items():
-            record(name, gate, prefix, passed, tried, "tests")
-
-
-def pytest_configure(config) -> None:
-    """A plugin of its own, because hooks in this file see the tests of this folder only."""
-    config.pluginmanager.register(Elsewhere())
 
 
 @pytest.fixture(scope="session")

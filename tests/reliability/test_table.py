@@ -16,7 +16,7 @@ from tests.reliability.__main__ import (
     pages,
     table,
 )
-from tests.reliability.conftest import record
+from tests.reliability.figures import record
 
 ROOT = DOCS.parent
 
