@@ -20,11 +20,12 @@ import optax
 from flax import linen as nn
 
 from jaxdl import losses, metrics, run
-from jaxdl.core import Experiment, supervised
+from jaxdl.core import Experiment
 from jaxdl.data import Batches, Data, load_images, load_table
 from jaxdl.methods import baselines
 from jaxdl.nn import MLP
 from jaxdl.run import Claim, Quantity, flag, plots
+from jaxdl.supervision import supervised
 
 FAMILY = "foundations"
 # of a digit: even, prime, at least 5, with a closed loop

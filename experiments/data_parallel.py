@@ -20,11 +20,12 @@ import jax
 import numpy as np
 
 from jaxdl import metrics, run
-from jaxdl.core import Experiment, supervised
+from jaxdl.core import Experiment
 from jaxdl.data import Data, load_images, pixels01
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import CNN, MLP
 from jaxdl.run import Claim, Quantity, flag, plots
+from jaxdl.supervision import supervised
 
 FAMILY = "systems"
 MODELS: dict[str, Any] = {"cnn": lambda: CNN(classes=62), "mlp": lambda: MLP((512, 512, 62))}

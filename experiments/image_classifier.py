@@ -19,12 +19,13 @@ from typing import Any
 from flax import linen as nn
 
 from jaxdl import metrics, run
-from jaxdl.core import Experiment, supervised
+from jaxdl.core import Experiment
 from jaxdl.data import IMAGE_SETS, Data, augment, load_folder, load_images, pixels01, pixels11
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.methods import baselines, parameter_count
 from jaxdl.nn import CNN, MLP, LeNet5, ResNet, ResNet18
 from jaxdl.run import Claim, Quantity, flag, pictures
+from jaxdl.supervision import supervised
 
 FAMILY = "vision"
 MODELS: dict[str, Any] = {  # classes -> network

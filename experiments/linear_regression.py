@@ -18,11 +18,12 @@ import jax
 import numpy as np
 
 from jaxdl import losses, metrics, run
-from jaxdl.core import Experiment, supervised
+from jaxdl.core import Experiment
 from jaxdl.data import Batches, Data, load_table, noisy_line, split, standardize
 from jaxdl.methods import baselines, torch_losses
 from jaxdl.nn import INITIALIZERS, MLP
 from jaxdl.run import Claim, Quantity, flag, pictures
+from jaxdl.supervision import supervised
 
 FAMILY = "foundations"
 LOSSES = {"L2": losses.squared_error, "L1": losses.absolute_error, "Huber": losses.huber}

@@ -17,11 +17,12 @@ import numpy as np
 from flax import linen as nn
 
 from jaxdl import losses, metrics, run
-from jaxdl.core import Experiment, supervised
+from jaxdl.core import Experiment
 from jaxdl.data import IMAGE_SETS, Batches, Data, load_images, pixels11
 from jaxdl.methods import baselines, torch_losses
 from jaxdl.nn import INITIALIZERS, MLP
 from jaxdl.run import Claim, Quantity, flag, pictures, plots
+from jaxdl.supervision import supervised
 
 FAMILY = "foundations"
 REFERENCES = {

@@ -25,7 +25,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxdl import losses, metrics, run
-from jaxdl.core import Experiment, supervised, weighted_sum
+from jaxdl.core import Experiment, weighted_sum
 from jaxdl.data import (
     TABLES,
     Batches,
@@ -41,6 +41,7 @@ from jaxdl.data import (
 from jaxdl.methods import baselines
 from jaxdl.nn import MLP
 from jaxdl.run import Claim, Quantity, flag, pictures
+from jaxdl.supervision import supervised
 
 FAMILY = "tables"
 TASKS = {"regression": False, "classification": True}

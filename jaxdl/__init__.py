@@ -4,8 +4,15 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-NAMES = {"Experiment": "core", "Learner": "core", "State": "core", "supervised": "core", "fit": "run", "load": "run"}
-PARTS = ("core", "data", "guard", "losses", "methods", "metrics", "nn", "optim", "run")
+NAMES = {
+    "Experiment": "core",
+    "Learner": "core",
+    "State": "core",
+    "supervised": "supervision",
+    "fit": "run",
+    "load": "run",
+}
+PARTS = ("core", "data", "guard", "losses", "methods", "metrics", "nn", "optim", "run", "supervision")
 
 
 def __dir__() -> list[str]:

@@ -13,18 +13,10 @@ import optax
 from flax import linen as nn
 from jax import lax
 
-from jaxdl.core import (
-    Experiment,
-    Learner,
-    State,
-    make_update,
-    mean_over_devices,
-    split_over_devices,
-    supervised,
-    weighted_mean,
-)
+from jaxdl.core import Experiment, Learner, State, make_update, mean_over_devices, split_over_devices, weighted_mean
 from jaxdl.data import Batches
 from jaxdl.nn import batch_norm as normalised
+from jaxdl.supervision import supervised
 
 TX = optax.sgd(0.05, momentum=0.0)  # momentum 0: the state keeps the last gradient, for tests to compare
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels

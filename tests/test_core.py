@@ -10,17 +10,16 @@ from jaxdl.core import (
     AXIS,
     Learner,
     State,
-    Supervised,
     WeightedSum,
     axis_name,
     divide,
     make_update,
     mean_over_devices,
-    supervised,
     weighted_mean,
     weighted_sum,
 )
 from jaxdl.optim import optimizer
+from jaxdl.supervision import Supervised, supervised
 
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 

@@ -10,11 +10,11 @@ import optax
 
 from experiments.gan import pictures
 from jaxdl import metrics, run
-from jaxdl.core import supervised
 from jaxdl.data import Batches, Data, pixels01
 from jaxdl.methods import Judge, frechet_of
 from jaxdl.nn import MLP
 from jaxdl.run import Claim, Finding, Quantity, Result, measured
+from jaxdl.supervision import supervised
 
 N = 500  # points whose earth mover's distance is taken
 WALKS, STEPS = 16, 16  # paths of z and images on each

@@ -17,11 +17,11 @@ import jax
 import numpy as np
 import optax
 
-from jaxdl.core import supervised
 from jaxdl.data import Batches
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import CNN, MLP
 from jaxdl.run import RunConfig, fit
+from jaxdl.supervision import supervised
 
 BATCH = 128
 

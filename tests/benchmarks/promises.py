@@ -34,7 +34,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.core import supervised
 from jaxdl.data import Batches
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import CNN
@@ -44,6 +43,7 @@ from jaxdl.run.engine.signals import caught
 from jaxdl.run.store.checkpoint import Checkpoints
 from jaxdl.run.store.lock import locked
 from jaxdl.run.store.seal import seal
+from jaxdl.supervision import supervised
 from tests.benchmarks.batches import _images
 
 BATCH, INTERVAL, TURN = 128, 50, 5

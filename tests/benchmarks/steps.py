@@ -65,9 +65,9 @@ def images(case):
 def supervised(case, model, loss):
     import optax
 
-    from jaxdl import core
+    import jaxdl
 
-    return core.supervised(model, optax.adam(1e-3), example=BATCHES[case](), loss=loss)
+    return jaxdl.supervised(model, optax.adam(1e-3), example=BATCHES[case](), loss=loss)
 
 
 def vae():
@@ -75,9 +75,10 @@ def vae():
     import jax.numpy as jnp
     import optax
 
-    from jaxdl.core import Experiment, Learner, Supervised, make_update
+    from jaxdl.core import Experiment, Learner, make_update
     from jaxdl.losses import gaussian_kl, sigmoid_cross_entropy
     from jaxdl.nn import MLP
+    from jaxdl.supervision import Supervised
 
     encoder, decoder, tx = MLP((500, 40)), MLP((500, 784)), optax.adam(1e-3)
 
@@ -106,8 +107,9 @@ def dcgan():
     import jax.numpy as jnp
     import optax
 
-    from jaxdl.core import Experiment, Learner, Supervised, make_update, mean_over_devices
+    from jaxdl.core import Experiment, Learner, make_update, mean_over_devices
     from jaxdl.nn import DCGANCritic, DCGANGenerator
+    from jaxdl.supervision import Supervised
 
     generator, critic, tx = DCGANGenerator(), DCGANCritic(), optax.adam(1e-3)
 

@@ -5,10 +5,11 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdl.core import Experiment, supervised
+from jaxdl.core import Experiment
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.methods import frechet_of, judge
 from jaxdl.nn import MLP
+from jaxdl.supervision import supervised
 
 
 def test_probabilities_and_features_are_the_classifiers():

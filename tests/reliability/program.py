@@ -9,8 +9,9 @@ import optax
 from flax import linen as nn
 
 from jaxdl import run
-from jaxdl.core import Experiment, supervised
+from jaxdl.core import Experiment
 from jaxdl.data import Batches, Data
+from jaxdl.supervision import supervised
 
 FAMILY, CLAIMS, SMALL = "tests", dict[str, run.Claim](), dict[str, int]()
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl.core import supervised
 from jaxdl.data import Batches
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import CNN, GPT, MLP, RecurrentLM
 from jaxdl.run import RunConfig, fit
 from jaxdl.run.store.checkpoint import Checkpoints
+from jaxdl.supervision import supervised
 from tests.reliability import program
 from tests.reliability.conftest import digests
 

@@ -16,7 +16,7 @@ import optax
 import pytest
 from flax import linen as nn
 
-from jaxdl.core import Experiment, Learner, State, WeightedSum, make_update, supervised, weighted_mean, weighted_sum
+from jaxdl.core import Experiment, Learner, State, WeightedSum, make_update, weighted_mean, weighted_sum
 from jaxdl.data import Batches, Data
 from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, benchmark, fit, map_batches
 from jaxdl.run.engine import training
@@ -26,6 +26,7 @@ from jaxdl.run.engine.training import Training
 from jaxdl.run.show.report import CLOCK
 from jaxdl.run.store import checkpoint, history
 from jaxdl.run.store.checkpoint import Checkpoints
+from jaxdl.supervision import supervised
 from tests.test_shapes_of_experiments import leaves
 
 rng = np.random.default_rng(0)

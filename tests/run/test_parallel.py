@@ -10,12 +10,13 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from experiments import image_classifier, language_model
-from jaxdl.core import Learner, cast, make_update, supervised
+from jaxdl.core import Learner, cast, make_update
 from jaxdl.data import Data, load_text, windows
 from jaxdl.losses import softmax_cross_entropy
 from jaxdl.nn import GPT, ResNet
 from jaxdl.run import FlagError, fit
 from jaxdl.run.engine.parallel import LEAST, make_mesh, place_state, shardings
+from jaxdl.supervision import supervised
 
 CONFIG = language_model.Config(
     parameters=60_000, layers=1, context=8, batch_size=8, steps=11, optimizer="sgd", learning_rate=0.3,

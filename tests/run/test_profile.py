@@ -12,7 +12,7 @@ from flax import struct
 from jax import Array, lax
 from jax.sharding import Mesh
 
-from jaxdl.core import State, mean_over_devices, supervised
+from jaxdl.core import State, mean_over_devices
 from jaxdl.data import Batches
 from jaxdl.nn import MLP
 from jaxdl.run.engine.feed import Feed
@@ -20,6 +20,7 @@ from jaxdl.run.engine.parallel import compile_steps, make_mesh, place_state
 from jaxdl.run.profile import trace as module
 from jaxdl.run.profile.cost import cost, matmul_rate
 from jaxdl.run.profile.trace import difference, profiled, signature
+from jaxdl.supervision import supervised
 
 B, D, N = 4 * 13, 71, 53
 

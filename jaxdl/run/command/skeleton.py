@@ -23,12 +23,12 @@ from collections.abc import Iterator
 from flax import linen as nn
 
 from jaxdl import losses, metrics, run
-from jaxdl.core import Experiment, supervised
+from jaxdl.core import Experiment
 from jaxdl.data import Data, load_images
 from jaxdl.methods import baselines
 from jaxdl.nn import MLP
-from jaxdl.run import Claim, Quantity, flag
-from jaxdl.run.show import pictures
+from jaxdl.run import Claim, Quantity, flag, pictures
+from jaxdl.supervision import supervised
 
 FAMILY = "new"
 CLAIMS = {"accuracy": Claim("a hidden layer tells digits far better than chance", headline=True)}

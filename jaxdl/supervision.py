@@ -1,0 +1,117 @@
+"""The experiment that half of all others are: one network trained on labelled batches."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax import Array
+
+from jaxdl import optim
+from jaxdl.core import (
+    Batch,
+    Experiment,
+    Learner,
+    Metrics,
+    Params,
+    State,
+    WeightedSum,
+    cast,
+    make_update,
+    mean_over_devices,
+    weighted_mean,
+    weighted_sum,
+)
+
+
+class Supervised(State):
+    """One network: its learner, and `stats`, every collection that is not a parameter (batch norm's averages)."""
+
+    learner: Learner
+    stats: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `model.apply` takes to evaluate and to predict."""
+        return {"params": self.learner.averaged, **self.stats}
+
+
+def supervised(
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    *,
+    example: Batch,
+    loss: Callable[[Any, Batch], Array],
+    metrics: Callable[[Any, Batch], Metrics] = lambda outputs, batch: {},
+    inputs: Callable[[Batch], tuple[Any, ...]] = lambda batch: (batch["x"],),
+    augment: Callable[[Array, Batch], Batch] | None = None,
+    predict: Callable[[Any], Any] = lambda outputs: outputs,
+    precision: str = "float32",
+) -> Experiment[Supervised]:
+    """A network trained on labelled batches: minimise sum_b(m_b loss_b) / sum_b(m_b).
+
+    `batch["mask"]`, [B] or [B, T], if there is one, weighs losses and metrics alike: 0 leaves an entry out, any other
+    number >= 0 is a weight. Batch norm's statistics count every row.
+
+    Args:
+      model: called as model(*inputs(batch), train=bool), with a "dropout" key when training.
+      tx: the optimiser.
+      example: one batch, for its shapes.
+      loss: (outputs, batch) -> [B, ...], one number or more per example, NOT reduced; training and evaluation share it.
+      metrics: (outputs, batch) -> {name: [B, ...]}, not reduced either.
+      inputs: what of the batch the model sees.
+      augment: (keys [B], batch) -> batch, in training only; one key per example, so any number of devices draws the
+        same.
+      predict: outputs -> what is said of each row, [B, ...]: probabilities of logits, for one.
+      precision: "bfloat16": in training the network computes with parameters and inputs rounded so; its outputs are
+        float32 again for the loss, and parameters, batch norm's averages and evaluation are float32 all along.
+
+    Raises:
+      ValueError: when a step or an evaluation is traced, if the loss or a metric is reduced to a scalar already.
+    """
+
+    def scores(outputs: Any, batch: Batch) -> Metrics:
+        found = {"loss": loss(outputs, batch)} | metrics(outputs, batch)
+        for name, values in found.items():
+            if jnp.ndim(values) == 0:
+                told = "must return [B, ...], one number per example, not a scalar: leave out .mean()"
+                raise ValueError(f"{name if name == 'loss' else f'the metric {name}'} {told}")
+        return found
+
+    def init(key: Array) -> Supervised:
+        key_params, key_dropout = jax.random.split(key)
+        stats = dict(model.init({"params": key_params, "dropout": key_dropout}, *inputs(example), train=False))
+        return Supervised.create(key, learner=Learner.create(stats.pop("params"), tx), stats=stats)
+
+    def objective(params: Params, stats: Any, batch: Batch, key: Array) -> tuple[Array, Any]:
+        variables, rngs = {"params": params, **stats}, {"dropout": key}
+        x = cast(inputs(batch), precision)
+        outputs, new = model.apply(variables, *x, train=True, rngs=rngs, mutable=list(stats))
+        stats = jax.tree.map(lambda x, old: x.astype(old.dtype), new, stats)
+        outputs = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == precision else x, outputs)
+        reduced = {name: weighted_mean(values, batch.get("mask")) for name, values in scores(outputs, batch).items()}
+        return reduced["loss"], (stats, reduced)
+
+    update = make_update(objective, tx, precision=precision)
+
+    def step(state: Supervised, batch: Batch) -> tuple[Supervised, Metrics]:
+        rows = len(jax.tree.leaves(batch)[0])
+        if augment is not None:
+            batch = augment(state.example_keys(rows), batch)
+        count = mean_over_devices(jnp.sum(batch["mask"], dtype=jnp.float32)) if "mask" in batch else jnp.float32(rows)
+        learner, (stats, reduced) = update(state.learner, state.stats, batch, state.step_key(), count=count)
+        rate = optim.learning_rate(learner.opt_state)
+        if rate is not None:
+            reduced["learning_rate"] = rate
+        return state.advance(learner=learner, stats=mean_over_devices(stats)), reduced
+
+    apply = lambda state, batch: model.apply(state.variables, *inputs(batch), train=False)
+
+    def evaluate(state: Supervised, batch: Batch) -> dict[str, WeightedSum]:
+        found = scores(apply(state, batch), batch)
+        return {name: weighted_sum(values, batch["mask"]) for name, values in found.items()}
+
+    says = lambda state, batch: predict(apply(state, batch))
+    return Experiment(init, step, evaluate, predict=says, model=model)
