@@ -23,6 +23,7 @@ from jaxdl.data import Batches, Data, load_table, noisy_line, split, standardize
 from jaxdl.methods import baselines, torch_losses
 from jaxdl.nn import INITIALIZERS, MLP
 from jaxdl.run import Claim, Quantity, flag, pictures
+from jaxdl.run.command.flags import flags_of
 from jaxdl.supervision import supervised
 
 FAMILY = "foundations"
@@ -150,8 +151,9 @@ def on_a_table(config: Config) -> Iterator[run.Finding]:
     run.log(rows.note)
     every = {"x": rows.x.astype(np.float64), "y": rows.y[:, None]}
     # brought to the minimum: all rows a batch, a rate that falls to 0 because L1's gradient does not
-    own = Config(optimizer="nesterov", learning_rate=0.1, schedule="cosine", steps=2000, log_every=20,
-                 **{name: getattr(config, name) for name in ("workdir", "progress", "seed")})  # fmt: skip
+    optimiser = {f.name: f.default for f in flags_of(Config) if f.rule.group == "optimiser"}
+    optimiser |= {"optimizer": "nesterov", "learning_rate": 0.1, "schedule": "cosine"}
+    own = config.replace(steps=2000, epochs=None, log_every=20, **optimiser)
     for name, (train, test) in {"all_rows": (every, every), "held_out": split(every, 0.2, config.seed)}.items():
         (x, test_x), (y, test_y) = (standardize(train[key], test[key]) for key in ("x", "y"))
         parts = Data(Batches({"x": x, "y": y}, len(x)), test=Batches({"x": test_x, "y": test_y}, len(x)))

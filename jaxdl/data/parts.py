@@ -1,7 +1,7 @@
 """What an experiment reads: its training, validation and test part, and what is worth remembering of them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,24 +44,37 @@ class Data:
 def example_of(train: Any) -> Any:
     """A batch of training data as `Data` describes them; None of None."""
     if in_memory(train):
-        return _examples(train)
-    return None if train is None else _arrays((train(0) if callable(train) else train)[0])
+        return _mapped(lambda one: one.example, train)
+    return None if train is None else _mapped(np.asarray, (train(0) if callable(train) else train)[0])
 
 
 def in_memory(train: Any) -> bool:
-    """Whether training data are `Batches`, or dicts, lists and tuples of nothing else."""
-    if isinstance(train, Mapping):
-        train = tuple(train.values())
-    return is_batches(train) or (isinstance(train, (list, tuple)) and len(train) > 0 and all(map(in_memory, train)))
+    """Whether training data are `Batches`, or a pytree of nothing else."""
+    found = _leaves(train)
+    return bool(found) and all(map(is_batches, found))
 
 
-def _examples(train: Any) -> Any:
-    if isinstance(train, Mapping):
-        return {name: _examples(one) for name, one in train.items()}
-    return train.example if is_batches(train) else type(train)(map(_examples, train))
+def _children(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]] | None:
+    """What a container holds, and how it is made of others; None of a leaf. NumPy's readers do without jax.tree."""
+    if isinstance(tree, Mapping):
+        return list(tree.values()), lambda new: type(tree)(zip(tree, new, strict=True))  # type: ignore[call-arg]
+    if isinstance(tree, (list, tuple)):
+        return list(tree), lambda new: type(tree)(*new) if hasattr(tree, "_fields") else type(tree)(new)
+    if is_dataclass(tree) and not isinstance(tree, type):
+        names = [f.name for f in fields(tree)]
+        return [getattr(tree, name) for name in names], lambda new: replace(tree, **dict(zip(names, new, strict=True)))
+    return None
 
 
-def _arrays(batch: Any) -> Any:
-    if isinstance(batch, Mapping):
-        return {name: _arrays(one) for name, one in batch.items()}
-    return type(batch)(map(_arrays, batch)) if isinstance(batch, (list, tuple)) else np.asarray(batch)
+def _leaves(tree: Any) -> list[Any]:
+    inside = _children(tree)
+    if inside is None:
+        return [] if tree is None else [tree]
+    return [leaf for one in inside[0] for leaf in _leaves(one)]
+
+
+def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
+    inside = _children(tree)
+    if inside is None:
+        return None if tree is None else function(tree)
+    return inside[1]([_mapped(function, one) for one in inside[0]])

@@ -1,3 +1,4 @@
+import collections
 import dataclasses
 import gc
 import itertools
@@ -8,6 +9,7 @@ import signal
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from flax import struct
 
 from jaxdl.core import Experiment, Learner, State, WeightedSum, make_update, weighted_mean, weighted_sum
 from jaxdl.data import Batches, Data
@@ -34,6 +37,11 @@ X = rng.normal(size=(71, 5)).astype(np.float32)
 Y = (X @ rng.normal(size=5) > 0).astype(np.int32)
 TRAIN, VALID = Batches({"x": X[:53], "y": Y[:53]}, 8), Batches({"x": X[53:], "y": Y[53:]}, 8)
 BASE = RunConfig(steps=20, progress=False, tensorboard=False, devices=1, log_every=1, eval_every=5)
+
+
+class Both(struct.PyTreeNode):
+    left: Any
+    right: Any
 
 
 class Net(nn.Module):
@@ -172,6 +180,21 @@ class TestWithoutFolder:
         config = dataclasses.replace(BASE, scan=1, seed=3, seeds=2)
         streamed, whole = (fit(make(), Data(data, VALID), config) for data in (Indexed, TRAIN))
         assert all(same(one.state, other.state) for one, other in zip(streamed.runs, whole.runs, strict=True))
+
+    def test_any_pytree_of_batches_is_in_memory(self):
+        """A NamedTuple, a dataclass, and None where there is nothing: the example has the structure of the data."""
+        Pair = collections.namedtuple("Pair", "left right")
+        other = Batches({"z": X}, 4)
+        for train, right in (
+            (Pair(TRAIN, other), Pair),
+            (Both(TRAIN, other), Both),
+            ({"left": TRAIN, "right": None}, dict),
+        ):
+            data = Data(train)
+            assert isinstance(data.example, right)
+            whole = jax.tree.map(lambda one: one.example, train, is_leaf=lambda x: isinstance(x, Batches))
+            assert jax.tree.structure(data.example) == jax.tree.structure(whole)
+            assert RunConfig(epochs=1).resolve(train).steps in (7, 18)
 
     def test_a_grain_data_set_with_seeds(self):
         """Batch t of a data set that never is in memory, shuffled by the seed of the run."""

@@ -11,7 +11,7 @@ import optax
 
 from jaxdl import optim
 from jaxdl.data import Data
-from jaxdl.data.parts import is_batches
+from jaxdl.data.parts import in_memory, is_batches
 from jaxdl.run.command.flags import MOST, FlagError, check, flag, flags_of, nearest
 from jaxdl.run.command.originals import SOURCES
 
@@ -265,9 +265,9 @@ class RunConfig:
         if self.epochs is None:
             raise FlagError("--steps: not given, nor is --epochs; give one of the two")
         train = train.train if isinstance(train, Data) else train
-        sources = jax.tree.leaves(train, is_leaf=is_batches)
-        if not sources or not all(map(is_batches, sources)):
+        if not in_memory(train):
             raise FlagError(f"--epochs={self.epochs:g}: this training data has no length; give --steps")
+        sources = jax.tree.leaves(train, is_leaf=is_batches)
         steps = max(math.ceil(self.epochs * x.length / x.batch_size) for x in sources)
         return self.replace(steps=math.ceil(steps / k) * k, epochs=None)
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import AXIS
-from jaxdl.data.parts import is_batches
+from jaxdl.data.parts import in_memory, is_batches
 from jaxdl.run.engine.parallel import check_divisible, place
 
 IN_FLIGHT = 2  # calls not waited for: with many in flight on several CPU devices the collectives deadlock
@@ -30,7 +30,7 @@ class Feed:
         """Places the arrays; raises FlagError where the devices do not divide a batch."""
         self._sources = jax.tree.leaves(train, is_leaf=is_batches)
         self._structure = jax.tree.structure(train, is_leaf=is_batches)
-        self.in_memory = bool(self._sources) and all(map(is_batches, self._sources))
+        self.in_memory = in_memory(train)
         self._train, self._mesh = train, mesh
         self._of_seed = functools.lru_cache(maxsize=4)(train if callable(train) else lambda seed: train)
         self.arrays: Any = ()
