@@ -57,11 +57,14 @@ def in_memory(train: Any) -> bool:
 def _children(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]] | None:
     """What a container holds, and how it is made of others; None of a leaf. NumPy's readers do without jax.tree."""
     if isinstance(tree, Mapping):
-        return list(tree.values()), lambda new: type(tree)(zip(tree, new, strict=True))  # type: ignore[call-arg]
+        # | keeps what else a dict has, as a defaultdict's default
+        make: Callable[[dict[Any, Any]], Any] = tree.__or__ if isinstance(tree, dict) else type(tree)
+        return list(tree.values()), lambda new: make(dict(zip(tree, new, strict=True)))
     if isinstance(tree, (list, tuple)):
         return list(tree), lambda new: type(tree)(*new) if hasattr(tree, "_fields") else type(tree)(new)
     if is_dataclass(tree) and not isinstance(tree, type):
-        names = [f.name for f in fields(tree)]
+        # a static field, as flax.struct and jax.tree_util.register_dataclass mark it, is no part of the data
+        names = [f.name for f in fields(tree) if f.metadata.get("pytree_node", not f.metadata.get("static"))]
         return [getattr(tree, name) for name in names], lambda new: replace(tree, **dict(zip(names, new, strict=True)))
     return None
 

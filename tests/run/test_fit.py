@@ -18,6 +18,7 @@ import optax
 import pytest
 from flax import linen as nn
 from flax import struct
+from flax.core import FrozenDict
 
 from jaxdl.core import Experiment, Learner, State, WeightedSum, make_update, weighted_mean, weighted_sum
 from jaxdl.data import Batches, Data
@@ -42,6 +43,7 @@ BASE = RunConfig(steps=20, progress=False, tensorboard=False, devices=1, log_eve
 class Both(struct.PyTreeNode):
     left: Any
     right: Any
+    name: str = struct.field(pytree_node=False, default="static")
 
 
 class Net(nn.Module):
@@ -189,6 +191,8 @@ class TestWithoutFolder:
             (Pair(TRAIN, other), Pair),
             (Both(TRAIN, other), Both),
             ({"left": TRAIN, "right": None}, dict),
+            (collections.defaultdict(list, left=TRAIN, right=other), collections.defaultdict),
+            (FrozenDict(left=TRAIN, right=other), FrozenDict),
         ):
             data = Data(train)
             assert isinstance(data.example, right)
