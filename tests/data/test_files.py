@@ -1,7 +1,6 @@
 """Files that are no plain files, links, and names that are not UTF-8."""
 
 import os
-import pickle
 import re
 import stat
 import subprocess
@@ -116,10 +115,3 @@ def test_what_is_told_of_a_file_of_any_name_can_be_written(name, tmp_path):
     for form, known in (("idx", "mnist"), ("usps", "usps"), ("cifar", "cifar10")):
         written(form, root, lambda content: content)
         assert load_images(known, root, valid=0).note.encode()
-
-
-def test_cifar_class_names_that_are_not_utf_8(tmp_path):
-    written("cifar", tmp_path, lambda content: content)
-    (tmp_path / "cifar10/batches.meta").write_bytes(pickle.dumps({"label_names": [*"abcdefghi", "\udcff"]}, protocol=4))
-    with pytest.raises(DataError, match=r"batches\.meta: label_names is not a list of 10 names"):
-        FORMATS["cifar"][1](tmp_path)

@@ -1,27 +1,22 @@
 """Pickles of CIFAR-10 that would need gigabytes, or more of the stack than Python has."""
 
 import gzip
-import io
-import pickle
+import pickletools
 import struct
 
-import numpy as np
 import pytest
 
 from jaxdl.data import cifar
+from tests.data.python2 import dumps
 from tests.reliability.test_security import limited
 
 TYPE = b"cnumpy\ndtype\nU\x02u1K\0K\x01\x87R"
-ARRAY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85U\x01b\x87R"
 DEEP = b")" + b"\x85" * 700_000  # tuples inside each other: Python ends where it takes the hash of one
 PICKLES = {  # what they would need if they were believed: gigabytes, or Python's whole stack
     "marks": b"\x80\x02" + b"(" * (16 << 20),
     "lists": b"\x80\x02" + b"]" * (16 << 20),
     "sets": b"\x80\x04" + b"\x8f" * (4 << 20),
     "bytes that are announced": b"\x80\x05\x96" + struct.pack("<Q", 1 << 30) + b"x.",
-    "a shape that multiplies": (
-        b"\x80\x02" + ARRAY + b"(K\x01U\x40" + b"a" * 64 + b"J\0\0\0\1\x86" + TYPE + b"\x89U\1atb."
-    ),
     "a deep key": b"\x80\x02}" + DEEP + b"Ns.",
     "a deep key among others": b"\x80\x02}(U\1aN" + DEEP + b"Nu.",
     "a deep key of a dict": b"(" + DEEP + b"Nd.",
@@ -41,10 +36,10 @@ def test_pickles_that_blow_up(name, tmp_path):
     assert "MemoryError" not in told
 
 
-def test_an_original_batch_is_far_below_the_limits():
-    """As the authors' files are: 10,000 labels and as many names of files, each of them remembered."""
+def test_an_original_batch_is_far_below_the_limits(tmp_path):
+    """As the authors' files are: 10,000 labels and as many names of files."""
     names = [f"{i:05d}_s_{i:06d}.png" for i in range(10_000)]
-    batch = {b"data": np.zeros((7, 3072), np.uint8), b"labels": list(range(10)) * 1000, b"filenames": names}
-    reader = cifar._Reader(io.BytesIO(pickle.dumps(batch, protocol=4)), encoding="bytes")
-    assert len(reader.load()[b"filenames"]) == 10_000
-    assert reader.steps < cifar.STEPS / 10
+    batch = dumps({"labels": list(range(10)) * 1000, "filenames": names})
+    assert sum(1 for _ in pickletools.genops(batch)) < cifar.STEPS / 20
+    (tmp_path / "file").write_bytes(batch)
+    assert cifar.read_pickle(tmp_path / "file")["filenames"] == names

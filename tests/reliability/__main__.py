@@ -45,8 +45,8 @@ PROMISES = {
     "R19": "Whatever happens to a file of a run folder (a bit flipped, cut, emptied, deleted, a folder, link, pipe in "
     "its place, other JSON), a rerun, a resume, --predict, jaxdl.load, list and compare give what they gave before, or "
     "one line says which file cannot be used.",
-    "S1": "No file that is read can run code: no pickle (but an unpickler that can call nothing), eval, exec, "
-    "np.load with pickles, torch.load, or shell.",
+    "S1": "No file that is read can run code: no unpickler (CIFAR-10's batches are read by a machine that has no "
+    "operation to call with), eval, exec, np.load with pickles, torch.load, or shell.",
     "S2": "Compressed files are read in memory up to a limit; bombs and broken ones are refused in one line.",
     "S3": "Nothing is downloaded unasked; what is, is checked against a known size and SHA-256 before it is kept.",
     "S4": "A run listens on no socket and connects to nothing.",

@@ -46,17 +46,13 @@ def true(node):
 
 def hits(text):
     """Line and reason of everything that could run what stands in a file."""
-    tree, found, names, restricted = ast.parse(text), [], {}, set()
+    tree, found, names = ast.parse(text), [], {}
     for node in ast.walk(tree):  # what each name stands for
         if isinstance(node, ast.Import):
             names.update({a.asname or a.name.partition(".")[0]: a.name if a.asname else a.name.partition(".")[0]
                           for a in node.names})  # fmt: skip
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.update({a.asname or a.name: f"{node.module}.{a.name}" for a in node.names})
-        elif isinstance(node, ast.ClassDef):  # a base class is restricted where it decides what may be called
-            methods = {member.name for member in node.body if isinstance(member, ast.FunctionDef)}
-            if {"find_class", "persistent_load"} <= methods:
-                restricted.update(id(base) for base in node.bases)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = dotted(node.func)
@@ -65,7 +61,7 @@ def hits(text):
             for keyword in node.keywords:
                 if keyword.arg in ("shell", "allow_pickle") and true(keyword.value):
                     found.append((node.lineno, f"{keyword.arg}=True"))
-        if isinstance(node, (ast.Name, ast.Attribute)) and id(node) not in restricted:
+        if isinstance(node, (ast.Name, ast.Attribute)):
             head, _, rest = dotted(node).partition(".")
             module, _, member = f"{names.get(head, '')}.{rest}".rstrip(".").rpartition(".")
             if member in MEMBERS.get(module.partition(".")[0], ()):
@@ -96,8 +92,6 @@ def test_these_are_not():
     assert not hits(
         "import re\nre.compile(x)\nimport numpy as np\nnp.load(f)\nmodel.eval()\nnp.load(f, allow_pickle=False)"
     )
-    restricted = "def find_class(self, m, n): ...\n    def persistent_load(self, p): ..."
-    assert not hits(f"import pickle\nclass R(pickle.Unpickler):\n    {restricted}")
 
 
 def test_nothing_runs_code_from_a_file(promise):
