@@ -12,6 +12,7 @@ import experiments.__main__ as cli
 from jaxdl.core import Experiment, State, WeightedSum
 from jaxdl.run import FlagError, RunConfig, fit
 from jaxdl.run.show.compare import curves, labels, lines, table
+from jaxdl.run.show.report import curve
 from jaxdl.run.store import history
 from jaxdl.run.store.files import write_json
 from jaxdl.run.store.folder import open_run
@@ -242,7 +243,7 @@ def test_seconds_go_on_after_a_resume(tmp_path):
     fit(still, None, open_run(config.replace(steps=9), "demo"))
     second = time.perf_counter() - start
     (trace,) = read_run(tmp_path / "a").fits[""]
-    seconds, values = trace.curve("train/loss", "seconds")
+    seconds, values = curve(trace.rows, "train/loss", "seconds")
     assert (len(seconds), trace.step()) == (9, 9)
     assert seconds == sorted(seconds)
     assert values == [1.0] * 9

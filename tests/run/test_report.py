@@ -34,7 +34,7 @@ class TestPlots:
         figure = plots.curves({"": [self.result(), self.result(1.0)]})
         assert [axis.get_title() for axis in figure.axes] == ["loss", "accuracy"]
         assert len(figure.axes[0].lines) == 4
-        assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["train", "valid"]
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["train", "valid"]
 
     def test_many_panels_stand_in_rows_and_what_spans_much_is_logarithmic(self):
         rows = [{"step": t, "train/learning_rate": 0.1 / t**2, "valid/frechet": 9.0 / t**2} for t in range(1, 11)]

@@ -11,7 +11,7 @@ from jaxdl.core import Experiment
 from jaxdl.data import Batches, DataError
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.engine.evaluate import map_batches
-from jaxdl.run.show.report import Row, with_prefix
+from jaxdl.run.show.report import Row, curve, with_prefix
 from jaxdl.run.store.files import is_sum, read_json
 
 
@@ -51,8 +51,7 @@ class Result:
 
     def curve(self, key: str) -> tuple[list[int], list[float]]:
         """(steps, values) of one column of the history, "train/loss" for example."""
-        rows = [row for row in self.history if key in row]
-        return [row["step"] for row in rows], [row[key] for row in rows]
+        return curve(self.history, key)
 
     def histories(self) -> list[list[Row]]:
         """The history of every seed."""

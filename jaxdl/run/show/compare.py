@@ -1,14 +1,12 @@
 """Runs beside each other, read from their folders: their curves in one picture, their last numbers in one table."""
 
-import math
-import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxdl.data import DataError
 from jaxdl.run.command.flags import FlagError, shown
+from jaxdl.run.show import plots
 from jaxdl.run.show.claims import plus_minus
-from jaxdl.run.show.plots import literal, new_figure, thinned, wide
 from jaxdl.run.store.runs import PLACE, Run, Trace, format_table
 
 if TYPE_CHECKING:
@@ -79,12 +77,9 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 
 def panels(lines: Sequence[Line]) -> list[str]:
-    """The metrics to draw, the loss first: those of all lines together, or in common if the experiments differ."""
-    names = _shared(lines, [_panels(line) for line in lines])
-    rates = [set(trace.curve("train/learning_rate", "step")[1]) for line in lines for trace in line.traces]
-    if all(len(rate) <= 1 for rate in rates):  # a straight line, whose height is among the flags
-        names = [name for name in names if name != "learning_rate"]
-    return sorted(names, key=lambda name: {"loss": -1, "learning_rate": 1}.get(name, 0))
+    """The metrics to draw: those of all lines together, or in common if the experiments differ."""
+    common = _shared(lines, [_panels(line) for line in lines])
+    return [name for name in plots.panels(t.rows for line in lines for t in line.traces) if name in common]
 
 
 def _shared(lines: Sequence[Line], each: Sequence[Iterable[str]]) -> list[str]:
@@ -93,47 +88,19 @@ def _shared(lines: Sequence[Line], each: Sequence[Iterable[str]]) -> list[str]:
 
 
 def _panels(line: Line) -> list[str]:
-    keys = dict.fromkeys(key for trace in line.traces for row in trace.rows for key in row)
-    return list(dict.fromkeys(key.partition("/")[2] for key in keys if "/" in key))
+    return plots.panels(trace.rows for trace in line.traces)
 
 
 def curves(lines: Sequence[Line]) -> "Figure":
-    """Every metric over steps and, below, over seconds; a colour a run, a style a fit, a thin line a seed."""
-    from matplotlib.lines import Line2D
-
-    names = panels(lines)
-    legend = sum(1 + _label(line).count("\n") for line in lines)
-    figure, axes = new_figure(
-        max(6.5, 4.6 * len(names)), 6.6 + 0.2 * legend, 2, max(1, len(names)), squeeze=False, sharey="col"
+    """Every metric over steps and, below, over seconds; a colour a run, a style a fit, a line a seed."""
+    states = {line.run.folder: line.run.state() for line in lines}
+    told = lambda line: line.label if (state := states[line.run.folder]) == "finished" else f"{line.label} ({state})"
+    return plots.curves(
+        {told(line): [trace.rows for trace in line.traces] for line in lines},
+        names=panels(lines),
+        over=("step", "seconds"),
+        looks={told(line): {"color": line.colour, "linestyle": line.style} for line in lines},
     )
-    for column, name in enumerate(names):
-        heights: list[float] = []
-        for axis, over in zip(axes[:, column], ("step", "seconds"), strict=True):
-            for line in lines:
-                for trace in line.traces:
-                    look: dict[str, Any] = {"color": line.colour, "linestyle": line.style}
-                    test = trace.curve(f"valid/{name}", over)
-                    train = trace.curve(f"train/{name}", over)
-                    heights += [v for v in test[1] + train[1] if math.isfinite(v)]
-                    if train[0]:
-                        faint = {"alpha": 0.4, "linewidth": 1} if test[0] else {"linewidth": 1.2}
-                        axis.plot(*thinned(*train), **look, **faint)
-                    if test[0]:
-                        axis.plot(*test, **look, marker="o", markersize=3)
-            axis.set(xlabel=over, title=literal(name.replace("_", " ")) if over == "step" else "")
-            axis.grid(alpha=0.25)
-        if name.endswith("loss") and wide(heights):
-            axes[0, column].set_yscale("log")  # the lower axis shares it
-    looks = [Line2D([], [], color=line.colour, linestyle=line.style, marker="o", markersize=3) for line in lines]
-    figure.legend(looks, [_label(line) for line in lines], loc="outside lower center", fontsize=8)
-    figure.suptitle("dots: validation; faint: training", fontsize=9)
-    return figure
-
-
-def _label(line: Line) -> str:
-    state = line.run.state()
-    told = line.label if state == "finished" else f"{line.label} ({state})"
-    return textwrap.fill(literal(told, 300), 100)
 
 
 def table(lines: Sequence[Line]) -> str:

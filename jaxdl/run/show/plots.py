@@ -1,15 +1,18 @@
 """Pictures as matplotlib figures; `save_figure` puts one into the run's folder. matplotlib is imported when used."""
 
 import contextlib
+import itertools
+import math
+import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxdl.run.engine.distributed import is_first
-from jaxdl.run.show.report import log
+from jaxdl.run.show.report import Row, curve, log
 from jaxdl.run.store.files import replacing
 from jaxdl.streams import printable
 
@@ -19,6 +22,11 @@ if TYPE_CHECKING:
     from jaxdl.run.command.config import RunConfig
 
 ABREAST = 4  # panels of curves in a row
+PARTS: dict[str, dict[str, Any]] = {
+    "train": {"color": "C0", "alpha": 0.5, "linewidth": 1},
+    "valid": {"color": "C1", "marker": "o", "markersize": 3.5},
+    "test": {"color": "C3", "marker": "D", "markersize": 5, "linestyle": ""},
+}
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple["Figure", Any]:
@@ -92,58 +100,71 @@ def _optional(path: Path) -> Iterator[None]:
         log(f"warning: {path}: could not be drawn ({type(error).__name__}: {reason}); the run goes on without it")
 
 
-def curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> "Figure":
-    """Every metric over the steps: training as a line, evaluations as lines with dots, one panel a metric.
+def panels(histories: Iterable[Sequence[Row]]) -> list[str]:
+    """The metrics to draw, the loss first; no norms, and no learning rate that never changes."""
+    names, changes = dict[str, None](), False
+    for rows in histories:
+        keys = (key for row in rows for key in row if "/" in key and "/norm/" not in key)
+        names |= dict.fromkeys(key.partition("/")[2] for key in keys)
+        changes |= len(set(curve(rows, "train/learning_rate")[1])) > 1
+    if not changes:
+        names.pop("learning_rate", None)
+    return sorted(names, key=lambda name: {"loss": -1, "learning_rate": 1}.get(name, 0))
+
+
+def curves(
+    histories: Mapping[str, Sequence[Sequence[Row]]],
+    *,
+    names: Sequence[str] | None = None,
+    over: Sequence[str] = ("step",),
+    looks: Mapping[str, Mapping[str, Any]] | None = None,
+) -> "Figure":
+    """Metrics over training, one panel each: training faint, validation as dots, the test part as a diamond.
 
     Args:
-      histories: the rows of every seed, by the name of the fit; the seeds of a fit are drawn in one colour.
+      histories: the rows of every seed, by a label; seeds of one label look the same.
+      names: the metrics; those that `panels` finds if None.
+      over: "step", "seconds" or both, below each other.
+      looks: colour and line style, by label; a colour each if None. One label alone has a colour for each part.
     """
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
 
-    runs = [(name, rows) for name, seeds in histories.items() for rows in seeds]
-    keys = {
-        key: None
-        for _, rows in runs
-        for row in rows
-        for key in row
-        if key not in ("step", "seconds") and "/norm/" not in key
-    }
-    rates = {row["train/learning_rate"] for _, rows in runs for row in rows if "train/learning_rate" in row}
-    if len(rates) == 1:
-        keys.pop("train/learning_rate")
-    order = {"loss": -1, "learning_rate": 1}
-    panels = sorted(dict.fromkeys(key.rpartition("/")[2] for key in keys), key=lambda panel: order.get(panel, 0))
-    count = max(1, len(panels))
-    columns, lines = min(count, ABREAST), -(-count // ABREAST)
-    figure, axes = new_figure(4.6 * columns, 3.6 * lines, lines, columns, squeeze=False)
-    for axis in axes.flat[len(panels) :]:
+    names = panels(rows for seeds in histories.values() for rows in seeds) if names is None else names
+    looks = looks or {label: {"color": f"C{i}"} for i, label in enumerate(histories)}
+    columns, blocks = max(1, min(len(names), ABREAST)), max(1, -(-len(names) // ABREAST))
+    labels = [textwrap.fill(literal(label, 300), 100) for label in histories]
+    height = 3.4 * blocks * len(over) + 0.25 + 0.2 * sum(1 + label.count("\n") for label in labels)
+    figure, axes = new_figure(max(5.5, 4.6 * columns), height, blocks * len(over), columns, squeeze=False)
+    for axis in axes.flat:
         axis.set_axis_off()
-    colours = {name: f"C{i}" for i, name in enumerate(histories)}
-    kinds = {"train": "C0", "valid": "C1", "test": "C3"}
-    for axis, panel in zip(axes.flat, panels, strict=False):
-        heights: list[float] = []
-        for key in (k for k in keys if k.rpartition("/")[2] == panel):
-            kind, labelled = key.partition("/")[0], set[str]()
-            for name, rows in runs:
-                steps, values = zip(*[(row["step"], row[key]) for row in rows if key in row] or [((), ())], strict=True)
-                if steps == ((),):
-                    continue
-                heights += values
-                label = None if name in labelled else literal(f"{name} {key.rpartition('/')[0]}".strip())
-                labelled.add(name)
-                colour = colours[name] if len(histories) > 1 else kinds.get(kind, "C2")
-                if kind == "train":
-                    axis.plot(*thinned(steps, values), color=colour, label=label, alpha=0.55, linewidth=1)
-                else:  # the test part, read once, is one mark at the end
-                    style = {"marker": "o", "markersize": 3.5} if len(steps) > 1 else {"marker": "D", "markersize": 5}
-                    axis.plot(steps, values, color=colour, label=label, **style)
-        axis.set(xlabel="step", title=literal(panel.replace("_", " ")))
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if panel != "learning_rate" and wide(heights):
-            axis.set_yscale("log")
-        axis.grid(alpha=0.25)
-        if axis.get_legend_handles_labels()[1]:
-            axis.legend(fontsize=8)
+    for i, name in enumerate(names):
+        for j, clock in enumerate(over):
+            axis, heights = axes[i // ABREAST * len(over) + j, i % ABREAST], list[float]()
+            for label, seeds in histories.items():
+                for rows, (part, style) in itertools.product(seeds, PARTS.items()):
+                    x, y = curve(rows, f"{part}/{name}", clock)
+                    heights += [value for value in y if math.isfinite(value)]
+                    points = thinned(x, y) if part == "train" else (x, y)
+                    if x:
+                        axis.plot(*points, **style | (looks[label] if len(histories) > 1 else {}))
+            axis.set_axis_on()
+            axis.set(xlabel=clock, title="" if j else literal(name.replace("_", " ")))
+            if clock == "step":
+                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if name != "learning_rate" and wide(heights):
+                axis.set_yscale("log")
+            axis.grid(alpha=0.25)
+    if len(histories) > 1:
+        marks = [Line2D([], [], marker="o", markersize=3, **looks[label]) for label in histories]
+        figure.suptitle("faint: training; dots: validation; diamonds: test", fontsize=9)
+    else:
+        drawn = {key.partition("/")[0] for seeds in histories.values() for rows in seeds for row in rows for key in row}
+        labels = [part for part in PARTS if part in drawn]
+        marks = [Line2D([], [], **PARTS[part]) for part in labels]
+    figure.legend(
+        marks, labels, loc="outside lower center", ncols=len(labels) if len(histories) == 1 else 1, fontsize=8
+    )
     return figure
 
 

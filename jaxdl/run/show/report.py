@@ -18,6 +18,12 @@ Row = dict[str, Any]
 CLOCK = ("seconds", "crc32")  # the fields of metrics.jsonl that two equal runs do not share
 
 
+def curve(rows: Sequence[Row], key: str, over: str = "step") -> tuple[list[Any], list[float]]:
+    """(steps or seconds, values) of one column of a history, "train/loss" for example."""
+    found = [row for row in rows if key in row]
+    return [row[over] for row in found], [row[key] for row in found]
+
+
 def size(count: float) -> str:
     """Bytes for people: 1.23 MB."""
     for unit in ("B", "kB", "MB"):

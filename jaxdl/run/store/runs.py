@@ -32,11 +32,6 @@ class Trace(NamedTuple):
     rows: list[Row]
     ended: dict[str, Any] | None
 
-    def curve(self, key: str, over: str) -> tuple[list[Any], list[float]]:
-        """(steps or seconds, values) of one column."""
-        rows = [row for row in self.rows if key in row]
-        return [row[over] for row in rows], [row[key] for row in rows]
-
     def step(self) -> int:
         """The last step that is known of."""
         return self.ended["step"] if self.ended else self.rows[-1]["step"] if self.rows else 0
