@@ -7,7 +7,7 @@ import pytest
 from jax.nn import tanh
 
 from experiments import gan
-from experiments.gan.claims import collapse, earth_movers_distance, least_loss
+from experiments.gan.claims import collapse, least_loss
 from jaxdl import metrics, run
 from jaxdl.data import Batches, Images
 from jaxdl.methods import Judge
@@ -152,10 +152,6 @@ def test_best_discriminators_loss_on_some_modes(modes):
     d = p / (p + q)
     loss = -np.sum(p * np.log(d)) - np.sum(q[q > 0] * np.log(1 - d[q > 0]))
     assert least_loss(modes / 8) == pytest.approx(loss)
-
-
-def test_earth_movers_distance_by_hand():
-    assert earth_movers_distance(np.array([[0.0], [1], [5]]), np.array([[6.0], [1], [0]])) == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("prior", ["normal", "uniform"])

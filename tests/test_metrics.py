@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import linalg
+from scipy import linalg, stats
 from sklearn import metrics as reference
 
 from jaxdl import metrics
@@ -174,6 +174,18 @@ def test_moments_add_up_to_mean_and_covariance():
     np.testing.assert_array_equal(one[1], np.zeros((3, 3)))
     with pytest.raises(ValueError, match="the weights add up to 0"):
         metrics.mean_and_covariance(metrics.moments(jnp.ones((2, 3)), jnp.zeros(2)))
+
+
+def test_earth_movers_distance_by_hand_and_beside_scipy():
+    hand = metrics.earth_movers_distance([[0.0], [1], [5]], [[6.0], [1], [0]])
+    assert hand == pytest.approx(1 / 3)
+    x, y = np.random.default_rng(0).normal(size=(2, 13, 1))
+    assert metrics.earth_movers_distance(x, y) == pytest.approx(stats.wasserstein_distance(x[:, 0], y[:, 0]))
+    # in the plane a shift of all points by the same vector costs its length
+    plane = np.random.default_rng(0).normal(size=(11, 2))
+    assert metrics.earth_movers_distance(plane, plane[::-1] + np.array([0.03, 0.04])) == pytest.approx(0.05)
+    with pytest.raises(ValueError, match="both must be the same"):
+        metrics.earth_movers_distance(x, y[:7])
 
 
 def test_modes_of_a_sample_made_by_hand():

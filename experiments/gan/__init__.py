@@ -29,19 +29,16 @@ from jax import Array
 from experiments import image_classifier
 from experiments.gan import claims
 from experiments.gan.claims import CLAIMS as CLAIMS
-from experiments.gan.scores import comparison
 from jaxdl import metrics, run
 from jaxdl.core import Experiment
-from jaxdl.data import Batches, Data, load_images, pixels11
+from jaxdl.data import Batches, Data, load_images, pixels11, toys
 from jaxdl.methods import Judge, judge
-from jaxdl.methods.adversarial import OBJECTIVES, Players, game, play
+from jaxdl.methods.adversarial import OBJECTIVES, Players, comparison, game, play
 from jaxdl.nn import MLP, DCGANCritic, DCGANGenerator
 from jaxdl.run import flag
 
 FAMILY = "generative models"
-MODES, RADIUS, SPREAD = 8, 2.0, 0.05
-ANGLES = np.arange(MODES) * 2 * np.pi / MODES
-CENTRES = RADIUS * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1).astype(np.float32)
+CENTRES, SPREAD = toys.ring(), 0.05
 PRIORS: dict[str, Any] = {  # both of variance 1
     "normal": jax.random.normal,
     "uniform": partial(jax.random.uniform, minval=-(3**0.5), maxval=3**0.5),
@@ -102,9 +99,7 @@ def data(config: Config) -> Data:
         images = load_images(config.dataset, config.data_dir, valid=config.valid_fraction)
         x = images.train["x"]
         return Data(Batches({"x": x}, size), compared(x[:MOST], 1), None, images.note, {"names": list(images.names)})
-    rng, count = np.random.default_rng(0), 10 * HELD_OUT
-    x = CENTRES[rng.integers(MODES, size=count)] + SPREAD * rng.normal(size=(count, 2))
-    test, valid, train = np.split(x, [HELD_OUT, 2 * HELD_OUT])
+    test, valid, train = np.split(toys.gaussians(CENTRES, SPREAD, 10 * HELD_OUT), [HELD_OUT, 2 * HELD_OUT])
     return Data(Batches({"x": train}, size), compared(valid, 2), compared(test, 1))
 
 

@@ -57,14 +57,6 @@ def collapse(found: Mapping[str, float], modes: int, objective: str) -> str:
     return f"{found['modes']:g} of {modes} modes" + (beside if objective == "original" else "")
 
 
-def earth_movers_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """min over pairings of the mean |x_i - y_p(i)|: the 1-Wasserstein distance of two samples [n, D] of equal size."""
-    from scipy.optimize import linear_sum_assignment
-
-    cost = np.linalg.norm(x[:, None] - y[None], axis=-1)
-    return float(cost[linear_sum_assignment(cost)].mean())
-
-
 def of_ring(
     config: run.RunConfig, centres: np.ndarray, radius: float, fits: Mapping[str, Result], data: Data, made: np.ndarray
 ) -> Iterator[Finding]:
@@ -86,7 +78,7 @@ def of_ring(
         Quantity("pairs", original.values("pairs")),
     )
     draws = (wgan.watched[0], made, real[N:])
-    start, end, least = (earth_movers_distance(x[:N], real[:N]) for x in draws)
+    start, end, least = (metrics.earth_movers_distance(x[:N], real[:N]) for x in draws)
     share = Quantity("at the end / at the start", end / start, "<", 0.25)
     yield measured("distance", share, Quantity("at the end", end), beside={"two draws of data": least})
     yield of_regression(

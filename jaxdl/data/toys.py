@@ -11,3 +11,18 @@ def noisy_line(n: int = 100, slope: float = 3.0, intercept: float = 4.0) -> tupl
     random = np.random.RandomState(0)
     x = 2 * random.rand(n, 1)
     return x, intercept + slope * x + random.randn(n, 1)
+
+
+def ring(modes: int = 8, radius: float = 2.0) -> np.ndarray:
+    """Centres on a circle around 0, the first at (radius, 0): float32 [modes, 2]."""
+    angles = np.arange(modes) * 2 * np.pi / modes
+    return (radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)).astype(np.float32)
+
+
+def gaussians(centres: np.ndarray, spread: float, n: int, seed: int = 0) -> np.ndarray:
+    """n points of a mixture of equal Gaussians, each with `spread` as its standard deviation: [n, D].
+
+    With `ring()` it is what generative models are often tried on first (Metz et al. 2016, arXiv:1611.02163).
+    """
+    random = np.random.default_rng(seed)
+    return centres[random.integers(len(centres), size=n)] + spread * random.normal(size=(n, centres.shape[1]))

@@ -11,13 +11,21 @@ from jaxdl.metrics.classification import (
     top_k_accuracy,
     zero_one_error,
 )
-from jaxdl.metrics.generation import frechet_distance, mean_and_covariance, mode_hits, modes_found, moments
+from jaxdl.metrics.generation import (
+    earth_movers_distance,
+    frechet_distance,
+    mean_and_covariance,
+    mode_hits,
+    modes_found,
+    moments,
+)
 from jaxdl.metrics.regression import r_squared
 
 __all__ = [
     "accuracy",
     "binary_accuracy",
     "confusion_matrix",
+    "earth_movers_distance",
     "frechet_distance",
     "mean_and_covariance",
     "mode_hits",

@@ -137,6 +137,4 @@ def test_in_a_process_and_in_time(places, promise):
         good = done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
         passed += good and WRONG[line] in done.stderr
     assert best < SECONDS
-    promise(
-        "R12", passed * (places() == before), len(lines), f"processes, the quickest in {best:.1f} s of the processor"
-    )
+    promise("R12", passed * (places() == before), len(lines), f"processes, processor time {best:.1f} s at least")
