@@ -17,7 +17,7 @@ def schedule(
     steps: int | None = None,
     warmup: int = 0,
     decay_rate: float = 0.1,
-    decay_every: int = 0,
+    decay_every: int | None = None,
     final_fraction: float = 0.0,
 ) -> optax.Schedule:
     """The learning rate η of update i = 0, 1, ...: linear warm-up, then with u = i - warmup
@@ -36,7 +36,7 @@ def schedule(
       steps: updates in all, >= 1. Cosine needs it; step and exponential need it or `decay_every`.
       warmup: updates of warm-up, in [0, steps].
       decay_rate: factor per `decay_every` updates, > 0; above 1 the rate grows, as in a range test.
-      decay_every: in updates; 0: a third of those after the warm-up, rounded up, so that `step` has three levels.
+      decay_every: in updates, >= 1; None: a third of those after the warm-up, rounded up: `step` has three levels.
       final_fraction: where the cosine ends, as a fraction of the peak, in [0, 1]. Update steps - 1 is one short of it.
 
     Returns:
@@ -53,7 +53,7 @@ def schedule(
     require(steps is None or steps >= 1, "steps", steps, "at least 1")
     require(0 <= warmup <= (math.inf if steps is None else steps), "warmup", warmup, f"in [0, steps={steps}]")
     require(0 < decay_rate < math.inf, "decay_rate", decay_rate, "finite and > 0")
-    require(0 <= decay_every < math.inf, "decay_every", decay_every, "finite and >= 0")
+    require(decay_every is None or 1 <= decay_every < math.inf, "decay_every", decay_every, "at least 1")
     require(0 <= final_fraction <= 1, "final_fraction", final_fraction, "in [0, 1]")
     needs_steps = name == "cosine" or (name in ("step", "exponential") and not decay_every)
     require(steps is not None or not needs_steps, "steps", steps, f"known for the {name} schedule")

@@ -32,7 +32,7 @@ def test_the_same_command_twice(start, tmp_path, like, promise):
     """Two processes with the same flags, and a third with another seed."""
     ends = []
     for i, seed in enumerate((3, 3, 4)):
-        process = start([f"--workdir={tmp_path / str(i)}", f"--seed={seed}", "--checkpoint_every=0"], tmp_path / "said")
+        process = start([f"--workdir={tmp_path / str(i)}", f"--seed={seed}"], tmp_path / "said")
         assert process.wait() == 0, process.said()
         ends.append(outcome(tmp_path / str(i), like))
     assert ends[0][0] == 60

@@ -21,7 +21,7 @@ from tests.reliability import program
 from tests.reliability.conftest import digests, outcome, restored, rows
 from tests.reliability.nursery import PROGRAM, environment
 
-WORDS = ("--steps=200", "--nap=0.01", "--checkpoint_every=0")
+WORDS = ("--steps=200", "--nap=0.01")
 EITHER = (signal.SIGTERM, signal.SIGINT)
 
 

@@ -299,7 +299,7 @@ class TestEarlyStopping:
         assert int(loaded.state.step) == 7
 
     @pytest.mark.parametrize("steps", [5, 8])
-    @pytest.mark.parametrize("checkpoint_every", [0, 1])
+    @pytest.mark.parametrize("checkpoint_every", [None, 1])
     def test_stopped_before_the_best_and_after_it(self, tmp_path, steps, checkpoint_every):
         config = with_dir(self.config, tmp_path, checkpoint_every=checkpoint_every)
         fit(self.experiment(), Data(TRAIN, VALID), dataclasses.replace(config, steps=steps))
@@ -568,7 +568,7 @@ class TestParts:
 
     def test_evaluations_depend_on_no_backend(self):
         """The same steps are looked at, whatever number of them one call makes."""
-        config = dataclasses.replace(BASE, eval_every=0, steps=400, patience=2, learning_rate=0.1)
+        config = dataclasses.replace(BASE, eval_every=None, steps=400, patience=2, learning_rate=0.1)
         fits = [fit(make(config), Data(TRAIN, VALID), dataclasses.replace(config, scan=n)) for n in (1, 16, 64)]
         assert fits[0].curve("valid/loss")[0][0] == 40
         assert [one.curve("valid/loss") for one in fits[1:]] == [fits[0].curve("valid/loss")] * 2

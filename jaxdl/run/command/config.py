@@ -45,8 +45,8 @@ class RunConfig:
     batch_size: int = flag(128, "examples per step, over all devices", group="training", minimum=1)
     seed: int = flag(0, "seed of initial weights, batch order and noise", group="training", minimum=0, maximum=MOST - 1)
     seeds: int = flag(1, "runs, with seeds seed, seed+1, ...; mean ± standard deviation", group="training", minimum=1)
-    eval_every: int = flag(0, "steps between evaluations", group="training", minimum=0,
-                           shown="ten in a run, fewer where they would take over 4% of it")  # fmt: skip
+    eval_every: int | None = flag(None, "steps between evaluations", group="training", minimum=1,
+                                  shown="ten in a run, fewer where they would take over 4% of it")  # fmt: skip
     watch_test: bool = flag(
         False, "evaluate the test part during training too, for its curves; nothing is chosen by it", group="training"
     )
@@ -90,9 +90,9 @@ class RunConfig:
         more_than=0,
         needs=("schedule", ("step", "exponential")),
     )
-    decay_every: int = flag(
-        0, "updates per factor; 0: a third of the run", group="optimiser", minimum=0,
-        needs=("schedule", ("step", "exponential")),
+    decay_every: int | None = flag(
+        None, "updates per factor", group="optimiser", minimum=1, needs=("schedule", ("step", "exponential")),
+        shown="a third of the run",
     )  # fmt: skip
     final_fraction: float = flag(
         0.0,
@@ -157,8 +157,8 @@ class RunConfig:
         None, "folder of the run: made anew, or resumed", group="run", shown="runs/NAME/TIME", affects_result=False
     )
     overwrite: bool = flag(False, "delete what --workdir holds and start anew", group="run", affects_result=False)
-    checkpoint_every: int = flag(
-        0, "steps between checkpoints", group="run", minimum=0, shown="with every evaluation", affects_result=False
+    checkpoint_every: int | None = flag(
+        None, "steps between checkpoints", group="run", minimum=1, shown="with every evaluation", affects_result=False
     )
     log_every: int = flag(50, "steps between lines of metrics.jsonl", group="run", minimum=1, affects_result=False)
     tensorboard: bool = flag(True, "write TensorBoard events too", group="run", affects_result=False)
@@ -189,13 +189,15 @@ class RunConfig:
         choices=("jit", "pmap", "fsdp"),
         affects_result=False,
     )
-    devices: int = flag(0, "use the first so many devices; 0: all", group="devices", minimum=0, affects_result=False)
+    devices: int | None = flag(
+        None, "use the first so many devices", group="devices", minimum=1, shown="all", affects_result=False
+    )
     deterministic: bool = flag(
         False, "on a GPU only operations that give the same bits every time; on CPU and TPU they do", group="devices"
     )
-    scan: int = flag(
-        0, "steps per compiled call; 0: 16, or 1 where that is slow (convolutions on the CPU)",
-        group="devices", minimum=0, affects_result=False,
+    scan: int | None = flag(
+        None, "steps per compiled call", group="devices", minimum=1, affects_result=False,
+        shown="16, or 1 where that is slow (convolutions on the CPU)",
     )  # fmt: skip
 
     def __init_subclass__(cls, **options: Any) -> None:

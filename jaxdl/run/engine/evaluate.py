@@ -82,7 +82,7 @@ def traced(experiment: Experiment, part: Parts, state: Any) -> tuple[Any, list[s
     return program, names
 
 
-def map_batches(function: Callable[[Any, Any], Any], state: Any, data: Batches, *, devices: int = 0) -> Any:
+def map_batches(function: Callable[[Any, Any], Any], state: Any, data: Batches, *, devices: int | None = None) -> Any:
     """function(state, batch) -> [B, ...] over all rows of `data` in order; the results are joined on the host.
 
     For predictions, samples and whatever else is wanted row by row. `batch["mask"]` is 0 on the padding of the last

@@ -59,15 +59,17 @@ class Feed:
             rows = jax.tree.map(lambda x: np.asarray(x)[None], batch)
         return rows if jax.process_count() == 1 else place(rows, self._mesh, P(None, AXIS))
 
-    def scan(self, program: Any, asked: int) -> int:
-        """How many steps one call makes at most: as many as asked for, or (0) as many as pay.
+    def scan(self, program: Any, asked: int | None) -> int:
+        """How many steps one call makes at most: as many as asked for, or (None) as many as pay.
 
         Args:
           program: the jaxpr of a step. XLA's CPU runs a convolution inside a loop some 30 times slower.
           asked: --scan.
         """
-        if asked or not self.in_memory:
-            return asked if self.in_memory else 1
+        if not self.in_memory:
+            return 1
+        if asked is not None:
+            return asked
         slow = jax.default_backend() == "cpu" and "conv_general_dilated" in str(program)
         return 1 if slow else SCAN
 

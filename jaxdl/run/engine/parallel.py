@@ -24,15 +24,15 @@ ASKED = 8
 LEAST = 1024  # elements of an array that fsdp splits; below, the message costs more than the memory
 
 
-def make_mesh(devices: int = 0, *, local: bool = False) -> Mesh:
-    """A mesh of the first `devices` devices (0: all) along one axis; `local`: of this process alone.
+def make_mesh(devices: int | None = None, *, local: bool = False) -> Mesh:
+    """A mesh of the first `devices` devices (None: all) along one axis; `local`: of this process alone.
 
     Auto axes, because linen's pooling, embeddings and recurrences do not take the explicit ones that are JAX's default.
     """
     there = jax.local_devices() if local else jax.devices()
-    if devices > len(there):
+    if devices and devices > len(there):
         raise FlagError(f"--devices={devices}: this machine has {len(there)} (launch.sh --cpu-devices=N fakes N)")
-    chosen = there[: devices or None]
+    chosen = there[:devices]
     return jax.make_mesh((len(chosen),), (AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
 
 

@@ -20,8 +20,8 @@ OF_JAX = (
 PLACES = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES")
 
 
-def settings(devices: int = 0) -> dict[str, Any]:
-    """{variable: value} of XLA and jax as they are, and "devices", the number (0: all) and kind of those in use."""
+def settings(devices: int | None = None) -> dict[str, Any]:
+    """{variable: value} of XLA and jax as they are, and "devices", the number (None: all) and kind of those in use."""
     of_jax = {name: jax.config.values.get(name.lower()) for name in OF_JAX}
     kind = jax.devices()[0].device_kind
     return {"XLA_FLAGS": " ".join(sorted(os.environ.get("XLA_FLAGS", "").split())), **of_jax,
