@@ -77,7 +77,7 @@ def two_signals(start, folder, said, first, second):
 
 def gate(start, tmp_path, like, promise, seed, singles, doubles):
     draw, said, folder = random.Random(seed), tmp_path / "said", tmp_path / "cut"
-    whole = start([f"--workdir={tmp_path / 'whole'}", WORDS[0], WORDS[2]], said)
+    whole = start([f"--workdir={tmp_path / 'whole'}", WORDS[0]], said)
     assert whole.wait() == 0, whole.said()
     passed = sum(one_signal(start, folder, said, EITHER[i % 2], draw.uniform(0, 0.1)) for i in range(singles))
     passed += sum(two_signals(start, folder, said, EITHER[i % 2], EITHER[(i + 1) % 2]) for i in range(doubles))
