@@ -24,7 +24,6 @@ class Config(run.RunConfig):
     nap: float = run.flag(0.0, "seconds slept at each call that draws a batch", minimum=0, affects_result=False)
     steps: int | None = 60
     batch_size: int = 8
-    checkpoint_every: int = 1
     log_every: int = 1
     eval_every: int = 20
     scan: int = 1

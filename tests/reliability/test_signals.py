@@ -59,7 +59,7 @@ def one_signal(start, folder, said, signum, wait):
 def two_signals(start, folder, said, first, second):
     """Whether a run that cannot save yet, because its data make it wait, ends at once at the second signal."""
     lines = len(rows(folder)) if (folder / "metrics.jsonl").exists() else 0
-    process = start([f"--workdir={folder}", WORDS[0], "--nap=2", WORDS[2]], said)
+    process = start([f"--workdir={folder}", WORDS[0], "--nap=2"], said)
     begun(folder, process, lines)  # compiled, then, and asleep again in a moment
     # rows land two steps late, or all at once before an evaluation, behind which the first signal alone may end the run
     while last_step(folder) % 20 in (18, 19, 0):
