@@ -16,7 +16,7 @@ from jaxdl.data import Data
 from jaxdl.run import Claim, Quantity, measured
 from tests.margins.__main__ import measure
 from tests.margins.figures import TUTORIAL, of_experiment, of_figures
-from tests.margins.judge import Bound, chance, judge, report
+from tests.margins.judge import Bound, bounds_of, chance, judge, report
 from tests.margins.worlds import PLAIN, WORLDS, environment, nudge
 from tests.test_tutorial import TUTORIAL as PAGE
 
@@ -60,6 +60,13 @@ def test_figures_without_spread_need_only_hold():
 def test_a_limit_of_each_seed_is_held_against_that_seed():
     pairs = [Bound(i + value, ">", i - 3.1) for i, value in enumerate(VALUES)]
     assert judge(pairs).distance == pytest.approx(3.1)
+
+
+def test_a_ratio_spreads_by_its_logarithm():
+    (low,), (high,) = (bounds_of([Quantity("as fast", value, ">", 1.0, "times")]) for value in (4.0, 16.0))
+    assert judge([low, high]).distance == pytest.approx(3 / 2**0.5)  # powers of two: 2 and 4, 3 ± sqrt 2
+    assert judge([low, high, low._replace(value=0.9)]).verdict == "CROSSED"
+    assert math.isnan(judge([low._replace(value=math.nan), high]).sd)
 
 
 def test_shares_of_seeds_by_hand():

@@ -17,7 +17,7 @@ class Bound(NamedTuple):
     """A limit that a trained figure is held against.
 
     seeds, enough: the statement is one about each of `seeds` seeds, and holds if it holds for `enough` of them (0: for
-    all). value is then that of the seed which decides.
+    all). value is then that of the seed which decides. ratio: how many times as much; its logarithm is what spreads.
     """
 
     value: float
@@ -26,6 +26,12 @@ class Bound(NamedTuple):
     name: str = ""
     seeds: int = 0
     enough: int = 0
+    ratio: bool = False
+
+    @property
+    def gap(self) -> float:
+        """How far the value is above the limit, of a ratio in powers of e."""
+        return math.log(self.value / self.limit) if self.ratio else self.value - self.limit
 
     @property
     def holds(self) -> bool:
@@ -40,7 +46,8 @@ def bounds_of(quantities, alone=True):
     """
     held = [Quantity(**q) if isinstance(q, dict) else q for q in quantities]
     each = lambda q: (len(q.values), q.enough) if q.enough and alone else (0, 0)
-    return [Bound(q.value, q.sign, q.limit, q.name, *each(q)) for q in held if q.sign not in ("", "==")]
+    ratio = lambda q: q.unit.startswith("times")
+    return [Bound(q.value, q.sign, q.limit, q.name, *each(q), ratio(q)) for q in held if q.sign not in ("", "==")]
 
 
 class Margin(NamedTuple):
@@ -56,12 +63,12 @@ class Margin(NamedTuple):
 def judge(seeds, worlds=(), expected=True):
     """The Margin of a bound from its instances over seeds and in worlds of seed 0.
 
-    Limits may differ from seed to seed (another split's least squares), so it is value - limit that is averaged. If the
-    claim is not expected to hold, the values must stay on the other side.
+    Limits may differ from seed to seed (another split's least squares), so it is the gap that is averaged. If the claim
+    is not expected to hold, the values must stay on the other side.
     """
     first = seeds[0]
     side = (1 if first.sign[0] == ">" else -1) * (1 if expected else -1)
-    gap = lambda bound: side * (bound.value - bound.limit)
+    gap = lambda bound: side * bound.gap
     good = lambda bound: bound.holds == expected and not math.isnan(bound.value)
     gaps, values = [gap(b) for b in seeds], [b.value for b in seeds]
     mean, sd = statistics.fmean(gaps), spread(gaps)
