@@ -15,6 +15,11 @@ from jaxdl.data.parts import in_memory, is_batches
 from jaxdl.run.command.flags import MOST, FlagError, check, flag, flags_of, nearest
 from jaxdl.run.command.originals import SOURCES
 
+# the flags that `optim.schedule` and `optim.optimizer` take by the same names
+DECAY = ("decay_rate", "decay_every", "final_fraction")
+CHAIN = ("momentum", "beta2", "rms_decay", "weight_decay", "clip_norm", "clip_value", "freeze", "rates", "accumulate",
+         "ema", "norms")  # fmt: skip
+FALLING = ("step", "exponential")  # schedules of factors
 SECOND = ("adam", "adamw", "lion", "muon", "schedule_free")  # rules with a second decay
 
 
@@ -55,11 +60,9 @@ class RunConfig:
         "min", "whether the best is the least or greatest", group="training", choices=("min", "max")
     )
     patience: int = flag(
-        0,
-        "stop after this many evaluations without a better one and go back to the best; 0: never",
-        group="training",
+        0, "stop after so many evaluations without a better one, and go back to the best; 0: never", group="training",
         minimum=0,
-    )
+    )  # fmt: skip
 
     optimizer: str = flag("adam", "update rule", group="optimiser", choices=optim.RULES)
     learning_rate: float = flag(1e-3, "peak learning rate", group="optimiser", minimum=0)
@@ -84,64 +87,48 @@ class RunConfig:
         group="optimiser", minimum=0,
     )  # fmt: skip
     decay_rate: float = flag(
-        0.1,
-        "factor; above 1 the rate grows",
-        group="optimiser",
-        more_than=0,
-        needs=("schedule", ("step", "exponential")),
+        0.1, "factor; above 1 the rate grows", group="optimiser", more_than=0, needs=("schedule", FALLING)
     )
     decay_every: int | None = flag(
-        None, "updates per factor", group="optimiser", minimum=1, needs=("schedule", ("step", "exponential")),
-        shown="a third of the run",
-    )  # fmt: skip
-    final_fraction: float = flag(
-        0.0,
-        "last rate, as a fraction of the peak",
-        group="optimiser",
-        minimum=0,
-        maximum=1,
-        needs=("schedule", ("cosine",)),
-    )
-    accumulate: int = flag(
-        1,
-        "batches whose gradients are gathered for one update; --steps is a multiple of it",
+        None,
+        "updates per factor",
         group="optimiser",
         minimum=1,
+        needs=("schedule", FALLING),
+        shown="a third of the run",
+    )
+    final_fraction: float = flag(
+        0.0, "last rate, a fraction of the peak", group="optimiser", minimum=0, maximum=1,
+        needs=("schedule", ("cosine",)),
+    )  # fmt: skip
+    accumulate: int = flag(
+        1, "batches whose gradients make one update; --steps is a multiple of it", group="optimiser", minimum=1
     )
     freeze: str | None = flag(None, "regular expression: parameters whose path has it stay fixed", group="optimiser")
     rates: str | None = flag(
         None, 'factors of the learning rate by regular expressions on paths: "Embed:0.1,bias:2"', group="optimiser"
     )
     ema: float | None = flag(
-        None,
-        "evaluate a moving average of the parameters, of this decay per update",
-        group="optimiser",
-        minimum=0,
+        None, "evaluate a moving average of the parameters, of this decay per update", group="optimiser", minimum=0,
         less_than=1,
-    )
+    )  # fmt: skip
     norms: int | None = flag(
         None, "steps between norms of parameters, gradients and updates of each module in the history",
         group="optimiser", minimum=1, shown="none",
     )  # fmt: skip
 
     valid_fraction: float = flag(
-        0.1,
-        "part of the training data held out for whatever chooses: --patience, --monitor, --sweep; 0: none",
-        group="data",
-        minimum=0,
-        less_than=1,
-    )
+        0.1, "part of the training data held out for whatever chooses: --patience, --monitor, --sweep; 0: none",
+        group="data", minimum=0, less_than=1,
+    )  # fmt: skip
     download: bool = flag(
         False, f"first fetch what is missing of the data set into --data_dir: {', '.join(SOURCES)}", group="data",
         affects_result=False,
     )  # fmt: skip
     mirror: str | None = flag(
-        None,
-        "https address of a folder with the same files",
-        group="data",
-        affects_result=False,
+        None, "https address of a folder with the same files", group="data", affects_result=False,
         needs=("download", (True,)),
-    )
+    )  # fmt: skip
     data_dir: str | None = flag(
         None, "folder of original data files", group="data", shown="$JAXDL_DATA_DIR", affects_result=False
     )
@@ -171,11 +158,9 @@ class RunConfig:
     progress: bool = flag(True, "show progress", group="run", affects_result=False)
 
     predict: str | None = flag(
-        None,
-        "with --workdir=RUN: files, folders or patterns, separated by commas, for the finished run to predict",
-        group="use",
-        affects_result=False,
-    )
+        None, "with --workdir=RUN: files, folders or patterns, separated by commas, for the finished run to predict",
+        group="use", affects_result=False,
+    )  # fmt: skip
     evaluate: str | None = flag(
         None, "with --workdir=RUN: another data set, by name or path, to score the finished run on",
         group="use", affects_result=False,
@@ -295,15 +280,7 @@ class RunConfig:
             if warmup > updates:
                 raise FlagError(f"--warmup={warmup}: the run has only {updates} updates")
         try:
-            rate = optim.schedule(
-                self.schedule,
-                1.0,
-                steps=updates,
-                warmup=warmup,
-                decay_rate=self.decay_rate,
-                decay_every=self.decay_every,
-                final_fraction=self.final_fraction,
-            )
+            rate = optim.schedule(self.schedule, 1.0, steps=updates, warmup=warmup, **self._values(DECAY))
         except ValueError as error:
             raise FlagError(f"learning-rate flags: {error}") from None
         return self._chain(rate, transforms)
@@ -313,21 +290,10 @@ class RunConfig:
     ) -> optax.GradientTransformationExtraArgs:
         try:
             return optim.optimizer(
-                self.optimizer,
-                rate,
-                peak=self.learning_rate,
-                momentum=self.momentum,
-                beta2=self.beta2,
-                rms_decay=self.rms_decay,
-                weight_decay=self.weight_decay,
-                clip_norm=self.clip_norm,
-                clip_value=self.clip_value,
-                freeze=self.freeze,
-                rates=self.rates,
-                accumulate=self.accumulate,
-                ema=self.ema,
-                norms=self.norms,
-                transforms=transforms,
+                self.optimizer, rate, peak=self.learning_rate, transforms=transforms, **self._values(CHAIN)
             )
         except ValueError as error:
             raise FlagError(f"optimiser flags: {error}") from None
+
+    def _values(self, names: Sequence[str]) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in names}
