@@ -43,8 +43,8 @@ def read_pickle(path: str | Path) -> Any:
     """Reads a pickle of protocol 2 as Python 2 wrote the original files: dicts, lists, tuples, text, whole numbers.
 
     A pickle is a program for a stack machine, and its harm lies in the operations that call something. Here the
-    machine has only the operations that occur in the original files, and none of them calls: a global is its name, a
-    call the pair (name, arguments), an object the pair (call, state).
+    machine has only the operations that such dicts need, and none of them calls: a global is its name, a call the pair
+    (name, arguments), an object the pair (call, state).
 
     Returns:
       The content; text is decoded from Latin-1, a character a byte.
@@ -64,6 +64,7 @@ def read_pickle(path: str | Path) -> Any:
 def _run(content: bytes) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
+    memo: dict[Any, Any] = {}
 
     def popped(height: int) -> list[Any]:
         items = stack[height:]
@@ -100,7 +101,11 @@ def _run(content: bytes) -> Any:
             stack[-1].update(zip(items[::2], items[1::2], strict=True))
         elif name == "STOP":
             return stack.pop()
-        elif name not in ("PROTO", "BINPUT", "LONG_BINPUT"):  # what is remembered is never asked for again
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            memo[value] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[value])
+        elif name != "PROTO":
             raise ValueError(f"the operation {name} is in no original file")
     raise ValueError("no end")
 

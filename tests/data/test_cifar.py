@@ -56,6 +56,11 @@ def test_what_a_pickle_holds(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(dumps({"a": [1, 300, -7, "text", b"\xff"], "b": {}}))
     assert read_pickle(path) == {"a": [1, 300, -7, "text", "\xff"], "b": {}}
+    path.write_bytes(b"\x80\x02](U\x01aq\x00h\x00r\x00\x01\x00\x00j\x00\x01\x00\x00e.")
+    assert read_pickle(path) == ["a", "a", "a"]  # remembered, and asked for again, by either size of number
+    path.write_bytes(b"\x80\x02](U\x01aq\x00h\x01e.")
+    with pytest.raises(DataError):
+        read_pickle(path)
 
 
 def test_batches_saved_again_by_python_3_are_not_the_original(tmp_path):
