@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments import softmax_regression
 from experiments.softmax_regression import CLAIMS, Config, beside_torch, build, data, order, report
 from jaxdl import run
 from jaxdl.data import Batches, Data, load_images
@@ -133,3 +134,10 @@ def test_files_that_are_not_the_published_ones_are_told():
         parts = digits._replace(original=original).data(64)
         (found,) = [one for one in report(config, parts) if one.name == "original"]
         assert found.holds is original
+
+
+def test_one_net_alone(tmp_path):
+    config = Config(net="linear", steps=20, seeds=1, devices=1, progress=False, workdir=str(tmp_path))
+    told = {found.name for found in run.findings(softmax_regression, config, "python") if found.quantities}
+    assert told == {"linear"}
+    assert [path.parent.name for path in tmp_path.glob("*/result.json")] == ["linear"]

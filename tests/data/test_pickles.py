@@ -11,7 +11,7 @@ from tests.data.python2 import dumps
 from tests.reliability.test_security import limited
 
 TYPE = b"cnumpy\ndtype\nU\x02u1K\0K\x01\x87R"
-DEEP = b")" + b"\x85" * 700_000  # tuples inside each other: Python ends where it takes the hash of one
+DEEP = b"K\1" + b"\x85" * 700_000  # tuples inside each other: Python ends where it takes the hash of one
 PICKLES = {  # what they would need if they were believed: gigabytes, or Python's whole stack
     "marks": b"\x80\x02" + b"(" * (16 << 20),
     "lists": b"\x80\x02" + b"]" * (16 << 20),
@@ -20,7 +20,7 @@ PICKLES = {  # what they would need if they were believed: gigabytes, or Python'
     "a deep key": b"\x80\x02}" + DEEP + b"Ns.",
     "a deep key among others": b"\x80\x02}(U\1aN" + DEEP + b"Nu.",
     "a deep key of a dict": b"(" + DEEP + b"Nd.",
-    "a deep name of a type": b"\x80\x02cnumpy\ndtype\n" + DEEP + b"\x85R.",
+    "a deep name of a type": b"\x80\x02cnumpy\ndtype\n)" + DEEP + b"\x85R.",
     "a deep name in a set": b"\x80\x04\x8f(" + DEEP + b"\x90.",
     "a name of megabytes": b"\x80\x02cnumpy\ndtype\nX" + struct.pack("<I", 8 << 20) + b"n" * (8 << 20) + b"\x85R.",
 }  # fmt: skip

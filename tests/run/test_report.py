@@ -36,6 +36,10 @@ class TestPlots:
         assert len(figure.axes[0].lines) == 4
         assert [text.get_text() for text in figure.legends[0].get_texts()] == ["train", "valid"]
 
+    def test_norms_have_no_panels(self):
+        rows = [{"step": t, "train/loss": 2.0, "train/norm/params/Dense_0": 1.0} for t in (1, 2)]
+        assert plots.panels([rows]) == ["loss"]
+
     def test_many_panels_stand_in_rows_and_what_spans_much_is_logarithmic(self):
         rows = [{"step": t, "train/learning_rate": 0.1 / t**2, "valid/frechet": 9.0 / t**2} for t in range(1, 11)]
         rows += [{"step": t, **{f"valid/{name}": float(t) for name in "abcd"}} for t in (5, 10)]
