@@ -186,7 +186,7 @@ def inference(config: Config, data: Data) -> run.Inference:
             raise DataError(f"{source}: no column {schema['target']!r} to score by; --predict needs none")
         return Batches(encode_rows(x, y, names, scales), 256)
 
-    return run.Inference(read, table, test)
+    return run.Inference(read, table=table, test=test)
 
 
 def report(config: Config, data: Data) -> Iterator[run.Finding]:

@@ -68,4 +68,4 @@ def inference_of(config: Any, vocabulary: str, model: LanguageModel, length: int
         except ValueError as error:
             raise DataError(str(error) if source in str(error) else f"{source}: {error}") from None
 
-    return run.Inference(read, table, test, predict)
+    return run.Inference(read, predict=predict, table=table, test=test)

@@ -11,17 +11,26 @@ from jaxdl.run.command.flags import FlagError
 
 
 class Inference(NamedTuple):
-    """What the run of an experiment can do after training; None where it cannot.
+    """What a finished run does with new data; None where it cannot.
 
-    read: files -> (the name of each row, the rows). table: {name: [n, ...]} of all rows' predictions -> the columns
-    to show. test: a data set of the same kind, by name or path -> its test part. predict: (state, batch) -> {name:
-    [B, ...]}, pure; the experiment's own if None.
+    read: words of a command line, names of files above all -> (a name for each row, the rows).
+    encode: what a program has at hand, arrays, a table, a text -> the rows, with all that training did to its data.
+    predict: (state, batch) -> {name: [B, ...]} or an array [B, ...], pure; the experiment's own if None.
+    decode: the outputs of all rows -> what `run.predict` returns; as they are if None.
+    table: the outputs of all rows -> {column: values}, to be shown and written.
+    images: the outputs of all rows -> pictures [n, H, W, C] in 0..1, to be shown and written.
+    words: whether what names no file is itself an input: a prompt, a number of samples.
+    test: a data set of the same kind, by name or path -> its test part.
     """
 
     read: Callable[[list[str]], tuple[list[str], Batches]] | None = None
-    table: Callable[[Any], Mapping[str, Any]] = lambda outputs: outputs
+    encode: Callable[[Any], Batches] | None = None
+    predict: Callable[[Any, Any], Any] | None = None
+    decode: Callable[[Any], Any] | None = None
+    table: Callable[[Any], Mapping[str, Any]] | None = None
+    images: Callable[[Any], np.ndarray] | None = None
+    words: bool = False
     test: Callable[[str], Batches] | None = None
-    predict: Callable[[Any, Any], dict[str, Any]] | None = None
 
 
 def of_classes(p: np.ndarray, names: Sequence[str], title: str = "class", each: str = "{}") -> dict[str, list[str]]:
@@ -56,4 +65,4 @@ def of_images(config: RunConfig, data: Data) -> Inference:
         except ValueError as error:
             raise FlagError(f"--evaluate={source}: {error}") from None
 
-    return Inference(read, table, test)
+    return Inference(read, table=table, test=test)

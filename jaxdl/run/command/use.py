@@ -200,7 +200,7 @@ def write_predictions(run: Finished, files: list[str]) -> None:
     predict = run.inference.predict or run.experiment.predict
     assert predict is not None
     outputs = map_batches(predict, run.states[0], rows)
-    columns = {"input": names, **run.inference.table(outputs)}
+    columns = {"input": names, **(run.inference.table(outputs) if run.inference.table else outputs)}
     lines = [list(columns), *map(list, zip(*columns.values(), strict=True))]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
