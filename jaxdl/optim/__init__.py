@@ -1,9 +1,9 @@
 """Optimisers and learning-rate schedules on optax: `optimizer` makes one chain from a few numbers."""
 
-from jaxdl.optim.averages import averaged, with_average
+from jaxdl.optim.averages import averaged, begun_at, with_average
 from jaxdl.optim.chain import RULES, Numbers, Rule, optimizer
 from jaxdl.optim.module_norms import norms, with_norms
-from jaxdl.optim.paths import scaled_by_path
+from jaxdl.optim.paths import path_of, scaled_by_path
 from jaxdl.optim.rates import learning_rate, with_peak_of
 from jaxdl.optim.schedules import SCHEDULES, schedule
 
@@ -13,9 +13,11 @@ __all__ = [
     "Numbers",
     "Rule",
     "averaged",
+    "begun_at",
     "learning_rate",
     "norms",
     "optimizer",
+    "path_of",
     "scaled_by_path",
     "schedule",
     "with_average",

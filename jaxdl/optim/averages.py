@@ -30,15 +30,34 @@ def with_average(tx: optax.GradientTransformationExtraArgs, decay: float) -> opt
 
 def averaged(opt_state: optax.OptState, params: optax.Params) -> optax.Params:
     """The parameters to evaluate: the moving or Schedule-Free's average where the optimiser keeps one, else params."""
-    free = lambda node: isinstance(node, optax.contrib.ScheduleFreeState)
-    kept = lambda node: isinstance(node, AverageState) or free(node)
-    for node in jax.tree.leaves(opt_state, is_leaf=kept):
-        if kept(node):
+    for node in jax.tree.leaves(opt_state, is_leaf=_averages):
+        if _averages(node):
             # y = (1 - γ) z + γ x, of which the network is trained at y and evaluated at x
-            of = (lambda z, y: (y - (1 - node.b1) * z) / node.b1) if free(node) else (lambda e, _: e)
-            mine = node.z if free(node) else node.average
+            of = (lambda z, y: (y - (1 - node.b1) * z) / node.b1) if _free(node) else (lambda e, _: e)
+            mine = node.z if _free(node) else node.average
             return jax.tree.map(lambda a, w: w if _frozen(a) else of(a, w), mine, params, is_leaf=_frozen)
     return params
+
+
+def begun_at(opt_state: optax.OptState, params: optax.Params) -> optax.OptState:
+    """A fresh state of an optimiser whose averages of the parameters begin at `params`."""
+
+    def begin(node: Any) -> Any:
+        if not _averages(node):
+            return node
+        name = "z" if _free(node) else "average"
+        pick = lambda a, w: a if _frozen(a) else w.copy()  # a buffer that stands in two places cannot be donated
+        return node._replace(**{name: jax.tree.map(pick, getattr(node, name), params, is_leaf=_frozen)})
+
+    return jax.tree.map(begin, opt_state, is_leaf=_averages)
+
+
+def _free(node: Any) -> bool:
+    return isinstance(node, optax.contrib.ScheduleFreeState)
+
+
+def _averages(node: Any) -> bool:
+    return isinstance(node, AverageState) or _free(node)
 
 
 def _frozen(node: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, dataclass_transform
@@ -63,6 +64,14 @@ class RunConfig:
         0, "stop after so many evaluations without a better one, and go back to the best; 0: never", group="training",
         minimum=0,
     )  # fmt: skip
+
+    init: str | None = flag(
+        None, "begin with the parameters of a run, RUN or RUN/FIT, or of a file that `jaxdl.load(RUN).save` wrote",
+        group="training", shown="drawn by --seed",
+    )  # fmt: skip
+    init_skip: str | None = flag(
+        None, "regular expression: parameters whose path has it are drawn and not taken from --init", group="training"
+    )
 
     optimizer: str = flag("adam", "update rule", group="optimiser", choices=optim.RULES)
     learning_rate: float = flag(1e-3, "peak learning rate", group="optimiser", minimum=0)
@@ -156,15 +165,25 @@ class RunConfig:
         affects_result=False,
     )
     progress: bool = flag(True, "show progress", group="run", affects_result=False)
+    only: str | None = flag(
+        None, "fit: train and test what the run is about, without the fits, pictures and measurements of its claims",
+        group="run", choices=("fit",), shown="everything", affects_result=False,
+    )  # fmt: skip
+    summary: bool = flag(False, "show the layers and their weights, and end", group="run", affects_result=False)
+    rows: bool = flag(False, "show which rows of a syllabus the claims answer", group="run", affects_result=False)
 
     predict: str | None = flag(
-        None, "with --workdir=RUN: files, folders or patterns, separated by commas, for the finished run to predict",
-        group="use", affects_result=False,
+        None, "with --workdir=RUN: files, folders or patterns, separated by commas, or what the experiment takes in "
+        "their place, for the finished run to predict", group="use", affects_result=False,
     )  # fmt: skip
     evaluate: str | None = flag(
         None, "with --workdir=RUN: another data set, by name or path, to score the finished run on",
         group="use", affects_result=False,
     )  # fmt: skip
+    fit: str | None = flag(None, "of a run with several fits, the one to use", group="use", affects_result=False,
+                           shown="the only one")  # fmt: skip
+    out: str | None = flag(None, "file to write the predictions to", group="use", affects_result=False,
+                           shown="RUN/predictions.csv")  # fmt: skip
 
     parallel: str = flag(
         "jit",
@@ -199,6 +218,13 @@ class RunConfig:
             if not defaults:
                 raise FlagError(f"--steps={self.steps} --epochs={self.epochs:g}: give one of the two")
             object.__setattr__(self, defaults[0], None)
+        if self.init_skip is not None:
+            try:
+                re.compile(self.init_skip)
+            except re.error as error:
+                raise FlagError(f"--init_skip={self.init_skip}: is no regular expression ({error})") from None
+            if self.init is None:
+                raise FlagError(f"--init_skip={self.init_skip}: has no effect without --init; leave it out")
         last = self.seed + self.seeds - 1
         if last >= MOST:
             told = f"the last seed would be {last}, and {MOST - 1} is the greatest"

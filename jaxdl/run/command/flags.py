@@ -14,7 +14,7 @@ import difflib
 import math
 import shutil
 import textwrap
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import NoneType
 from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 
@@ -148,8 +148,16 @@ def nearest(word: str, names: Collection[str]) -> str:
     return [*likely, *difflib.get_close_matches(word, names, n=1, cutoff=0.0)][0]
 
 
-def parse(config_class: type[C], arguments: Sequence[str]) -> C:
+def parse(
+    config_class: type[C], arguments: Sequence[str], recorded: Callable[[dict[str, Any]], C | None] = lambda given: None
+) -> C:
     """The configuration that a command line gives; `--flagfile=FILE` reads flags from a file, one a line.
+
+    Args:
+      config_class: whose flags these are.
+      arguments: the words behind the program's name.
+      recorded: {name: value} of the flags that are given -> the configuration whose values the others have; None: the
+        defaults of the class.
 
     Raises:
       FlagError: an unknown flag (with the nearest one), a value of the wrong type or outside its range, two flags that
@@ -178,7 +186,9 @@ def parse(config_class: type[C], arguments: Sequence[str]) -> C:
         raise FlagError(str(error).removeprefix("ERROR:: ").replace("\n", " ")) from None
     if len(rest) > 1:
         raise FlagError(f"{rest[1]}: not a flag; flags are written --name=value (--help lists all)")
-    return config_class(**{name: values[name].value for name in table})
+    given = {name: values[name].value for name in table if values[name].present}
+    base: Any = recorded(given)
+    return config_class(**given) if base is None else base.replace(**given)
 
 
 def given(config: Any, keep: Collection[str] = ()) -> list[str]:

@@ -21,7 +21,8 @@ from jaxdl.run.engine.evaluate import Parts, evaluator, traced
 from jaxdl.run.engine.feed import Feed
 from jaxdl.run.engine.parallel import compile_steps, make_mesh, place_state, remembered, whole
 from jaxdl.run.show.report import start_line
-from jaxdl.run.store.identity import digest_of_data, digest_of_program, identity
+from jaxdl.run.store.identity import digest_of_arrays, digest_of_data, digest_of_program, identity
+from jaxdl.run.store.weights import begun_with, check_weights, read_weights
 
 EVALUATING = 0.04  # most of the time that the evaluations of a run take by default, if an example costs a third there
 
@@ -62,6 +63,8 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
     except ValueError as error:  # images too small for the model, --freeze that matches nothing
         raise FlagError(str(error)) from error
     structure = jax.tree.structure(like)
+    initial = read_weights(config.init) if config.init and state is None else None
+    begins = check_weights(like, initial, config.init_skip) if initial else ""
     like = like if state is None else state
     # without any data evaluation plays episodes of its own
     evaluated = valid is not None or (train is None and test is None)
@@ -71,6 +74,8 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
     digests = {"init": digest_of_program(init), "step": digest_of_program(step)}
     if program is not None:
         digests["evaluate"] = digest_of_program(program, experiment.summarize)
+    if initial:
+        digests["start"] = digest_of_arrays(initial.arrays)
     made_of = identity(config, {"train": train, "valid": valid}, digests, state) | {"about": facts_of(data)}
 
     @functools.cache
@@ -87,6 +92,7 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
         new = jax.tree.unflatten(structure, make(init.consts, jax.random.key(seed)))
         # the configured learning rate, a number in the state, wins over that of a state from elsewhere
         begun = new if state is None else with_peak_of(new, state).replace(key=new.key)
+        begun = begun_with(begun, initial, config.init_skip) if initial else begun
         # a copy: the caller keeps what he gave, and donation refuses a buffer that stands in two fields
         return place_state(begun, mesh, config.parallel)
 
@@ -103,7 +109,7 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
         whole=lambda tree: whole(tree, mesh),
         scan=feed.scan(step, config.scan),
         every=config.eval_every or cadence(config.steps or 0, data.example, valid),
-        title=start_line(like, feed.arrays, mesh),
+        title=start_line(like, feed.arrays, mesh) + (f" | {begins}" if begins else ""),
         identity=lambda one: {**made_of, "flags": made_of["flags"] | {"seed": one.seed}},
         tested=tested,
     )

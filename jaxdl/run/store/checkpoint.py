@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from jaxdl.data import DataError
+from jaxdl.data import DataError, MissingData
 from jaxdl.run.engine.distributed import is_first
 from jaxdl.run.store.files import PART
 from jaxdl.run.store.seal import SEAL, seal, verify
@@ -173,6 +174,27 @@ class Checkpoints:
             )
         return None
 
+    def arrays(self, step: int | None = None) -> Any:
+        """The state of `step`, by default the latest, as dicts and lists of NumPy arrays: of a structure nobody knows.
+
+        Raises:
+          MissingData: there is no such checkpoint.
+          DataError: it is damaged.
+        """
+        from orbax.checkpoint import v1 as ocp
+
+        steps = [path for path in _steps(self._folder) if step is None or path.name == str(step)]
+        if not steps:
+            raise MissingData(f"{self._folder}: no checkpoint is there yet; let the run end, or save it earlier")
+        verify(steps[-1])
+        try:
+            place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            found = ocp.metadata(steps[-1].absolute()).metadata
+            like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+            return jax.tree.map(_on_host, ocp.load(steps[-1].absolute(), jax.tree.map(like, found)))
+        except Exception as error:
+            raise DataError(f"{steps[-1]}: cannot be read ({_cause(error)})") from error
+
     def wait(self) -> None:
         """Waits until everything is written; an error of a save comes up here."""
         if self._sealing:
@@ -186,6 +208,11 @@ class Checkpoints:
         if self._sealer:
             self._sealer.shutdown(wait=not self._failed)  # what waits for a failed save may wait for minutes
             os.close(self._opened)
+
+
+def _on_host(leaf: Any) -> Any:
+    key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return leaf if key or not isinstance(leaf, jax.Array) else np.asarray(leaf)
 
 
 def _warn(step: str, reason: str) -> None:
