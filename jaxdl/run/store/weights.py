@@ -1,0 +1,179 @@
+"""Parameters from elsewhere: those of another run, or of a file, in the place of those that `init` draws."""
+
+import dataclasses
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxdl.core import Learner
+from jaxdl.data import DataError, MissingData
+from jaxdl.optim import begun_at, path_of
+from jaxdl.run.command.flags import FlagError
+from jaxdl.run.engine.result import read_end
+from jaxdl.run.store.checkpoint import Checkpoints
+from jaxdl.run.store.files import replacing
+from jaxdl.run.store.identity import NAME
+
+ENDING = ".npz"
+KEPT = ("step", "key", "opt_state", "fault")  # of a state and its learners, what a new run has of its own
+
+
+class Weights(NamedTuple):
+    """Arrays by their paths in a state, "learner/params/Dense_0/kernel", and where they are from."""
+
+    source: str
+    arrays: Mapping[str, np.ndarray]
+
+
+def weights_of(state: Any) -> dict[str, Any]:
+    """{path: array} of what a network is: the parameters by which it is evaluated, and batch norm's averages."""
+    return {path_of(path): leaf for path, leaf in _leaves(state)}
+
+
+def _leaves(state: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """(path, leaf) of all that is neither counted, drawn nor an optimiser's."""
+    rows = {f.name for f in dataclasses.fields(state) if f.metadata.get("per_example")}
+    is_learner = lambda node: isinstance(node, Learner)
+    for path, node in jax.tree_util.tree_leaves_with_path(state, is_leaf=is_learner):
+        if str(getattr(path[0], "name", "")) in (*KEPT, *rows):
+            continue
+        if not is_learner(node):
+            yield path, node
+            continue
+        params = jax.tree_util.GetAttrKey("params")
+        for below, leaf in jax.tree_util.tree_leaves_with_path(node.averaged):
+            yield (*path, params, *below), leaf
+
+
+def save_weights(path: str | Path, state: Any) -> None:
+    """Writes the weights of a state into FILE.npz, which NumPy reads and --init takes.
+
+    Raises:
+      FlagError: the name ends otherwise.
+    """
+    if Path(path).suffix != ENDING:
+        raise FlagError(f"{path}: must end in {ENDING}")
+    with replacing(Path(path)) as file:
+        np.savez(file, **{name: np.asarray(leaf) for name, leaf in weights_of(state).items()})
+
+
+def read_weights(source: str) -> Weights:
+    """The weights in FILE.npz, or those of a run: RUN, or RUN/FIT where it has several fits, of its first seed.
+
+    Raises:
+      MissingData: nothing is there.
+      DataError: it is damaged, or no such file.
+    """
+    path = Path(source)
+    if path.is_file():
+        return Weights(source, _of_file(path))
+    if not path.is_dir():
+        raise MissingData(f"--init={source}: no such file or folder; name a run, RUN or RUN/FIT, or a {ENDING} file")
+    fits = [path] if (path / NAME).exists() else sorted({p.parent for p in path.glob(f"seed*/{NAME}")}, key=_number)
+    fits = fits[:1] or sorted(p.parent for p in path.glob(f"*/{NAME}"))
+    if len(fits) != 1:
+        told = f"it has the fits {', '.join(p.name for p in fits)}: name one, {source}/FIT" if fits else "no fit is in it"
+        raise MissingData(f"--init={source}: {told}")
+    ended = read_end(fits[0]) or {}
+    tree = Checkpoints(fits[0] / "checkpoints", write=False).arrays(ended.get("state_step"))
+    return Weights(source, dict(_evaluated(tree)))
+
+
+def _number(path: Path) -> int:
+    return int(path.name[4:]) if path.name[4:].isdigit() else 0
+
+
+def _of_file(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0][:100]
+        raise DataError(f"--init={path}: is no {ENDING} file of arrays ({reason})") from None
+
+
+def _evaluated(tree: Any, above: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """(path, array) in a state as a checkpoint has it, dicts and lists; of a learner the averages where it keeps some."""
+    for name, node in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+        path = f"{above}/{name}".lstrip("/")
+        if name == "params" and "opt_state" in tree:
+            averages = dict(_flat(_average(tree["opt_state"], node)))
+            yield from ((f"{path}/{below}", averages.get(below, leaf)) for below, leaf in _flat(node))
+        elif isinstance(node, (dict, list)) and name not in KEPT:
+            yield from _evaluated(node, path)
+        elif name not in KEPT and isinstance(node, np.ndarray):
+            yield path, node
+
+
+def _average(node: Any, params: Any) -> Any:
+    """The average of the parameters in an optimiser's state; {} if it keeps none."""
+    if isinstance(node, dict):
+        if {"inner", "average"} <= node.keys():
+            return node["average"]
+        if {"z", "b1", "weight_sum"} <= node.keys():  # Schedule-Free: y = (1 - b1) z + b1 x
+            y, b = dict(_flat(params)), node["b1"]
+            return {path: (y[path] - (1 - b) * z) / b for path, z in _flat(node["z"]) if path in y}
+    inside = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return next(filter(None, (_average(one, params) for one in inside)), {})
+
+
+def _flat(tree: Any, above: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    for name, node in tree.items():
+        path = f"{above}/{name}".lstrip("/")
+        if isinstance(node, dict):
+            yield from _flat(node, path)
+        elif isinstance(node, np.ndarray):
+            yield path, node
+
+
+def check_weights(like: Any, found: Weights, skip: str | None) -> str:
+    """What is taken, in one line.
+
+    Args:
+      like: a state, or its shapes.
+      found: the weights.
+      skip: regular expression of paths that are not taken.
+
+    Raises:
+      FlagError: shapes that differ, or weights that are not there, and no `skip` that has their paths.
+    """
+    mine = {path_of(path): tuple(leaf.shape) for path, leaf in _leaves(like)}
+    left = [path for path in mine if skip and re.search(skip, path)]
+    if skip and not left:
+        raise FlagError(f"--init_skip={skip}: matches none of {_some(list(mine))}")
+    there = {path: np.shape(array) for path, array in found.arrays.items()}
+    side = lambda shape: "x".join(map(str, shape)) or "a number"
+    other = [
+        f"{path} is {side(there[path]) if path in there else 'not'} there, {side(shape)} here"
+        for path, shape in mine.items()
+        if path not in left and there.get(path) != shape
+    ]
+    if other:
+        told = "--init_skip=REGEX begins with drawn ones in their place"
+        raise FlagError(f"--init={found.source}: other parameters than this network's: {_some(other)}; {told}")
+    taken, unused = len(mine) - len(left), [path for path in there if path not in mine]
+    skipped = f"; drawn anew: {_some(left)}" if left else ""
+    return f"begins with {taken} arrays of {found.source}{skipped}{f'; not used: {_some(unused)}' if unused else ''}"
+
+
+def _some(words: list[str], most: int = 4) -> str:
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
+def begun_with(state: Any, found: Weights, skip: str | None) -> Any:
+    """A fresh state with the weights in the place of what `init` drew; averages of parameters begin there too."""
+
+    def take(path: tuple[Any, ...], leaf: Any) -> Any:
+        name = path_of(path)
+        return leaf if (skip and re.search(skip, name)) else jax.numpy.asarray(found.arrays[name], leaf.dtype)
+
+    wanted = {path_of(path) for path, _ in _leaves(state)}
+    new = jax.tree_util.tree_map_with_path(lambda p, x: take(p, x) if path_of(p) in wanted else x, state)
+    is_learner = lambda node: isinstance(node, Learner)
+    begin = lambda node: node.replace(opt_state=begun_at(node.opt_state, node.params)) if is_learner(node) else node
+    return jax.tree.map(begin, new, is_leaf=is_learner)
