@@ -155,8 +155,9 @@ def defaults(name: str, flags: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def used(asked: argparse.Namespace, command: str) -> None:
     """What a finished run says of files, or its score on another data set."""
+    from jaxdl.run.command.predictions import expand, write_evaluation, write_predictions
     from jaxdl.run.command.source import module_from
-    from jaxdl.run.command.use import expand, open_finished, write_evaluation, write_predictions
+    from jaxdl.run.command.use import open_finished
 
     module = module_from(Path(asked.module)) if asked.module else None
     given = os.environ.get("JAXDL_DATA_DIR")

@@ -8,6 +8,7 @@ validated and tested on whole parts of the text: the Transformer in windows of T
 both from an empty memory. Samples are decoded from a cache or a state, one pass a character.
 
     python -m experiments.language_model                              # a Transformer on Python's own documentation
+    python -m experiments.language_model --workdir=RUN --predict="The prompt" --length=300 --temperature=0.5
     python -m experiments.language_model --cell=lstm --text=FILE --steps=5000 --dropout=0.2 --parameters=1000000
     python -m experiments.language_model --dataset=tinyshakespeare --layers=4 --features=128 --batch_size=12 \\
         --steps=2000 --learning_rate=1e-3 --data_dir=DATA             # nanoGPT's small setting, which prints 1.88
@@ -82,8 +83,12 @@ class Config(run.RunConfig):
     position: str = flag("learned", "how a Transformer sees order", choices=("learned", "sinusoidal", "none"),
                          needs=TRANSFORMER)  # fmt: skip
     dropout: float = flag(0.0, "probability of dropping a unit", minimum=0, less_than=1)
-    temperature: float = flag(0.8, "of the samples; below 1: likelier characters", minimum=0)
-    top_k: int | None = flag(None, "sample among the k likeliest characters", minimum=1, shown="all")
+    length: int = flag(400, "characters that follow a prompt", group="use", minimum=1, affects_result=False)
+    temperature: float = flag(0.8, "of what is drawn; below 1: likelier characters, 0: the likeliest", group="use",
+                              minimum=0, affects_result=False)  # fmt: skip
+    top_k: int | None = flag(None, "draw among the k likeliest characters", group="use", minimum=1, shown="all",
+                             affects_result=False)  # fmt: skip
+    draw_seed: int = flag(0, "seed of what is drawn", group="use", minimum=0, affects_result=False)
     precision: str = flag("float32", "of the computation in training; weights stay float32", group="devices",
                           choices=("float32", "bfloat16"))  # fmt: skip
     remat: bool = flag(False, "compute a Transformer's blocks anew in the backward pass: less memory", group="devices",
@@ -184,7 +189,7 @@ def summarize(sums: dict[str, WeightedSum]) -> dict[str, float]:
 
 
 def inference(config: Config, data: Data) -> run.Inference:
-    """What comes next in a file, and the loss on other texts."""
+    """What follows a prompt, and the loss on other texts."""
     vocabulary, length = data.facts["vocabulary"], config.context * (1 if config.cell == "transformer" else 16)
     return inference_of(config, vocabulary, make_model(config, len(vocabulary)), length)
 
@@ -217,8 +222,8 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
 def draw_samples(config: Config, result: run.Result, vocabulary: str, first: Any) -> None:
     """Three samples that begin with the same token, into samples.txt, the first of them on the screen."""
     options: dict[str, Any] = {"temperature": config.temperature, "top_k": config.top_k or 0}
-    sample, key = result.experiment.model.sample, jax.random.key(config.seed)
-    draw = lambda state, batch: sample(state.variables, batch["x"], 400, key, **options)
+    sample, key = result.experiment.model.sample, jax.random.key(config.draw_seed)
+    draw = lambda state, batch: sample(state.variables, batch["x"], config.length, key, **options)
     rows = run.map_batches(draw, result.state, Batches({"x": np.full((3, 1), first)}, 3))
     texts = ["".join(vocabulary[i] for i in row) for row in rows]
     run.save_text(config, "samples", f"\n{'-' * 80}\n".join(texts))

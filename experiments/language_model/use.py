@@ -1,59 +1,75 @@
-"""A trained language model on texts of a user's: what comes next in a file, and the loss on other texts."""
+"""A trained language model on texts of a user's: what follows a prompt, and the loss on other texts."""
 
+import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from jaxdl import run
 from jaxdl.data import TEXTS, Batches, DataError, load_text, read_text, windows
-from jaxdl.losses import softmax_cross_entropy
 from jaxdl.methods import LanguageModel
+
+PLAIN = dict(zip("‘’‚“”„«»–—−…", "'''\"\"\"\"\"---.", strict=True))  # signs of print as a typewriter has them
 
 
 def encoded(text: str, vocabulary: str, source: str) -> np.ndarray:
-    """Tokens int32 [T]; DataError names the first character that the model has never seen, and its line."""
+    """Tokens int32 [T]; a character that the model has never seen is read as the one most like it, and told."""
     numbers = {character: i for i, character in enumerate(vocabulary)}
-    for at, character in enumerate(text):
-        if character not in numbers:
-            line = text.count("\n", 0, at) + 1
-            raise DataError(f"{source}: line {line}: {character!r} is none of the {len(vocabulary)} characters of the "
-                            "text that this model was trained on; take it out")  # fmt: skip
-    return np.array([numbers[character] for character in text], np.int32)
+    unknown = Counter(character for character in text if character not in numbers)
+    read = {character: like(character, vocabulary) for character in unknown}
+    if unknown:
+        told = ", ".join(f"{c!r} as {read[c]!r} ({n:,}x)" for c, n in unknown.most_common(8))
+        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+        run.log(f"{source:.60}: characters that the model has never seen are read as others: {told}{more}")
+    return np.array([numbers[read.get(character, character)] for character in text], np.int32)
+
+
+def like(character: str, vocabulary: str) -> str:
+    """The known character most like an unknown one: without its accent, in the other case; else a blank."""
+    plain = unicodedata.normalize("NFKD", PLAIN.get(character, character))[0]
+    return next(c for c in (plain, plain.swapcase(), " ", "\n", vocabulary[0]) if c in vocabulary)
 
 
 def inference_of(config: Any, vocabulary: str, model: LanguageModel, length: int) -> run.Inference:
-    """What a language model does after training; it sees the last `length` characters of a file."""
+    """What a language model does after training; of a prompt or a text it sees the last `length` characters."""
+    V, new = len(vocabulary), config.length
+    if (config.top_k or 0) > V:
+        raise run.FlagError(f"--top_k={config.top_k}: this model knows only {V} different characters")
 
-    def read(files: list[str]) -> tuple[list[str], Batches]:
-        tokens = [encoded(read_text(file), vocabulary, file)[-length:] for file in files]
-        padded = [np.pad(row, (0, length - len(row))) for row in tokens]
-        return files, Batches({"x": np.stack(padded), "n": np.array([len(row) for row in tokens], np.int32)}, 64)
+    def encode(prompts: Any) -> Batches:
+        """Prompts, a text or several, side by side: "x" [B, T] filled up behind their end, "n" [B] their lengths."""
+        texts = [prompts] if isinstance(prompts, str) else list(prompts) if isinstance(prompts, (list, tuple)) else []
+        if not texts or not all(isinstance(text, str) and text for text in texts):
+            raise run.FlagError(f"predict: a text or a list of texts is needed, none of them empty, not {prompts!r:.60}")
+        rows = [encoded(text, vocabulary, text)[-length:] for text in texts]
+        n = np.array([len(row) for row in rows], np.int32)
+        return Batches({"x": np.stack([np.pad(row, (0, n.max() - len(row))) for row in rows]), "n": n}, min(64, len(n)))
 
-    def predict(state: Any, batch: Any) -> dict[str, Any]:
-        logits, _ = model.read(state.variables, batch["x"], model.memory(len(batch["x"])))
-        following = jnp.take_along_axis(logits, batch["n"][:, None, None] - 1, 1)[:, 0]
-        losses = softmax_cross_entropy(logits[:, :-1], batch["x"][:, 1:])
-        known = jnp.arange(1, length)[None] < batch["n"][:, None]
-        return {"p": nn.softmax(following), "nats": (losses * known).sum(1), "n": batch["n"]}
+    def read(words: list[str]) -> tuple[list[str], Batches]:
+        texts = [read_text(word) if Path(word).is_file() else word for word in words]
+        if empty := [word for word, text in zip(words, texts, strict=True) if not text]:
+            raise DataError(f"{empty[0]}: is empty; a prompt of at least one character is needed")
+        return words, encode([text[-4 * length :] for text in texts])
 
-    def table(outputs: dict[str, np.ndarray]) -> dict[str, Any]:
-        best = np.argsort(-outputs["p"], axis=-1, kind="stable")[:, :5]
-        likely = [
-            " ".join(f"{vocabulary[i]!r} {row[i]:.3f}" for i in five)
-            for row, five in zip(outputs["p"], best, strict=True)
-        ]
-        mean = outputs["nats"] / np.maximum(outputs["n"] - 1, 1)
-        return {
-            "next": [repr(vocabulary[five[0]]) for five in best],
-            "probability": [f"{row.max():.4f}" for row in outputs["p"]],
-            "characters read": list(outputs["n"]),
-            "nats a character": [f"{x:.4f}" for x in mean],
-            "perplexity": [f"{np.exp(x):.3f}" for x in mean],
-            "five likeliest": likely,
-        }  # fmt: skip
+    def predict(state: Any, batch: Any) -> Any:
+        x, n, T = batch["x"], batch["n"], batch["x"].shape[1]
+        behind = jnp.pad(x[:, 1:], ((0, 0), (0, new)))  # the rest of each prompt is given, not drawn
+        given = behind, jnp.arange(T - 1 + new)[None] < n[:, None] - 1
+        options: dict[str, Any] = {"temperature": config.temperature, "top_k": config.top_k or 0, "given": given}
+        key = jax.random.key(config.draw_seed)
+        text = model.sample(state.variables, x[:, :1], T - 1 + new, key, **options)
+        return jnp.take_along_axis(text, n[:, None] - 1 + jnp.arange(new)[None], 1)
+
+    decode = lambda tokens: ["".join(vocabulary[i] for i in row) for row in tokens]
+
+    def say(names: list[str], tokens: np.ndarray) -> str:
+        texts = [name + text if not Path(name).is_file() else f"{name}: ...{text}"
+                 for name, text in zip(names, decode(tokens), strict=True)]  # fmt: skip
+        return f"\n{'-' * 80}\n".join(texts)
 
     def test(source: str) -> Batches:
         if source in TEXTS:
@@ -68,4 +84,5 @@ def inference_of(config: Any, vocabulary: str, model: LanguageModel, length: int
         except ValueError as error:
             raise DataError(str(error) if source in str(error) else f"{source}: {error}") from None
 
-    return run.Inference(read, predict=predict, table=table, test=test)
+    table = lambda tokens: {"continuation": decode(tokens)}
+    return run.Inference(read, encode, predict, decode, table, say, words=True, test=test)

@@ -46,6 +46,7 @@ def generate(
     temperature: ArrayLike = 1.0,
     top_k: int = 0,
     context: int | None = None,
+    given: tuple[Array, Array] | None = None,
 ) -> Array:
     """Continues each row of a prompt by `length` tokens, each drawn by `choose` given all before it.
 
@@ -62,6 +63,8 @@ def generate(
       temperature: of `choose`, a number or [B].
       top_k: of `choose`.
       context: tokens that the memory can hold, >= 2; None: any number.
+      given: (tokens, where), int and bool [B, length]: entry t of a row is not drawn but `tokens` where `where`, as the
+        rest of a prompt that is longer than the others.
 
     Returns:
       int32 [B, length].
@@ -73,34 +76,39 @@ def generate(
     if context is not None and context < T:
         raise ValueError(f"the prompt has {T} tokens, the context only {context}; cut the prompt")
 
-    def draw(prompt: Array, key: Array, count: int) -> Array:
-        logits, filled = decode(prompt, memory)
+    tokens, where = given or (jnp.zeros((B, length), jnp.int32), jnp.zeros((B, length), bool))
 
-        def one(carry: tuple[Array, Any], key: Array) -> tuple[tuple[Array, Any], Array]:
+    def draw(prompt: Array, key: Array, at: ArrayLike, count: int) -> Array:
+        logits, filled = decode(prompt, memory)
+        known = tuple(lax.dynamic_slice_in_dim(x, at, count, 1).T for x in (tokens, where))
+        pick = lambda key, logits, token, fixed: jnp.where(fixed, token, choose(key, logits, temperature, top_k))
+
+        def one(carry: tuple[Array, Any], x: Any) -> tuple[tuple[Array, Any], Array]:
             logits, memory = carry
-            token = choose(key, logits, temperature, top_k)
+            token = pick(x[0], logits, *x[1])
             logits, memory = decode(token[:, None], memory)
             return (logits[:, 0], memory), token
 
         # the last token is drawn but not decoded: a full cache has no room for it
         keys = jax.random.split(key, count)
-        (logits, _), tokens = lax.scan(one, (logits[:, -1], filled), keys[:-1])
-        last = choose(keys[-1], logits, temperature, top_k)
-        return jnp.concatenate([tokens.T, last[:, None]], 1)
+        before, end = (jax.tree.map(lambda x: x[s], known) for s in (slice(-1), -1))
+        (logits, _), new = lax.scan(one, (logits[:, -1], filled), (keys[:-1], before))
+        return jnp.concatenate([new.T, pick(keys[-1], logits, *end)[:, None]], 1)
 
     first = length if context is None else min(length, context + 1 - T)
-    text = jnp.concatenate([prompt, draw(prompt, jax.random.fold_in(key, 0), first)], 1)
+    text = jnp.concatenate([prompt, draw(prompt, jax.random.fold_in(key, 0), 0, first)], 1)
     if first < length:
         assert context is not None
         keep = context // 2
         each = context + 1 - keep
         chunks = -(-(length - first) // each)
+        tokens, where = (jnp.pad(x, ((0, 0), (0, first + chunks * each - length))) for x in (tokens, where))
 
-        def chunk(tail: Array, key: Array) -> tuple[Array, Array]:
-            new = draw(tail, key, each)
+        def chunk(tail: Array, x: Any) -> tuple[Array, Array]:
+            new = draw(tail, x[0], x[1], each)
             return jnp.concatenate([tail, new], 1)[:, -keep:], new
 
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(1, chunks + 1))
-        _, new = lax.scan(chunk, text[:, -keep:], keys)
+        _, new = lax.scan(chunk, text[:, -keep:], (keys, first + each * jnp.arange(chunks)))
         text = jnp.concatenate([text, jnp.moveaxis(new, 0, 1).reshape(B, -1)], 1)
     return text[:, T : T + length].astype(jnp.int32)

@@ -3,7 +3,7 @@
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.contract import Study, Trainable, Usable, findings
 from jaxdl.run.command.flags import ConfigError, FlagError, flag
-from jaxdl.run.command.inference import Inference, of_classes, of_images
+from jaxdl.run.command.inference import Inference, count_of, of_classes, of_images, of_numbers
 from jaxdl.run.command.main import main
 from jaxdl.run.command.use import Loaded, load
 from jaxdl.run.engine.evaluate import Cost, benchmark, map_batches
@@ -33,6 +33,7 @@ __all__ = [
     "Trainable",
     "Usable",
     "benchmark",
+    "count_of",
     "findings",
     "fit",
     "flag",
@@ -43,6 +44,7 @@ __all__ = [
     "measured",
     "of_classes",
     "of_images",
+    "of_numbers",
     "pictures",
     "plots",
     "plus_minus",

@@ -18,7 +18,8 @@ class Inference(NamedTuple):
     predict: (state, batch) -> {name: [B, ...]} or an array [B, ...], pure; the experiment's own if None.
     decode: the outputs of all rows -> what `run.predict` returns; as they are if None.
     table: the outputs of all rows -> {column: values}, to be shown and written.
-    images: the outputs of all rows -> pictures [n, H, W, C] in 0..1, to be shown and written.
+    say: (names, outputs of all rows) -> what the screen shows in the place of the table's first rows.
+    images: the outputs of all rows -> pictures [n, H, W, C] in 0..1, to be drawn and written; None where they are none.
     words: whether what names no file is itself an input: a prompt, a number of samples.
     test: a data set of the same kind, by name or path -> its test part.
     """
@@ -28,9 +29,44 @@ class Inference(NamedTuple):
     predict: Callable[[Any, Any], Any] | None = None
     decode: Callable[[Any], Any] | None = None
     table: Callable[[Any], Mapping[str, Any]] | None = None
-    images: Callable[[Any], np.ndarray] | None = None
+    say: Callable[[list[str], Any], str] | None = None
+    images: Callable[[Any], np.ndarray | None] | None = None
     words: bool = False
     test: Callable[[str], Batches] | None = None
+
+
+def count_of(word: Any) -> int:
+    """A number of samples, as a program or a command line has it; FlagError where it is none."""
+    number = int(word) if str(word).isdecimal() and len(str(word)) < 7 else 0
+    if not number:
+        raise FlagError(f"predict={word}: must be a number of samples, 1 to 999999")
+    return number
+
+
+def of_numbers(data: Data, targets: Sequence[str], scales: Mapping[str, Any] | None = None) -> Inference:
+    """What a regression on columns of numbers does; `scales`, mean and deviation of x and y, are those of training."""
+    width = data.example["x"].shape[-1]
+    x_mean, x_deviation, y_mean, y_deviation = (
+        np.asarray((scales or {}).get(f"{name}_{kind}", plain), np.float64)
+        for name in "xy" for kind, plain in (("mean", 0), ("deviation", 1))
+    )  # fmt: skip
+
+    def encode(inputs: Any) -> Batches:
+        try:
+            x = np.asarray(inputs, np.float64).reshape(-1, width) if width == 1 else np.atleast_2d(np.asarray(inputs, np.float64))
+        except (TypeError, ValueError):
+            raise FlagError(f"predict: numbers [n, {width}] are needed, not {inputs!r:.60}") from None
+        if x.ndim != 2 or x.shape[1] != width or not len(x) or not np.isfinite(x).all():
+            raise FlagError(f"predict: finite numbers [n, {width}] are needed, not an array of shape {list(x.shape)}")
+        return Batches({"x": ((x - x_mean) / x_deviation).astype(np.float32)}, min(256, len(x)))
+
+    def read(words: list[str]) -> tuple[list[str], Batches]:
+        lines = words[0].split(";")
+        return lines, encode([line.split(",") for line in lines] if width > 1 else words[0].split(","))
+
+    decode = lambda outputs: outputs * y_deviation + y_mean
+    table = lambda outputs: dict(zip(targets, np.round(decode(outputs), 6).T.tolist(), strict=True))
+    return Inference(read, encode, decode=decode, table=table, words=True)
 
 
 def of_classes(p: np.ndarray, names: Sequence[str], title: str = "class", each: str = "{}") -> dict[str, list[str]]:

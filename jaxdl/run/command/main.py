@@ -22,9 +22,9 @@ from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.contract import findings, named
 from jaxdl.run.command.download import download
 from jaxdl.run.command.flags import FlagError, given, help_text, parse
+from jaxdl.run.command.predictions import use_run
 from jaxdl.run.command.source import source_of
 from jaxdl.run.command.sweep import configs, sweep
-from jaxdl.run.command.use import use_run
 from jaxdl.run.engine.distributed import PortTaken, failing_at_once, initialize, is_first, processes
 from jaxdl.run.engine.signals import Interrupted
 from jaxdl.run.engine.training import Diverged
@@ -34,7 +34,7 @@ from jaxdl.run.show.report import log
 from jaxdl.run.store import settings
 from jaxdl.run.store.checkpoint import Unwritten
 from jaxdl.run.store.files import read_json, write_json
-from jaxdl.run.store.folder import begun, open_run, records, undo, with_folder
+from jaxdl.run.store.folder import begun, open_run, recorded, records, undo, with_folder
 from jaxdl.run.store.lock import locked
 from jaxdl.run.store.runs import read_run
 from jaxdl.streams import keep_streams, printable, shell
@@ -68,7 +68,7 @@ def main(module: Any = None) -> None:
     words = settings.given(os.environ)
     with failing_at_once(), contextlib.ExitStack() as held:
         try:
-            config = parse(config_class, sys.argv[1:])
+            config = parse(config_class, sys.argv[1:], partial(recorded, config_class, name))
             config = config.replace(data_dir=config.data_dir or os.environ.get("JAXDL_DATA_DIR") or None)
             set_xla_flags()
             if config.deterministic:
@@ -116,10 +116,9 @@ def _run(
     workdir = Path(str(config.workdir))
     log(f"run folder: {workdir}")
     repeat = config.replace(workdir=None, overwrite=False)
-    resume = repeat.replace(workdir=str(workdir))
     count = os.environ.get("JAXDL_PROCESSES", "1")
     again = words + (command if count == "1" else f"./launch.sh --processes={count} {name}")
-    ending = f"resume: {again} {shell(given(resume))}\nrepeat: {again} {shell(given(repeat))}".rstrip()
+    ending = f"resume: {again} {shell([f'--workdir={workdir}'])}\nrepeat: {again} {shell(given(repeat))}".rstrip()
     save = lambda config, claims: _summary(config, claims, name, command)
     try:
         if config.sweep:

@@ -1,86 +1,205 @@
-"""What is done with a finished run: its model in a notebook, predictions for files, its score on other data.
+"""A finished run in use: what it says of new data, in a notebook; its model, variables and state for research.
 
 An experiment that offers this has a function `inference(config, data)`, as `jaxdl.run.command.contract` says.
 """
 
-import csv
-import glob
+import dataclasses
 import importlib
-import io
-import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import Experiment
-from jaxdl.data import DataError, MissingData
-from jaxdl.run.command.config import RunConfig
+from jaxdl.data import Batches, Data, DataError, MissingData
 from jaxdl.run.command.contract import recalled
-from jaxdl.run.command.flags import FlagError, flags_of
+from jaxdl.run.command.flags import FlagError, flags_of, nearest
 from jaxdl.run.command.inference import Inference
 from jaxdl.run.command.source import check_source
 from jaxdl.run.engine.evaluate import evaluator, map_batches
 from jaxdl.run.engine.parallel import make_mesh, place
 from jaxdl.run.engine.result import read_end
-from jaxdl.run.show.claims import number
 from jaxdl.run.show.report import log
 from jaxdl.run.store.checkpoint import Checkpoints
-from jaxdl.run.store.files import read_json, write, write_json
+from jaxdl.run.store.files import read_json
 from jaxdl.run.store.identity import NAME
-from jaxdl.run.store.runs import format_table as aligned
-from jaxdl.streams import printable
-
-SHOWN = 20  # rows of predictions on the screen
+from jaxdl.run.store.runs import PLACE
+from jaxdl.run.store.weights import save_weights
 
 
-class Loaded(NamedTuple):
-    """A trained model: `model.apply(variables, x)` where the model is a linen module."""
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A run that has been opened: `run.predict(x)`, and what it is made of.
 
-    model: Any
-    variables: Any
-    config: Any
-
-
-class Finished(NamedTuple):
-    """A run that has been opened: one state and one evaluation for each seed."""
+    config: its flags. experiment: its pure functions. data: its shapes and facts, without rows. inference: what it does
+    with new data. states, metrics: the state and the test metrics of each seed.
+    """
 
     config: Any
     experiment: Experiment
+    data: Data
     inference: Inference
-    states: list[Any]
-    metrics: list[dict[str, float]]
+    states: tuple[Any, ...]
+    metrics: tuple[dict[str, float], ...]
+    module: Any = dataclasses.field(repr=False, default=None)
+
+    @property
+    def state(self) -> Any:
+        """All that training left, the optimiser's numbers too: `fit(..., state=run.state)` goes on from here."""
+        return self.states[0]
+
+    @property
+    def variables(self) -> Any:
+        """What the model is applied with: the parameters by which it is evaluated, and batch norm's averages."""
+        return self.state.variables
+
+    @property
+    def model(self) -> Any:
+        """The network as the experiment has it. It knows nothing of what training did to its data; `predict` does."""
+        return self.experiment.model
+
+    @property
+    def data_facts(self) -> Mapping[str, Any]:
+        """What the run remembers of its data: class names, a vocabulary, scales."""
+        return self.data.facts
+
+    def asked(self, **flags: Any) -> "Loaded":
+        """The same run with other flags of its use: a temperature, a length.
+
+        Raises:
+          FlagError: no flag of use.
+        """
+        names = [f.name for f in flags_of(type(self.config)) if f.rule.group == "use"]
+        for name in flags:
+            if name not in names:
+                raise FlagError(f"{name}: is no flag of a finished run's use; the nearest is {nearest(name, names)}")
+        config = self.config.replace(**flags)
+        return dataclasses.replace(self, config=config, inference=inference_of(self.module, config, self.data))
+
+    def predict(self, inputs: Any, **flags: Any) -> Any:
+        """What the run says of new data, to which is done all that training did to its own.
+
+        Args:
+          inputs: what the experiment's `inference` takes: images, a DataFrame or rows, a text, a number of samples; or
+            batches as its training had them, `Batches` or a dict of arrays.
+          flags: of its use, `temperature=0.5` for example.
+
+        Returns:
+          What the experiment predicts, one entry for each row: probabilities [n, N], numbers [n], texts, images. Of
+          several seeds the first one's; `run.table(inputs)` has names with it.
+
+        Raises:
+          FlagError, DataError: inputs that it does not take, flags that are none.
+        """
+        run = self.asked(**flags) if flags else self
+        outputs = run.outputs(run.encode(inputs))
+        return outputs if run.inference.decode is None else run.inference.decode(outputs)
+
+    def table(self, inputs: Any, **flags: Any) -> dict[str, Any]:
+        """{column: values}, as --predict writes them; arguments as for `predict`.
+
+        Raises:
+          FlagError: this experiment has no table of what it predicts.
+        """
+        run = self.asked(**flags) if flags else self
+        if run.inference.table is None:
+            raise FlagError("table: this experiment has none; predict gives what it says")
+        return dict(run.inference.table(run.outputs(run.encode(inputs))))
+
+    def encode(self, inputs: Any) -> Batches:
+        """The rows that new data stand for."""
+        if isinstance(inputs, Batches):
+            return inputs
+        if self.inference.encode is not None:
+            return self.inference.encode(inputs)
+        if not isinstance(inputs, Mapping):
+            raise FlagError(
+                "predict: this experiment has no inference(config, data) with `encode`; it takes Batches, or a dict of "
+                "arrays such as a batch of its training"
+            )
+        return Batches(inputs, 256)
+
+    @property
+    def outputs_of(self) -> Any:
+        """The pure function (state, batch) -> outputs; None where there is none."""
+        return self.inference.predict or self.experiment.predict
+
+    def outputs(self, rows: Batches) -> Any:
+        """What is said of rows, undecoded."""
+        if self.outputs_of is None:
+            raise FlagError("predict: this experiment predicts nothing")
+        try:
+            return map_batches(self.outputs_of, self.state, rows)
+        except (KeyError, TypeError, ValueError) as error:
+            has = ", ".join(f"{k} {v.dtype}{list(v.shape[1:])}" for k, v in rows.example.items())
+            wants = ", ".join(f"{k} {v.dtype}{list(v.shape[1:])}" for k, v in self._example().items())
+            reason = " ".join(str(error).split())[:120]
+            raise FlagError(f"predict: rows have {has}, training had {wants} ({reason})") from error
+
+    def _example(self) -> Mapping[str, Any]:
+        return self.data.example if isinstance(self.data.example, Mapping) else {}
+
+    def evaluate(self, source: Any) -> list[dict[str, float]]:
+        """The scores of each seed on other data: a name or path that the experiment takes, or `Batches`.
+
+        Raises:
+          FlagError, DataError, MissingData: of `source`.
+        """
+        test = source if isinstance(source, Batches) else None
+        if test is None:
+            if self.inference.test is None:
+                raise FlagError("--evaluate: this experiment is not scored on other data")
+            test = self.inference.test(source)
+        score = evaluator(self.experiment, make_mesh(1))
+        return [score(state, test) for state in self.states]
+
+    def save(self, path: str | Path) -> None:
+        """Writes the weights into FILE.npz, {"learner/params/Dense_0/kernel": array, ...}, which --init takes.
+
+        Raises:
+          FlagError: the name ends otherwise.
+        """
+        save_weights(path, self.state)
 
 
-def load(workdir: str | Path, module: Any = None, fit: str = "") -> Loaded:
-    """The model of a run, its trained variables and its configuration; of several seeds the first.
+def inference_of(module: Any, config: Any, data: Data) -> Inference:
+    """What an experiment does with new data; nothing where it has no `inference`."""
+    return module.inference(config, data) if hasattr(module, "inference") else Inference()
+
+
+def load(workdir: str | Path, module: Any = None, fit: str | None = None, **flags: Any) -> Loaded:
+    """Opens a run: `run = jaxdl.load(RUN)`, then `run.predict(images)`.
 
     Args:
       workdir: the run's folder.
       module: the experiment; needed only where it is no `experiments.NAME`, but a file of one's own.
       fit: which one, where a run has several.
+      flags: of its use, and where and on what it runs: temperature=0.5, data_dir="..."
 
     Raises:
       MissingData: no run is there, or nothing of it has been saved yet.
       DataError: the run is damaged, or its experiment builds no model.
+      FlagError: a flag that is none, or one that changes what the run is.
     """
-    run = open_finished(workdir, module, fit)
-    return Loaded(run.experiment.model, run.states[0].variables, run.config)
+    return open_finished(workdir, module, fit, **flags)
 
 
 def open_finished(
-    workdir: str | Path, module: Any = None, fit: str = "", expected: str = "", **changes: Any
-) -> Finished:
+    workdir: str | Path, module: Any = None, fit: str | None = None, expected: str = "", **changes: Any
+) -> Loaded:
     """Reads a run's configuration, makes `changes` in it, and its best or last state; else as `load`.
 
     Raises:
       FlagError: it is a run of another experiment than the `expected` one.
     """
+    if not isinstance(workdir, (str, Path)):
+        raise FlagError(f"load: the folder of a run is needed, not {type(workdir).__name__}")
     root = Path(workdir)
     try:
-        return _opened(root, module, fit, expected, changes)
+        return _opened(root, module, fit or "", expected, changes)
     except (FlagError, DataError):
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
@@ -89,47 +208,32 @@ def open_finished(
         ) from error
 
 
-def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str, Any]) -> Finished:
+def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str, Any]) -> Loaded:
     record = read_json(root / "config.json")
     if record is None:
         raise MissingData(f"{root}: no run is there (no config.json); name the folder that a run printed first")
     name = record["experiment"]
     if expected and name != expected:
         raise FlagError(f"--workdir={root}: is a run of {name}, not of {expected}")
-    source = record.get("source") or {}
-    if module is None:
-        if not re.fullmatch(r"[a-z]\w*", name):
-            raise DataError(f"{root}: a run of {name!r}, which is no experiment's name")
-        own = source.get("module", f"experiments.{name}") != f"experiments.{name}"
-        try:
-            # a folder may be somebody else's: nothing that it names is imported but an experiment of this package
-            module = None if own else importlib.import_module(f"experiments.{name}")
-        except ImportError:
-            module = None
-        if module is None:
-            where = f" ({source['file']})" if source.get("file") else ""
-            told = "give its module: load(RUN, module), or --module=FILE"
-            raise DataError(f"{root}: a run of {name!r}{where}, no experiment of this package; {told}")
-    else:
-        check_source(source, module, root)
+    module = _module(root, record, module)
+    folders, made_of = _fit(root, fit, module)
+    config_flags = record["flags"] | made_of["flags"]
+    if made_of.get("experiment"):  # a fit of another experiment's model, such as the judge of a GAN
+        module = importlib.import_module(made_of["experiment"])
+        config_flags = {k: v for k, v in record["flags"].items() if k in PLACE} | made_of["flags"]
     if not hasattr(module, "build"):
-        raise DataError(f"{root}: {name} is a study of other experiments' models; load a run of one of these")
-    folders = _seeds(root / fit)
-    made_of = read_json(folders[0] / NAME)
-    if made_of is None:
-        named = sorted(
-            {p.parent.name for p in root.glob(f"*/{NAME}")} | {p.parent.parent.name for p in root.glob(f"*/*/{NAME}")}
-        )
-        hint = f"it has the fits {', '.join(named)}" if named else "the run ended before it had read its data"
-        raise MissingData(f"{root / fit}: no fit is there (no {NAME}); {hint}")
-    known = {f.name for f in flags_of(module.Config)}
+        raise DataError(f"{root / fit}: {name} is a study, which builds no model of its own")
+    known = {f.name: f for f in flags_of(module.Config)}
+    for flag in changes:
+        if flag not in known or known[flag].rule.affects_result:
+            usable = [k for k, f in known.items() if not f.rule.affects_result]
+            raise FlagError(f"load: {flag} is no flag of use; the nearest is {nearest(flag, usable)}")
     ends = [read_end(folder) or {} for folder in folders]
     # a schedule has to know them
-    changes |= {"workdir": str(root), "steps": max(1, ends[0].get("step", 1)), "epochs": None}
-    flags = {k: v for k, v in (record["flags"] | made_of["flags"]).items() if k in known}
+    changes = changes | {"workdir": str(root), "steps": max(1, ends[0].get("step", 1)), "epochs": None}
+    flags = {k: v for k, v in config_flags.items() if k in known}
     config, data = module.Config(**flags | changes), recalled(made_of["about"])
     experiment = module.build(config, data)
-    inference = module.inference(config, data) if hasattr(module, "inference") else Inference()
     like = place(jax.jit(experiment.init)(jax.random.key(0)), make_mesh(1), P())
     states, metrics = [], []
     for folder, ended in zip(folders, ends, strict=True):
@@ -142,88 +246,57 @@ def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str,
             log(f"{folder}: has not ended; its state of step {found[0]} is used")
         states.append(found[1])
         metrics.append(ended.get("metrics", {}))
-    return Finished(config, experiment, inference, states, metrics)
+    inference = inference_of(module, config, data)
+    return Loaded(config, experiment, data, inference, tuple(states), tuple(metrics), module)
+
+
+def _module(root: Path, record: Mapping[str, Any], module: Any) -> Any:
+    """The experiment of a run: the one given, or one of this package."""
+    name, source = record["experiment"], record.get("source") or {}
+    if module is not None:
+        if not hasattr(module, "Config"):
+            raise FlagError(f"load: an experiment, a module with Config and build, is needed, not {module!r:.60}")
+        check_source(source, module, root)
+        return module
+    if not re.fullmatch(r"[a-z]\w*", name):
+        raise DataError(f"{root}: a run of {name!r}, which is no experiment's name")
+    own = source.get("module", f"experiments.{name}") != f"experiments.{name}"
+    try:
+        # a folder may be somebody else's: nothing that it names is imported but an experiment of this package
+        module = None if own else importlib.import_module(f"experiments.{name}")
+    except ImportError:
+        module = None
+    if module is None:
+        where = f" ({source['file']})" if source.get("file") else ""
+        told = "give its module: load(RUN, module), or --module=FILE"
+        raise DataError(f"{root}: a run of {name!r}{where}, no experiment of this package; {told}")
+    return module
+
+
+def _fit(root: Path, fit: str, module: Any) -> tuple[list[Path], dict[str, Any]]:
+    """The folders of a fit's seeds, and what it was made of; a run's only fit need not be named."""
+    if ".." in fit or not re.fullmatch(r"([A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*)?", fit):
+        raise FlagError(f"--fit={fit}: is no name of a fit")
+    fits = {}
+    for path in sorted(root.rglob(NAME)):
+        of = path.parent.parent if re.fullmatch(r"seed\d+", path.parent.name) else path.parent
+        fits[str(of.relative_to(root)).removeprefix(".")] = of
+    if not fit and "" not in fits:
+        known = lambda folder: (read_json(_seeds(folder)[0] / NAME) or {}).get("experiment")
+        own = [name for name, folder in fits.items() if known(folder) in (None, "", module.__name__)]
+        fit = own[0] if len(own) == 1 and hasattr(module, "build") else ""
+    if fit not in fits:
+        listed = f"name one of its fits, --fit=NAME or load(RUN, fit=NAME): {', '.join(fits)}"
+        hint = listed if fits else "the run ended before it had read its data"
+        raise MissingData(f"{root / fit}: no fit is there (no {NAME}); {hint}")
+    folders = _seeds(fits[fit])
+    made_of = read_json(folders[0] / NAME)
+    if not re.fullmatch(r"(experiments\.[a-z]\w*)?", made_of.get("experiment", "")):
+        raise DataError(f"{folders[0] / NAME}: names no experiment of this package")
+    return folders, made_of
 
 
 def _seeds(fit: Path) -> list[Path]:
     """The folders of a fit's seeds; its own where it has one."""
     seeds = (p for p in fit.glob("seed*") if re.fullmatch(r"seed\d+", p.name))
     return sorted(seeds, key=lambda p: int(p.name[4:])) or [fit]
-
-
-def use_run(config: RunConfig, module: Any, name: str) -> None:
-    """What --predict and --evaluate do: the configuration is the run's own; flags that contradict it are refused.
-
-    Args:
-      config: with the run's folder in `workdir`.
-      module: the experiment.
-      name: what its runs are called.
-
-    Raises:
-      FlagError: no run is named, or it is one of another experiment, or it was made with other flags, or the
-        experiment cannot do this.
-      MissingData, DataError: of the run or of the files.
-    """
-    word = "predict" if config.predict else "evaluate"
-    if not config.workdir:
-        raise FlagError(f"--{word}: name the run to use, --workdir=RUN")
-    here = {flag: getattr(config, flag) for flag in ("data_dir", "devices", "progress")}
-    run = open_finished(config.workdir, module, expected=name, **here)
-    for f in flags_of(type(config)):
-        value, was = getattr(config, f.name), getattr(run.config, f.name)
-        if f.rule.affects_result and f.name not in config.open and value not in (f.default, was):
-            raise FlagError(f"--{f.name}={value}: this run was made with --{f.name}={was}; leave the flag out")
-    if config.predict:
-        write_predictions(run, expand(config.predict))
-    if config.evaluate:
-        write_evaluation(run, config.evaluate)
-
-
-def expand(words: str) -> list[str]:
-    """Files, folders and patterns, separated by commas -> paths that exist; one path may have commas in its name."""
-    if os.path.exists(words):
-        return [words]
-    found = []
-    for word in words.split(","):
-        paths = [word] if os.path.exists(word) else sorted(glob.glob(word, recursive=True))
-        if not paths:
-            raise MissingData(f"--predict={word}: no such file; give files, folders or patterns, separated by commas")
-        found += paths
-    return found
-
-
-def write_predictions(run: Finished, files: list[str]) -> None:
-    """Writes predictions.csv into the run's folder and shows its first rows."""
-    if run.inference.read is None:
-        raise FlagError("--predict: this experiment predicts nothing for files")
-    names, rows = run.inference.read(files)
-    predict = run.inference.predict or run.experiment.predict
-    assert predict is not None
-    outputs = map_batches(predict, run.states[0], rows)
-    columns = {"input": names, **(run.inference.table(outputs) if run.inference.table else outputs)}
-    lines = [list(columns), *map(list, zip(*columns.values(), strict=True))]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    print(aligned([[str(cell) for cell in line] for line in lines[: SHOWN + 1]]), flush=True)
-    path = Path(run.config.workdir) / "predictions.csv"
-    write(path, text.getvalue())
-    more = f"{len(names) - SHOWN:,} more rows and " if len(names) > SHOWN else ""
-    of = "" if len(run.states) == 1 else f", by the first of {len(run.states)} seeds"
-    log(f"{more}all columns in {path}{of}")
-
-
-def write_evaluation(run: Finished, source: str) -> None:
-    """Shows the run's scores on another data set beside those of its own test set; adds them to evaluations.json."""
-    if run.inference.test is None:
-        raise FlagError("--evaluate: this experiment is not scored on other data")
-    test = run.inference.test(source)
-    score = evaluator(run.experiment, make_mesh(1))
-    found = [score(state, test) for state in run.states]
-    path = Path(run.config.workdir) / "evaluations.json"
-    print(f"{'':14}{'on ' + printable(source):>24}{'on its own test set':>24}")
-    for name in found[0]:
-        cells = [number([m[name] for m in those]) if all(name in m for m in those) else "-"
-                 for those in (found, run.metrics)]  # fmt: skip
-        print(f"{name:14}{cells[0]:>24}{cells[1]:>24}", flush=True)
-    write_json(path, (read_json(path) or {}) | {source: found})
-    log(f"{test.length:,} rows; added to {path}")

@@ -76,7 +76,9 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
         digests["evaluate"] = digest_of_program(program, experiment.summarize)
     if initial:
         digests["start"] = digest_of_arrays(initial.arrays)
-    made_of = identity(config, {"train": train, "valid": valid}, digests, state) | {"about": facts_of(data)}
+    made_of: dict[str, Any] = identity(config, {"train": train, "valid": valid}, digests, state)
+    made_of["about"] = facts_of(data)
+    made_of["experiment"] = type(config).__module__ if type(config).__module__.startswith("experiments.") else ""
 
     @functools.cache
     def tested() -> dict[str, Any]:

@@ -29,6 +29,7 @@ C = TypeVar("C", bound=RunConfig)
 RECORDS = ("config.json", "flags.txt")
 # where the run that --overwrite replaces waits until the new one has begun, and the list of what belongs there
 ASIDE, JOURNAL = ".overwritten", ".overwritten.json"
+ONCE = {"overwrite", "download", "mirror", "profile", "summary", "workdir"}  # flags of a command, not of its run
 LAUNCH = "JAXDL_LAUNCH"  # the same for all the attempts of one launch.sh
 KINDS = (".json", ".jsonl", ".txt", ".png", ".gif", ".csv", PART)  # of files that a run leaves beside its folders
 FOLDERS = ("checkpoints", "profile", "tensorboard", "watched")
@@ -90,11 +91,37 @@ def open_run(config: C, name: str, source: Mapping[str, str] | None = None) -> C
             _compare(before, record, type(config), workdir)
     try:
         words = given(config.replace(overwrite=False), keep=set(record["flags"]) - {"overwrite"})
-        write_json(workdir / "config.json", record | {"source": dict(source or {}), "launch": launch})
+        known = {"open": sorted(config.open), "source": dict(source or {}), "launch": launch}
+        write_json(workdir / "config.json", record | known)
         write(workdir / "flags.txt", "\n".join(words) + "\n")
     except OSError as error:
         raise FlagError(f"--workdir={workdir}: cannot be written ({error.strerror})") from None
     return config
+
+
+def recorded(config_class: type[C], name: str, given: Mapping[str, Any]) -> C | None:
+    """The configuration of the run in --workdir, for flags that are not given; None where there is none to go on from.
+
+    Args:
+      config_class: of the experiment.
+      name: of the experiment.
+      given: the flags that are given, by name.
+
+    Raises:
+      FlagError: the run's record is damaged, or of another version.
+    """
+    if not given.get("workdir") or given.get("overwrite"):
+        return None
+    workdir = Path(given["workdir"])
+    record = _record(workdir) if workdir.is_dir() else None
+    if record is None or record["experiment"] != name:
+        return None  # `open_run` says what is wrong
+    once = {f.name for f in flags_of(config_class) if f.rule.group == "use"} | ONCE
+    flags = {f.name: record["flags"].get(f.name, f.default) for f in flags_of(config_class) if f.name not in once}
+    config = config_class(**flags | dict.fromkeys(record.get("open", ())))
+    # a recipe may have changed since
+    changed = {name: flags[name] for name in config.open if flags[name] != getattr(config, name)}
+    return config.replace(**changed) if changed else config
 
 
 def _record(workdir: Path) -> dict[str, Any] | None:

@@ -59,7 +59,8 @@ def save_weights(path: str | Path, state: Any) -> None:
     if Path(path).suffix != ENDING:
         raise FlagError(f"{path}: must end in {ENDING}")
     with replacing(Path(path)) as file:
-        np.savez(file, **{name: np.asarray(leaf) for name, leaf in weights_of(state).items()})
+        arrays: Any = {name: np.asarray(leaf) for name, leaf in weights_of(state).items()}
+        np.savez(file, **arrays)
 
 
 def read_weights(source: str) -> Weights:
@@ -77,7 +78,8 @@ def read_weights(source: str) -> Weights:
     fits = [path] if (path / NAME).exists() else sorted({p.parent for p in path.glob(f"seed*/{NAME}")}, key=_number)
     fits = fits[:1] or sorted(p.parent for p in path.glob(f"*/{NAME}"))
     if len(fits) != 1:
-        told = f"it has the fits {', '.join(p.name for p in fits)}: name one, {source}/FIT" if fits else "no fit is in it"
+        named = ", ".join(p.name for p in fits)
+        told = f"it has the fits {named}: name one, {source}/FIT" if fits else "no fit is in it"
         raise MissingData(f"--init={source}: {told}")
     ended = read_end(fits[0]) or {}
     tree = Checkpoints(fits[0] / "checkpoints", write=False).arrays(ended.get("state_step"))
@@ -98,7 +100,7 @@ def _of_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def _evaluated(tree: Any, above: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """(path, array) in a state as a checkpoint has it, dicts and lists; of a learner the averages where it keeps some."""
+    """(path, array) in a state as a checkpoint has it, dicts and lists; of a learner averages where it keeps some."""
     for name, node in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
         path = f"{above}/{name}".lstrip("/")
         if name == "params" and "opt_state" in tree:
