@@ -6,6 +6,7 @@ The net of `--head` learns four labels at once on digits: even, prime, at least 
 other head, a linear classifier on two measures of iris flowers, and checks of single equations.
 
     python -m experiments.classification
+    python -m experiments.classification --workdir=RUN --fit=sigmoid --predict=images/
 
 Fisher 1936 (iris).
 """
@@ -30,6 +31,7 @@ from jaxdl.supervision import supervised
 FAMILY = "foundations"
 # of a digit: even, prime, at least 5, with a closed loop
 LABELS = np.array([[d % 2 == 0, d in (2, 3, 5, 7), d >= 5, d in (0, 6, 8, 9)] for d in range(10)], np.float32)
+NAMES = ("even", "prime", "at least five", "closed loop")
 HEADS: dict[str, Any] = {"sigmoid": nn.sigmoid, "softmax": nn.softmax}
 CLAIMS = {
     "zero_one": Claim("zero-one error: a class taken for any other costs one", "A01"),
@@ -55,7 +57,7 @@ def data(config: Config) -> Data:
     """Digits with four labels each."""
     digits = load_images("digits", valid=config.valid_fraction).data(config.batch_size)
     labelled = lambda part: part and Batches({"x": part.arrays["x"], "y": LABELS[part.arrays["y"]]}, part.batch_size)
-    return Data(labelled(digits.train), labelled(digits.valid), labelled(digits.test), digits.note)
+    return Data(labelled(digits.train), labelled(digits.valid), labelled(digits.test), digits.note, {"names": NAMES})
 
 
 def shared_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -77,6 +79,13 @@ def build(config: Config, data: Data) -> Experiment:
         metrics=lambda outputs, batch: {"subset_accuracy": metrics.subset_accuracy(head(outputs) - 0.5, batch["y"])},
         predict=head,
     )
+
+
+def inference(config: Config, data: Data) -> run.Inference:
+    """The probability of each label, for images of digits."""
+    images = run.of_images(config, data)
+    table = lambda p: {name: [f"{x:.4f}" for x in column] for name, column in zip(NAMES, p.T, strict=True)}
+    return run.Inference(images.read, images.encode, table=table)
 
 
 def report(config: Config, data: Data) -> Iterator[run.Finding]:
@@ -128,7 +137,7 @@ def boundary(config: Config) -> run.Finding:
     x = iris.x[:, 2:] / 8  # petals, at most 6.9 cm: into 0..1
     train = Batches({"x": x, "y": iris.y}, 64)
     # no part is held out: the claim is about these flowers
-    config = config.replace(learning_rate=0.1, patience=0, watch_test=False)
+    config = config.replace(learning_rate=0.1, patience=0, watch_test=False, init=None, init_skip=None)
     experiment = supervised(
         MLP((3,)),
         config.make_optimizer(train),

@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 
 from jaxdl import metrics, run
 from jaxdl.core import Experiment
@@ -70,7 +71,11 @@ def build(config: Config, data: Data) -> Experiment:
         inputs=lambda batch: (pixels01(batch["x"]),),
         loss=lambda logits, batch: softmax_cross_entropy(logits, batch["y"]),
         metrics=lambda logits, batch: {"accuracy": metrics.accuracy(logits, batch["y"])},
+        predict=nn.softmax,
     )
+
+
+inference = run.of_images
 
 
 def bits(state: Any) -> bytes:

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxdl import losses, metrics, run
 from jaxdl.core import Experiment
-from jaxdl.data import Batches, Data, load_table, noisy_line, split, standardize
+from jaxdl.data import Batches, Data, column_scales, load_table, noisy_line, split, standardize
 from jaxdl.methods import baselines, torch_losses
 from jaxdl.nn import INITIALIZERS, MLP
 from jaxdl.run import Claim, Quantity, flag, pictures
@@ -71,6 +71,11 @@ def build(config: run.RunConfig, data: Data, names: Sequence[str] = ("L2",)) -> 
         return sum(LOSSES[name](outputs[:, k], batch["y"][:, k]) for k, name in enumerate(names))
 
     return supervised(model, config.make_optimizer(data), example=data.example, loss=loss)
+
+
+def inference(config: run.RunConfig, data: Data) -> run.Inference:
+    """y for numbers x; the columns of a table in its own units."""
+    return run.of_numbers(data, ("y",), data.facts.get("scales"))
 
 
 def weights(state: Any) -> Any:
@@ -147,16 +152,19 @@ def on_a_line(config: Config, data: Data) -> Iterator[run.Finding]:
 
 def on_a_table(config: Config) -> Iterator[run.Finding]:
     """A real table, once all rows and once with a fifth held out, beside scikit-learn on the same rows."""
-    rows = load_table(config.dataset, config.data_dir)
-    run.log(rows.note)
-    every = {"x": rows.x.astype(np.float64), "y": rows.y[:, None]}
+    table = load_table(config.dataset, config.data_dir)
+    run.log(table.note)
+    every = {"x": table.x.astype(np.float64), "y": table.y[:, None]}
     # brought to the minimum: all rows a batch, a rate that falls to 0 because L1's gradient does not
     optimiser = {f.name: f.default for f in flags_of(Config) if f.rule.group == "optimiser"}
     optimiser |= {"optimizer": "nesterov", "learning_rate": 0.1, "schedule": "cosine"}
-    own = config.replace(steps=2000, epochs=None, log_every=20, **optimiser)
+    own = config.replace(steps=2000, epochs=None, log_every=20, init=None, init_skip=None, **optimiser)
     for name, (train, test) in {"all_rows": (every, every), "held_out": split(every, 0.2, config.seed)}.items():
         (x, test_x), (y, test_y) = (standardize(train[key], test[key]) for key in ("x", "y"))
-        parts = Data(Batches({"x": x, "y": y}, len(x)), test=Batches({"x": test_x, "y": test_y}, len(x)))
+        scales = {f"{key}_{kind}": values.tolist() for key in ("x", "y")
+                  for kind, values in zip(("mean", "deviation"), column_scales(train[key]), strict=True)}  # fmt: skip
+        rows, test_rows = Batches({"x": x, "y": y}, len(x)), Batches({"x": test_x, "y": test_y}, len(x))
+        parts = Data(rows, test=test_rows, facts={"scales": scales})
         mse = run.fit(build(own, parts), parts, own, name=f"table_{name}").metrics["loss"]
         r2 = metrics.r_squared(len(test_y) * mse, test_y.sum(), (test_y**2).sum(), len(test_y))
         ((source, (known, known_r2)),) = baselines.regressors({"x": x, "y": y}, {"x": test_x, "y": test_y}).items()

@@ -26,7 +26,7 @@ CLAIMS = {
     "line": Claim("a few points far too low turn L2's line further away than L1's and Huber's; L2's and L1's slopes "
                   "are scikit-learn's", "D04", headline=True),
 }  # fmt: skip
-LOSSES = ("L2", "L1", "Huber")
+LOSSES, CONSTANTS = ("L2", "L1", "Huber"), ("L2", "L2", "L1", "L1")
 SMALL: dict[str, object] = {}  # where the tests check the claims: the defaults take a second
 
 
@@ -60,7 +60,17 @@ def data(config: Config) -> Data:
 
 def build(config: Config, data: Data) -> Experiment:
     """Lines side by side, y [B, K] on x [B, 1], one for each loss."""
-    return linear_regression.build(config, data, LOSSES)
+    return linear_regression.build(config, data, names_of(data))
+
+
+def names_of(data: Data) -> tuple[str, ...]:
+    """The losses of the lines, or of the constants with and without an outlier."""
+    return LOSSES if data.example["y"].shape[-1] == len(LOSSES) else CONSTANTS
+
+
+def inference(config: Config, data: Data) -> run.Inference:
+    """y for numbers x, by each loss."""
+    return run.of_numbers(data, [f"{name} {i + 1}" for i, name in enumerate(names_of(data))])
 
 
 def report(config: Config, data: Data) -> Iterator[run.Finding]:
@@ -80,7 +90,7 @@ def constants(config: Config) -> run.Finding:
     values = np.random.RandomState(config.seed).exponential(size=25)
     wrong = np.append(values[:-1], 100.0)
     columns = Data(Batches({"x": np.zeros((25, 1)), "y": np.stack([values, wrong, values, wrong], -1)}, 25))
-    experiment = linear_regression.build(config, columns, ("L2", "L2", "L1", "L1"))
+    experiment = build(config, columns)
     found = weights(run.fit(experiment, columns, config, name="constants"))[1]
     known = np.array([np.mean(values), np.mean(wrong), np.median(values), np.median(wrong)])
     return run.measured(

@@ -106,6 +106,9 @@ def build(config: Config, data: Data) -> Experiment:
     )
 
 
+inference = run.of_images
+
+
 def report(config: Config, data: Data) -> Iterator[run.Finding]:
     """The three nets, and what there is to say of them; or one, and its accuracy."""
     nets = [config.net] if config.net else list(NETS)

@@ -10,6 +10,7 @@ if a fifth of its fair share of samples is on it; on the ring that is within 3 s
     python -m experiments.gan                                      # ring, then digits; no files needed
     python -m experiments.gan --dataset=mnist --data_dir=DATA      # DCGAN, base width 64
     python -m experiments.gan --dataset=digits --objective=wgan_gp
+    python -m experiments.gan --workdir=RUN --predict=64           # as many samples of the finished run
 
 Goodfellow et al. 2014 (arXiv:1406.2661); Radford et al. 2015, DCGAN
 (arXiv:1511.06434); Gulrajani et al. 2017, WGAN-GP (arXiv:1704.00028); Heusel et al. 2017 (arXiv:1706.08500).
@@ -77,6 +78,7 @@ class Config(run.RunConfig):
     width: int = flag(None, "units of an MLP, or DCGAN's channels next to the image", minimum=1)
     seeds: int = flag(None)
     learning_rate: float = flag(None)
+    draw_seed: int = flag(0, "seed of what --predict draws", group="use", minimum=0, affects_result=False)
     schedule: str = "cosine"
     momentum: float = 0.5
     beta2: float = 0.9
@@ -152,6 +154,28 @@ def build(config: Config, data: Data, judge: Judge | None = None) -> Experiment:
 
     evaluate, summarize = comparison(sample, critic, objective, scaled, look)
     return Experiment(init, step, evaluate, summarize, sample, generator)
+
+
+def inference(config: Config, data: Data) -> run.Inference:
+    """Samples: so many, or those of z [n, D]."""
+
+    def encode(inputs: Any) -> Batches:
+        z = inputs
+        if np.ndim(z) == 0:
+            keys = jax.random.split(jax.random.key(config.draw_seed), run.count_of(z))
+            z = jax.vmap(noise(config))(keys)
+        if np.ndim(z) != 2 or np.shape(z)[1] != config.latent or not np.isfinite(z).all():
+            told = f"a number of samples, or z [n, {config.latent}]"
+            raise run.FlagError(f"predict: {told}, are needed, not an array of shape {list(np.shape(z))}")
+        return Batches({"z": np.asarray(z, np.float32)}, min(256, len(z)))
+
+    def read(words: list[str]) -> tuple[list[str], Batches]:
+        rows = encode(words[0])
+        return [f"sample {i + 1}" for i in range(rows.length)], rows
+
+    flat = data.example["x"].ndim == 2
+    table = lambda x: {f"x{i}": [f"{value:.4f}" for value in column] for i, column in enumerate(x.T, 1)} if flat else {}
+    return run.Inference(read, encode, table=table, images=lambda x: None if flat else x, words=True)
 
 
 def report(config: Config, parts: Data) -> Iterator[run.Finding]:

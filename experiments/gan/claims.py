@@ -117,7 +117,7 @@ def regression(config: run.RunConfig, x: np.ndarray, real: np.ndarray) -> np.nda
     loss = lambda y, batch: optax.squared_error(y, batch["y"])
     experiment = supervised(MLP((64, 64, 1)), config.make_optimizer(), example=pairs.example, loss=loss)
     # of its steps nothing is chosen
-    result = run.fit(experiment, pairs, config, name="regression", patience=0, watch_test=False)
+    result = run.fit(experiment, pairs, config, name="regression", patience=0, watch_test=False, init=None)
     return np.hstack([real[:, :1], result.predict(Batches({"x": real[:, :1]}, 512))])
 
 

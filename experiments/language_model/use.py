@@ -13,7 +13,7 @@ from jaxdl import run
 from jaxdl.data import TEXTS, Batches, DataError, load_text, read_text, windows
 from jaxdl.methods import LanguageModel
 
-PLAIN = dict(zip("‘’‚“”„«»–—−…", "'''\"\"\"\"\"---.", strict=True))  # signs of print as a typewriter has them
+PLAIN = dict(zip("‘’‚“”„«»–—−…", '\'\'\'"""""---.', strict=True))  # signs of print as a typewriter has them
 
 
 def encoded(text: str, vocabulary: str, source: str) -> np.ndarray:
@@ -44,7 +44,7 @@ def inference_of(config: Any, vocabulary: str, model: LanguageModel, length: int
         """Prompts, a text or several, side by side: "x" [B, T] filled up behind their end, "n" [B] their lengths."""
         texts = [prompts] if isinstance(prompts, str) else list(prompts) if isinstance(prompts, (list, tuple)) else []
         if not texts or not all(isinstance(text, str) and text for text in texts):
-            raise run.FlagError(f"predict: a text or a list of texts is needed, none of them empty, not {prompts!r:.60}")
+            raise run.FlagError(f"predict: a text or a list of texts, none of them empty, not {prompts!r:.60}")
         rows = [encoded(text, vocabulary, text)[-length:] for text in texts]
         n = np.array([len(row) for row in rows], np.int32)
         return Batches({"x": np.stack([np.pad(row, (0, n.max() - len(row))) for row in rows]), "n": n}, min(64, len(n)))

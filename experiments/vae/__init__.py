@@ -10,6 +10,8 @@ with one seed for all runs: thresholding them would be an easier task with a low
     python -m experiments.vae --dataset=mnist --data_dir=DATA
     python -m experiments.vae --dataset=mnist --data_dir=DATA --model=conv
     python -m experiments.vae --beta=4                                 # KL weighs 4: fewer latents are used
+    python -m experiments.vae --workdir=RUN --predict=images/          # codes of images, and what they decode to
+    python -m experiments.vae --workdir=RUN --predict=64               # as many images from the prior
 
 Kingma and Welling 2013 (arXiv:1312.6114); Burda, Grosse and Salakhutdinov 2015 (arXiv:1509.00519);
 Higgins et al. 2017, beta-VAE.
@@ -56,6 +58,7 @@ class Config(run.RunConfig):
     latents: int = flag(20, "dimensions of the code z", minimum=1)
     width: int = flag(500, "hidden units, in encoder and decoder", minimum=1)
     beta: float = flag(1.0, "weight of KL in training; 1: the bound itself", minimum=0)
+    draw_seed: int = flag(0, "seed of what --predict draws", group="use", minimum=0, affects_result=False)
     importance_samples: int = flag(20, "draws of z per image in the tighter bound at the end", minimum=1)
     optimizer: str = "adamw"
     learning_rate: float = 3e-3
@@ -182,8 +185,44 @@ def decoder_of(model: Model, state: VAE) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def inference(config: Config, known: Data) -> run.Inference:
-    """The bound on another set of images of the same size."""
-    shape = known.example["x"].shape[1:]
+    """Codes of images and images of codes, or of so many draws from the prior; the bound on another set of images."""
+    shape, model = known.example["x"].shape[1:], make_model(config, known.example["x"].shape[1:])
+    images = run.of_images(config, Data(example={"x": np.zeros((1, *shape), np.uint8)}, facts=known.facts))
+    read_images, encode_images = images.read, images.encode
+    assert read_images is not None
+    assert encode_images is not None
+    drawn = lambda x: Batches({"x": np.random.default_rng(config.draw_seed).random(x.shape) < pixels01(x)}, 256)
+
+    def codes(z: Any) -> Batches:
+        if np.ndim(z) != 2 or np.shape(z)[1] != config.latents or not np.isfinite(z).all():
+            raise run.FlagError(f"predict: codes [n, {config.latents}] are needed, not an array {list(np.shape(z))}")
+        return Batches({"z": np.asarray(z, np.float32)}, min(256, len(z)))
+
+    def prior(count: int) -> Batches:
+        return codes(np.random.default_rng(config.draw_seed).normal(size=(count, config.latents)))
+
+    def encode(inputs: Any) -> Batches:
+        if isinstance(inputs, int):
+            return prior(run.count_of(inputs))
+        return codes(inputs) if np.ndim(inputs) == 2 else drawn(encode_images(inputs).arrays["x"])
+
+    def read(words: list[str]) -> tuple[list[str], Batches]:
+        if words[0].isdecimal():
+            rows = prior(run.count_of(words[0]))
+            return [f"draw {i + 1}" for i in range(rows.length)], rows
+        names, rows = read_images(words)
+        return names, drawn(rows.arrays["x"])
+
+    def predict(state: VAE, batch: Any) -> dict[str, Array]:
+        if "z" in batch:
+            return {"images": nn.sigmoid(model.decode(state.variables, batch["z"]))}
+        mean, log_variance = model.encode(state.variables, batch["x"])
+        images = nn.sigmoid(model.decode(state.variables, mean))
+        return {"mean": mean, "deviation": jnp.exp(log_variance / 2), "images": images}
+
+    def table(outputs: dict[str, np.ndarray]) -> dict[str, Any]:
+        columns = enumerate(outputs["mean"].T, 1) if "mean" in outputs else ()
+        return {f"z{i}": [f"{value:.4f}" for value in column] for i, column in columns}
 
     def test(source: str) -> Batches:
         if source not in Config.recipes["dataset"]:
@@ -195,7 +234,9 @@ def inference(config: Config, known: Data) -> run.Inference:
             )
         return found
 
-    return run.Inference(test=test)
+    return run.Inference(
+        read, encode, predict, table=table, images=lambda outputs: outputs["images"], words=True, test=test
+    )
 
 
 def report(config: Config, data: Data) -> Iterator[run.Finding]:
@@ -207,7 +248,7 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
     pictures.draw(config, images, test.arrays["x"], means, log_variance, decode)
     samples = decode(np.random.default_rng(config.seed).normal(size=(DRAWN, config.latents)))
     run.save_figure(config, "samples", lambda: run.pictures.image_grid(samples[:64], title="decoded from the prior"))
-    flat = config.replace(latents=2, seeds=1)
+    flat = config.replace(latents=2, seeds=1, init=None, init_skip=None)
     plane = run.fit(build(flat, data), data, flat, name="plane")
     codes, decode2 = plane.predict(test)[0], decoder_of(plane.experiment.model, plane.state)
     pictures.draw_plane(config, images, codes, decode2)

@@ -21,13 +21,13 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
 from jaxdl.core import Experiment
 from jaxdl.data import Data
 from jaxdl.run.command.config import RunConfig
+from jaxdl.run.command.flags import FlagError
 from jaxdl.run.command.inference import Inference
-from jaxdl.run.show.claims import Claim, Finding, completed
+from jaxdl.run.engine.fit import fit
+from jaxdl.run.show.claims import Claim, Finding, completed, number
 from jaxdl.run.show.report import log
 
 
@@ -81,6 +81,12 @@ def findings(module: Study, config: RunConfig, command: str | None = None) -> li
     if config.epochs is not None and data.train is not None:
         config = config.resolve(data)
     command = named(module)[1] if command is None else command
+    if config.only:
+        if not isinstance(module, Trainable):
+            raise FlagError(f"--only={config.only}: this is a study of several fits, none of which it is about")
+        result = fit(module.build(config, data), data, config)
+        log("  ".join(f"{name} {number(result.values(name))}" for name in result.metrics))
+        return completed(module.CLAIMS, (), command)
     return completed(module.CLAIMS, module.report(config, data), command)
 
 
@@ -91,26 +97,3 @@ def named(module: Any) -> tuple[str, str]:
         return sys.argv[0].rpartition("/")[2].removesuffix(".py"), f"python {sys.argv[0]}"
     path = spec.name.removesuffix(".__main__")
     return path.rpartition(".")[2], f"python -m {path}"
-
-
-def facts_of(data: Data) -> dict[str, Any]:
-    """What a run keeps of its data: the shapes and dtypes of one batch, and the facts."""
-    known = isinstance(data.example, Mapping)
-    return {"example": _shapes(data.example) if known else None, "facts": dict(data.facts)}
-
-
-def recalled(about: Mapping[str, Any]) -> Data:
-    """The data of a finished run, as far as they are known: zeros for an example, and the facts."""
-    return Data(example=about["example"] and _zeros(about["example"]), facts=about["facts"])
-
-
-def _shapes(tree: Any) -> Any:
-    if isinstance(tree, Mapping):
-        return {name: _shapes(one) for name, one in tree.items()}
-    return [list(np.shape(tree)), np.asarray(tree).dtype.name]
-
-
-def _zeros(tree: Any) -> Any:
-    if isinstance(tree, Mapping):
-        return {name: _zeros(one) for name, one in tree.items()}
-    return np.zeros(*tree)

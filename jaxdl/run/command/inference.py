@@ -53,7 +53,11 @@ def of_numbers(data: Data, targets: Sequence[str], scales: Mapping[str, Any] | N
 
     def encode(inputs: Any) -> Batches:
         try:
-            x = np.asarray(inputs, np.float64).reshape(-1, width) if width == 1 else np.atleast_2d(np.asarray(inputs, np.float64))
+            x = (
+                np.asarray(inputs, np.float64).reshape(-1, width)
+                if width == 1
+                else np.atleast_2d(np.asarray(inputs, np.float64))
+            )
         except (TypeError, ValueError):
             raise FlagError(f"predict: numbers [n, {width}] are needed, not {inputs!r:.60}") from None
         if x.ndim != 2 or x.shape[1] != width or not len(x) or not np.isfinite(x).all():
@@ -61,8 +65,8 @@ def of_numbers(data: Data, targets: Sequence[str], scales: Mapping[str, Any] | N
         return Batches({"x": ((x - x_mean) / x_deviation).astype(np.float32)}, min(256, len(x)))
 
     def read(words: list[str]) -> tuple[list[str], Batches]:
-        lines = words[0].split(";")
-        return lines, encode([line.split(",") for line in lines] if width > 1 else words[0].split(","))
+        lines = words[0].split("," if width == 1 else ";")
+        return lines, encode([line.split(",") for line in lines])
 
     decode = lambda outputs: outputs * y_deviation + y_mean
     table = lambda outputs: dict(zip(targets, np.round(decode(outputs), 6).T.tolist(), strict=True))

@@ -31,6 +31,7 @@ from jaxdl.run.engine.training import Diverged
 from jaxdl.run.show.claims import Finding, claims_table
 from jaxdl.run.show.plots import curves, save_figure
 from jaxdl.run.show.report import log
+from jaxdl.run.show.summary import summary
 from jaxdl.run.store import settings
 from jaxdl.run.store.checkpoint import Unwritten
 from jaxdl.run.store.files import read_json, write_json
@@ -82,6 +83,11 @@ def main(module: Any = None) -> None:
             if config.predict or config.evaluate:
                 signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --predict=... | head
                 _use(config, module, name)
+            if config.summary:
+                if not hasattr(module, "build"):
+                    raise FlagError("--summary: this is a study, which builds no network of its own")
+                print(summary(module.build(config, module.data(config))))
+                sys.exit(0)
             if processes() > 1 and not config.workdir:
                 raise FlagError("--workdir: not given; several processes need one folder that all of them see")
             config = with_folder(config, name)
@@ -118,7 +124,8 @@ def _run(
     repeat = config.replace(workdir=None, overwrite=False)
     count = os.environ.get("JAXDL_PROCESSES", "1")
     again = words + (command if count == "1" else f"./launch.sh --processes={count} {name}")
-    ending = f"resume: {again} {shell([f'--workdir={workdir}'])}\nrepeat: {again} {shell(given(repeat))}".rstrip()
+    only = [f"--only={config.only}"] if config.only else []
+    ending = f"resume: {again} {shell([f'--workdir={workdir}', *only])}\nrepeat: {again} {shell(given(repeat))}".rstrip()
     save = lambda config, claims: _summary(config, claims, name, command)
     try:
         if config.sweep:
@@ -155,7 +162,7 @@ def _run(
     except DataError as error:
         log(f"warning: {error}: no curves of it are drawn")
     if is_first():
-        print(claims_table(claims), flush=True)
+        print(claims_table(claims, rows=config.rows), flush=True)
     if failed := getattr(sys.stdout, "failed", ""):
         log(f"stdout: {failed}; the table is in {workdir / 'summary.json'}")
     log(ending)

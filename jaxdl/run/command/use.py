@@ -15,7 +15,6 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import Experiment
 from jaxdl.data import Batches, Data, DataError, MissingData
-from jaxdl.run.command.contract import recalled
 from jaxdl.run.command.flags import FlagError, flags_of, nearest
 from jaxdl.run.command.inference import Inference
 from jaxdl.run.command.source import check_source
@@ -23,6 +22,7 @@ from jaxdl.run.engine.evaluate import evaluator, map_batches
 from jaxdl.run.engine.parallel import make_mesh, place
 from jaxdl.run.engine.result import read_end
 from jaxdl.run.show.report import log
+from jaxdl.run.store.about import recalled
 from jaxdl.run.store.checkpoint import Checkpoints
 from jaxdl.run.store.files import read_json
 from jaxdl.run.store.identity import NAME

@@ -38,6 +38,11 @@ class Feed:
             check_divisible(self._sources, mesh)
             self.arrays = place(jax.tree.unflatten(self._structure, [s.arrays for s in self._sources]), mesh, P())
 
+    @property
+    def epoch(self) -> float:
+        """Steps of a pass over the training data, the longest; 0 where their length is not known."""
+        return max((x.length / x.batch_size for x in self._sources), default=0.0) if self.in_memory else 0.0
+
     def take(self, arrays: Any, rows: Any) -> Any:
         """The batch that the row numbers [B] stand for; what is not `Batches` is the batch itself."""
         if not self.in_memory:

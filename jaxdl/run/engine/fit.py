@@ -124,8 +124,7 @@ def load_ended(
         raise DataError(
             f"{folder / 'result.json'}: its metrics are not those of metrics.jsonl; --overwrite starts anew"
         )
-    if config.progress:
-        log(f"{folder}: has ended at step {ended['step']}; loaded, nothing was trained")
+    log(f"{folder}: has ended at step {ended['step']}; loaded, nothing was trained")
     times = ended["seconds"], ended["steps_per_second"]
     metrics, valid = numbers(ended["metrics"]), numbers(ended["valid"])
     return Result(plan.experiment, plan.whole(state), metrics, history.rows, *times, watched=seen, valid=valid)

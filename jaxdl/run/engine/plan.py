@@ -15,12 +15,12 @@ from jaxdl.core import Experiment
 from jaxdl.data import Batches, Data
 from jaxdl.optim import norms, with_peak_of
 from jaxdl.run.command.config import RunConfig
-from jaxdl.run.command.contract import facts_of
 from jaxdl.run.command.flags import FlagError
 from jaxdl.run.engine.evaluate import Parts, evaluator, traced
 from jaxdl.run.engine.feed import Feed
 from jaxdl.run.engine.parallel import compile_steps, make_mesh, place_state, remembered, whole
 from jaxdl.run.show.report import start_line
+from jaxdl.run.store.about import facts_of
 from jaxdl.run.store.identity import digest_of_arrays, digest_of_data, digest_of_program, identity
 from jaxdl.run.store.weights import begun_with, check_weights, read_weights
 
@@ -32,8 +32,8 @@ class Plan(NamedTuple):
 
     call: (state, rows, steps to make) -> (state, metrics). scan: the most steps that it makes.
     valid, test: state -> metrics of that part, {} where there is none.
-    every: steps between evaluations. identity: of a seed's configuration; tested: that of the test part, which is
-      read for it.
+    every: steps between evaluations. epoch: steps of one, 0 if unknown.
+    identity: of a seed's configuration; tested: that of the test part, which is read for it.
     """
 
     experiment: Experiment
@@ -47,6 +47,7 @@ class Plan(NamedTuple):
     scan: int
     every: int
     title: str
+    epoch: float
     identity: Callable[[RunConfig], dict[str, Any]]
     tested: Callable[[], dict[str, Any]]
 
@@ -112,6 +113,7 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
         scan=feed.scan(step, config.scan),
         every=config.eval_every or cadence(config.steps or 0, data.example, valid),
         title=start_line(like, feed.arrays, mesh) + (f" | {begins}" if begins else ""),
+        epoch=feed.epoch,
         identity=lambda one: {**made_of, "flags": made_of["flags"] | {"seed": one.seed}},
         tested=tested,
     )

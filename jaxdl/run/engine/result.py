@@ -116,6 +116,11 @@ class Best:
             self.score, self.step, self.metrics = score, step, dict(metrics)
         return better
 
+    def far_from(self, last: Mapping[str, float]) -> bool:
+        """Whether the last evaluation is worse by more than a fiftieth."""
+        score = self._sign * last.get(self._name, math.nan)
+        return bool(self.score - score > abs(self.score) / 50)
+
     @property
     def exhausted(self) -> bool:
         """Whether patience is at its end."""

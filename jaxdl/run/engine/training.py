@@ -58,7 +58,7 @@ class Training:
         self.best_state, self.best_saved = self.state, True
         if self.best.step and config.patience:
             self.best_state = self._kept(state)
-        self.progress = Progress(config.progress, self.t, last, name, plan.title)
+        self.progress = Progress(config.progress, self.t, last, name, plan.title, plan.epoch)
         self.steps, self.seconds = list[int](), list[float]()
         self.clock, self.cost = time.perf_counter(), 0.1  # since the last save, and what that took
 
@@ -106,7 +106,9 @@ class Training:
 
     def land(self, done: int, count: int, scalars: dict[str, jax.Array]) -> None:
         """Looks at the metrics of a call: is anything not finite, is anything to be logged."""
-        advice = "try a lower --learning_rate, or --clip_norm=1"
+        advice = "try a lower --learning_rate, or --clip_norm=1" + (", in another --workdir" if self.folder else "")
+        if done == 0:
+            advice += "; at the first step it may be the data: inputs that are no numbers, labels beyond the outputs"
         fault = jax.device_get(scalars.pop("fault", np.zeros(1))).ravel()
         if fault.any():
             at = int(np.flatnonzero(fault)[0])
@@ -164,6 +166,9 @@ class Training:
         if best.step and config.patience:
             self.state, kept, valid = self.best_state, best.step, best.metrics
             self.progress.log(f"best step {kept}" + (f", stopped at {self.t}" if self.t < self.last else ""))
+        elif best.step < self.t and best.far_from(valid):
+            told = f"{config.monitor} {best.metrics[config.monitor]:.4g}, at the end {valid[config.monitor]:.4g}"
+            self.progress.log(f"validation was best at step {best.step}: {told}; --patience goes back to the best")
         valid = valid or self.plan.valid(self.state)
         if self.saved != self.t:
             self.checkpoints.save(self.t, self.state, **self._facts(self.t))

@@ -211,14 +211,24 @@ def verdict(finding: Finding) -> str:
     return f"{word} (as expected: {finding.claim.fails})" if not finding.holds else f"{word}, unexpectedly"
 
 
-def claims_table(findings: Sequence[Finding], width: int | None = None) -> str:
-    """The claims as a text table as wide as the terminal."""
-    width = max(80, min(width or shutil.get_terminal_size((120, 24)).columns, 150))
-    cells = [("rows", "claim", "measured", "beside it (source)", "holds")]
-    cells += [(f.claim.rows or f.name, f.claim.text, found_words(f), beside_words(f), verdict(f)) for f in findings]
-    narrow, holds = max([4, *(len(word) for row in cells for word in row[0].split())]), 12
-    part = (width - narrow - holds - 8) // 3
-    widths = (narrow, part, part, part, holds)
+def claims_table(findings: Sequence[Finding], width: int | None = None, rows: bool = False) -> str:
+    """What was measured as a text table as wide as the terminal, and a line for what was not.
+
+    rows: a column more, which rows of a syllabus a claim answers.
+    """
+    width = max(60, min(width or shutil.get_terminal_size((120, 24)).columns, 150))
+    found, others = [f for f in findings if f.quantities], [f.name for f in findings if not f.quantities]
+    left = f"not measured by this command: {', '.join(others)} (summary.json has the command for each)"
+    if not found:
+        return "\n".join(_wrapped(left, width))
+    cells: list[tuple[str, ...]] = [("claim", "measured", "beside it (source)", "holds")]
+    cells += [(f.claim.text, found_words(f), beside_words(f), verdict(f)) for f in found]
+    answers = ["rows", *(f.claim.rows or f.name for f in found)]
+    narrow, holds = max(len(word) for answer in answers for word in answer.split()), 10
+    part = (width - holds - 6 - rows * (narrow + 2)) // 3
+    widths: tuple[int, ...] = (part, part, part, holds)
+    if rows:
+        cells, widths = [(a, *row) for a, row in zip(answers, cells, strict=True)], (narrow, *widths)
     rule = "  ".join("-" * w for w in widths)
     lines = [rule]
     for row in cells:
@@ -227,7 +237,7 @@ def claims_table(findings: Sequence[Finding], width: int | None = None) -> str:
             line = "  ".join((w[i] if i < len(w) else "").ljust(n) for w, n in zip(wrapped, widths, strict=True))
             lines.append(line.rstrip())
         lines.append(rule)
-    return "\n".join(lines)
+    return "\n".join(lines + (_wrapped(left, width) if others else []))
 
 
 def _wrapped(text: str, width: int) -> list[str]:

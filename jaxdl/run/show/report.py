@@ -15,6 +15,7 @@ from jaxdl.run.store.files import write
 from jaxdl.streams import printable
 
 Row = dict[str, Any]
+PARTS = {"valid": "validation", "test": "test"}
 CLOCK = ("seconds", "crc32")  # the fields of metrics.jsonl that two equal runs do not share
 
 
@@ -46,7 +47,7 @@ def start_line(state: Any, arrays: Any, mesh: Mesh) -> str:
     )
 
 
-def with_prefix(row: Row, prefix: str) -> dict[str, float]:
+def with_prefix(row: Mapping[str, Any], prefix: str) -> dict[str, float]:
     """The metrics of one part in a row of the history: of "valid/loss" the name "loss"."""
     return {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix)}
 
@@ -59,23 +60,27 @@ def last_of(rows: Sequence[Row], prefix: str) -> dict[str, float]:
 class Progress:
     """A bar on a terminal; elsewhere a line at each evaluation."""
 
-    def __init__(self, show: bool, first: int, last: int, name: str, title: str) -> None:
-        """Says `title` and starts at step `first` of `last`."""
-        show = show and is_first()
-        self._show, self._last, self._name, self._bar = show, last, name, None
+    def __init__(self, show: bool, first: int, last: int, name: str, title: str, epoch: float = 0) -> None:
+        """Says `title` and starts at step `first` of `last`; an `epoch` has so many steps, 0: nobody knows."""
+        show, self._began = show and is_first(), False
+        self._show, self._last, self._name, self._bar, self._epoch = show, last, name, None, epoch
         if title:
             self.log((f"{name}: " if name else "") + title + (f" | from step {first}" if first else ""))
         if show and sys.stderr.isatty():
             from tqdm import tqdm
 
             self._bar = tqdm(total=last, initial=first, desc=name or None, unit="step", dynamic_ncols=True)
+            self._bar.set_postfix_str("compiling")
 
     def step(self, done: int, scalars: Mapping[str, float] | None = None) -> None:
         """`done` steps are done; `scalars` are shown beside the bar."""
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
-            if scalars and "loss" in scalars:
-                self._bar.set_postfix_str(f"loss {scalars['loss']:.4g}", refresh=False)
+            loss = f"training loss {scalars['loss']:.4g}" if scalars and "loss" in scalars else ""
+            if loss or not self._began:
+                told = (f"epoch {done / self._epoch:.3g}" if self._epoch else "", loss)
+                self._bar.set_postfix_str(", ".join(filter(None, told)), refresh=False)
+                self._began = True
 
     def log(self, line: str) -> None:
         """One line, above the bar if there is one."""
@@ -87,8 +92,12 @@ class Progress:
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Says what an evaluation found."""
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        self.log(f"{self._name + ': ' if self._name else ''}step {step}/{self._last}  {shown}")
+        shown = []
+        for part, title in PARTS.items():
+            found = with_prefix(metrics, f"{part}/")
+            shown += [f"{title}: " + "  ".join(f"{k} {v:.4g}" for k, v in found.items())] if found else []
+        epoch = f" (epoch {step / self._epoch:.3g})" if self._epoch else ""
+        self.log(f"{self._name + ': ' if self._name else ''}step {step}/{self._last}{epoch}  {' | '.join(shown)}")
 
     def close(self) -> None:
         """Leaves the bar as it is and goes to the next line."""

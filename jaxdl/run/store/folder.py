@@ -29,7 +29,7 @@ C = TypeVar("C", bound=RunConfig)
 RECORDS = ("config.json", "flags.txt")
 # where the run that --overwrite replaces waits until the new one has begun, and the list of what belongs there
 ASIDE, JOURNAL = ".overwritten", ".overwritten.json"
-ONCE = {"overwrite", "download", "mirror", "profile", "summary", "workdir"}  # flags of a command, not of its run
+ONCE = {"download", "mirror", "only", "overwrite", "profile", "rows", "summary", "workdir"}  # flags of a command, not of its run
 LAUNCH = "JAXDL_LAUNCH"  # the same for all the attempts of one launch.sh
 KINDS = (".json", ".jsonl", ".txt", ".png", ".gif", ".csv", PART)  # of files that a run leaves beside its folders
 FOLDERS = ("checkpoints", "profile", "tensorboard", "watched")
