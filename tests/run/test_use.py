@@ -3,21 +3,23 @@
 import csv
 import dataclasses
 import json
-import math
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import jaxdl
 from experiments import image_classifier, language_model, language_model_comparison
 from jaxdl.data import DataError, MissingData, load_images, load_text
+from jaxdl.optim import with_peak_of
 from jaxdl.run import FlagError, Inference, fit
-from jaxdl.run.command.use import expand, open_finished, use_run, write_predictions
+from jaxdl.run.command.predictions import expand, use_run, write_predictions
+from jaxdl.run.command.use import open_finished
 from jaxdl.run.store.checkpoint import Checkpoints
 from jaxdl.run.store.files import read_json, write_json
 from jaxdl.run.store.folder import open_run
@@ -65,16 +67,86 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def test_load_gives_model_variables_and_config(images):
+def test_a_loaded_run_predicts_and_gives_its_parts(images):
     config, result = images
-    model, variables, loaded = jaxdl.load(config.workdir)
+    run = jaxdl.load(config.workdir)
     x = load_images("digits").test["x"][:11]
-    found = np.asarray(model.apply(variables, 2 * x - 1), np.float64)
     expected = probabilities(result.runs[0], x)
+    np.testing.assert_allclose(run.predict(x), expected, atol=1e-5)
+    np.testing.assert_allclose(run.predict({"x": x}), expected, atol=1e-5)
+    found = np.asarray(run.model.apply(run.variables, 2 * x - 1), np.float64)
     np.testing.assert_allclose(np.exp(found) / np.exp(found).sum(-1, keepdims=True), expected, atol=1e-5)
-    assert loaded.model == "softmax"
-    assert loaded.workdir == config.workdir
-    assert loaded.steps == 64
+    assert run.table(x)["class"] == [str(i) for i in expected.argmax(-1)]
+    assert (run.config.model, run.config.workdir, run.config.steps) == ("softmax", config.workdir, 64)
+    assert run.data_facts["names"] == list("0123456789")
+    assert (len(run.states), int(run.state.step)) == (2, 64)
+    assert run.evaluate("digits") == [seed.metrics for seed in result.runs]
+
+
+def test_training_goes_on_from_a_loaded_state(images):
+    """With the optimiser's numbers and at another rate: as a loop of steps from that state."""
+    run = jaxdl.load(images[0].workdir)
+    config = images[0].replace(workdir=None, seeds=1, steps=5, schedule="constant", learning_rate=0.03)
+    parts = image_classifier.data(config)
+    experiment = image_classifier.build(config, parts)
+    later = fit(experiment, parts, config, state=run.state).state
+    fresh = experiment.init(jax.random.key(config.seed))
+    state = with_peak_of(fresh, run.state).replace(key=fresh.key)
+    for t in range(5):
+        state, _ = jax.jit(experiment.step)(state, parts.train.batch(0, t))
+    assert int(later.step) == int(state.step) == 69
+    for one, other in zip(jax.tree.leaves(later.learner), jax.tree.leaves(state.learner), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_weights_are_saved_and_begun_with(images, tmp_path):
+    config, result = images
+    run, parts = jaxdl.load(config.workdir), image_classifier.data(config)
+    run.save(tmp_path / "w.npz")
+    still = config.replace(workdir=None, seeds=1, steps=1, learning_rate=0.0)
+    experiment = image_classifier.build(still, parts)
+    begin = lambda source, **more: fit(experiment, parts, still, init=str(source), **more)
+    for source in (config.workdir, tmp_path / "w.npz", f"{config.workdir}/seed0"):
+        assert begin(source).metrics == result.runs[0].metrics
+    assert begin(f"{config.workdir}/seed1").metrics == result.runs[1].metrics
+    drawn = begin(config.workdir, init_skip="kernel").state.learner.params["Dense_0"]
+    fresh = run.experiment.init(jax.random.key(0)).learner.params["Dense_0"]
+    np.testing.assert_array_equal(drawn["kernel"], fresh["kernel"])
+    np.testing.assert_array_equal(drawn["bias"], result.runs[0].state.learner.params["Dense_0"]["bias"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "error", "told"),
+    [
+        ({"init": "nowhere"}, MissingData, "--init=nowhere: no such file or folder"),
+        ({"init": "{tmp}"}, MissingData, "no fit is in it"),
+        ({"init": "{tmp}/a.npz"}, DataError, "is no .npz file of arrays"),
+        ({"init": "{run}", "model": "mlp"}, FlagError, "learner/params/Dense_0/bias is 10 there, 256 here"),
+        ({"init": "{run}", "init_skip": "nothing"}, FlagError, "--init_skip=nothing: matches none of learner/params"),
+        ({"init": "{run}", "init_skip": "("}, FlagError, "is no regular expression"),
+        ({"init_skip": "a"}, FlagError, "has no effect without --init"),
+    ],
+)
+def test_weights_that_do_not_fit(images, tmp_path, flags, error, told):
+    (tmp_path / "a.npz").write_text("x")
+    filled = {name: value.format(tmp=tmp_path, run=images[0].workdir) for name, value in flags.items()}
+    begin = lambda config, parts: fit(image_classifier.build(config, parts), parts, config)
+    with pytest.raises(error, match=told):
+        begin(images[0].replace(workdir=None, seeds=1, **filled), image_classifier.data(images[0]))
+
+
+def test_averages_are_what_a_run_begins_with(tmp_path):
+    """Moving averages and Schedule-Free's: those by which the other run is evaluated, and one's own begin there."""
+    for flags in ({"ema": 0.9}, {"optimizer": "schedule_free"}, {"ema": 0.9, "freeze": "bias"}):
+        config = image_classifier.Config(
+            model="softmax", augment="none", seeds=1, steps=9, tensorboard=False, progress=False, devices=1,
+            workdir=str(tmp_path / str(flags)), **flags,
+        )  # fmt: skip
+        parts = image_classifier.data(config)
+        first = fit(image_classifier.build(config, parts), parts, config)
+        again = config.replace(workdir=None, init=config.workdir, learning_rate=0.0, steps=1)
+        later = fit(image_classifier.build(again, parts), parts, again)
+        assert later.metrics == pytest.approx(first.metrics, rel=1e-5)
 
 
 def test_predictions_for_files_folders_and_patterns(images, tmp_path, capsys):
@@ -113,7 +185,7 @@ def test_a_score_on_another_set_stands_beside_its_own(images, capsys):
 def test_the_first_rows_are_shown(images, tmp_path, capsys, monkeypatch):
     from PIL import Image
 
-    monkeypatch.setattr("jaxdl.run.command.use.SHOWN", 3)
+    monkeypatch.setattr("jaxdl.run.command.predictions.SHOWN", 3)
     for i in range(5):
         Image.fromarray(np.full((8, 8), 50 * i, np.uint8)).save(tmp_path / f"{i}.png")
     use_run(replace(images[0], predict=str(tmp_path)), image_classifier, "image_classifier")
@@ -130,7 +202,7 @@ def test_the_state_that_counts_and_the_order_of_the_seeds(images, tmp_path, caps
     (folder / "seed0").rename(folder / "seed2")
     (folder / "seed1").rename(folder / "seed10")
     run = open_finished(folder)
-    assert run.metrics == [seed.metrics for seed in result.runs]
+    assert list(run.metrics) == [seed.metrics for seed in result.runs]
     assert [int(state.step) for state in run.states] == [64, 64]
     assert "has not ended" not in capsys.readouterr().err
     earlier = Checkpoints(folder / "seed2" / "checkpoints")
@@ -152,26 +224,49 @@ def test_another_set_of_another_size_is_resized_and_its_classes_must_agree(image
         use.test("fashion_mnist")
 
 
-def test_what_comes_next_in_a_text(text, tmp_path):
+def test_a_prompt_is_continued(text, tmp_path, capsys):
+    """Of several lengths side by side: the likeliest character, as a pass over the whole text without a cache says."""
     config, result = text
-    (tmp_path / "some.txt").write_text("abcab")
-    (tmp_path / "long.txt").write_text("abcad.\n" * 30)
-    use_run(replace(config, predict=f"{tmp_path}/some.txt,{tmp_path}/long.txt"), language_model, "language_model")
     vocabulary = load_text(file=config.text).vocabulary
     model = language_model.make_model(config, len(vocabulary))
-    tokens = np.array([[vocabulary.index(c) for c in "abcab"]])
-    p = np.exp(np.asarray(model.log_probabilities(result.state.learner.params, tokens), np.float64))[0]
-    nats = -sum(math.log(p[t, tokens[0, t + 1]]) for t in range(4)) / 4
-    some, long = rows(config.workdir)
-    assert some["next"] == repr(vocabulary[p[-1].argmax()])
-    assert abs(float(some["probability"]) - p[-1].max()) < 1e-4
-    assert abs(float(some["nats a character"]) - nats) < 1e-4
-    assert abs(float(some["perplexity"]) - math.exp(nats)) < 1e-3
-    assert some["characters read"] == "5"
-    assert long["characters read"] == "80"
+
+    def continued(prompt, length=11):
+        words = prompt
+        for _ in range(length):
+            tokens = np.array([[vocabulary.index(c) for c in words]])
+            words += vocabulary[int(model.log_probabilities(result.state.learner.params, tokens)[0, -1].argmax())]
+        return words[len(prompt) :]
+
+    run = jaxdl.load(config.workdir, length=11, temperature=0.0)
+    prompts = ["abcab", "a", "d.\nabcad"]
+    assert run.predict(prompts) == [continued(prompt) for prompt in prompts]
+    assert run.predict("a") == [continued("a")]
+    assert len(run.predict("a", length=3)[0]) == 3
+    (tmp_path / "some.txt").write_text("abcab")
+    use = lambda **more: use_run(replace(config, length=11, temperature=0.0, **more), language_model, "language_model")
+    use(predict=f"{tmp_path}/some.txt")
+    assert [row["continuation"] for row in rows(config.workdir)] == [continued("abcab")]
+    use(predict="abÁ bc", out=str(tmp_path / "mine.csv"))
+    found = capsys.readouterr()
+    assert "'Á' as 'a' (1x)" in found.err
+    assert found.out.endswith("abÁ bc" + continued("aba\nbc") + "\n")
+    assert (tmp_path / "mine.csv").exists()
+    drawn = [run.predict("a", length=50, temperature=1.5, draw_seed=seed)[0] for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    with pytest.raises(MissingData, match=r"--predict=some\.txt: no such file"):
+        use(predict="some.txt")
+    for wrong in ("", [], 7, ["a", ""]):
+        with pytest.raises(FlagError, match="a text or a list of texts"):
+            run.predict(wrong)
+    with pytest.raises(FlagError, match="--top_k=9: this model knows only 6"):
+        run.predict("a", top_k=9)
+    with pytest.raises(FlagError, match="temprature: is no flag of a finished run's use; the nearest is temperature"):
+        run.predict("a", temprature=1.0)
+    with pytest.raises(FlagError, match="learning_rate: is no flag"):
+        run.predict("a", learning_rate=1.0)
 
 
-def test_the_loss_of_a_text_on_its_own_test_part(text):
+def test_the_loss_of_a_text_on_its_own_test_part(text, capsys):
     config, result = text
     run = open_finished(config.workdir)
     whole = Path(config.text).read_text()
@@ -187,9 +282,9 @@ def test_the_loss_of_a_text_on_its_own_test_part(text):
         assert {str(part), str(other)} <= json.load(file).keys()
     with pytest.raises(FlagError, match="no such file, and no text of python_docs"):
         run.inference.test("nosuch")
-    part.write_text("ab\nab€")
-    with pytest.raises(DataError, match="line 2: '€' is none of the 6 characters"):
-        run.inference.test(str(part))
+    part.write_text("ab\nab€" * 20)
+    run.inference.test(str(part))
+    assert "'€' as '\\n' (20x)" in capsys.readouterr().err
     part.write_text("a")
     with pytest.raises(DataError, match="too few"):
         run.inference.test(str(part))
@@ -203,7 +298,7 @@ def test_the_loss_of_a_text_on_its_own_test_part(text):
         ({"workdir": "nowhere", "predict": "a.png"}, MissingData, "nowhere: no run is there"),
         ({"predict": "a.png"}, MissingData, "--predict=a.png: no such file"),
         ({"evaluate": "mnist"}, MissingData, "mnist is read from files: set --data_dir"),
-        ({"evaluate": "usps", "model": "cnn"}, FlagError, "--model=cnn: this run was made with --model=softmax"),
+        ({"evaluate": "usps", "model": "cnn"}, FlagError, "other flags: --model was softmax"),
     ],
 )
 def test_wrong_uses(images, changes, error, line, monkeypatch):
@@ -231,7 +326,7 @@ def test_other_facts_of_the_same_rows_are_another_fit(images):
 def test_runs_that_cannot_be_used(tmp_path, text):
     config = language_model_comparison.Config(workdir=str(tmp_path / "r"))
     open_run(config, "language_model_comparison")
-    with pytest.raises(DataError, match="language_model_comparison is a study of other experiments' models"):
+    with pytest.raises(MissingData, match="no fit is there"):
         jaxdl.load(tmp_path / "r")
     config = image_classifier.Config(workdir=str(tmp_path / "i"), steps=3, progress=False, tensorboard=False)
     open_run(config, "image_classifier")
@@ -240,9 +335,12 @@ def test_runs_that_cannot_be_used(tmp_path, text):
     config = config.replace(model="softmax", seeds=1)
     parts = image_classifier.data(config)
     fit(image_classifier.build(config, parts), parts, config, name="one")
-    with pytest.raises(MissingData, match="it has the fits one"):
+    fit(image_classifier.build(config, parts), parts, config, name="two")
+    with pytest.raises(MissingData, match=r"name one of its fits, --fit=NAME or .*: one, two"):
         jaxdl.load(tmp_path / "i")
-    assert jaxdl.load(tmp_path / "i", fit="one").config.model == "softmax"
+    shutil.rmtree(tmp_path / "i" / "two")
+    for name in ("one", None):
+        assert jaxdl.load(tmp_path / "i", fit=name).config.model == "softmax"
     shutil.rmtree(tmp_path / "i" / "one" / "checkpoints")
     (tmp_path / "i" / "one" / "result.json").unlink()
     with pytest.raises(MissingData, match="no checkpoint is there yet"):
@@ -255,7 +353,7 @@ def test_runs_that_cannot_be_used(tmp_path, text):
         jaxdl.load(tmp_path / "i", fit="one")
     run = open_finished(text[0].workdir)
     with pytest.raises(FlagError, match="predicts nothing"):
-        write_predictions(run._replace(inference=Inference()), [])
+        write_predictions(replace(run, inference=Inference()), [])
 
 
 def test_an_experiment_of_ones_own_is_given_as_its_module(tmp_path, images):

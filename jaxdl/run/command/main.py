@@ -124,8 +124,8 @@ def _run(
     repeat = config.replace(workdir=None, overwrite=False)
     count = os.environ.get("JAXDL_PROCESSES", "1")
     again = words + (command if count == "1" else f"./launch.sh --processes={count} {name}")
-    only = [f"--only={config.only}"] if config.only else []
-    ending = f"resume: {again} {shell([f'--workdir={workdir}', *only])}\nrepeat: {again} {shell(given(repeat))}".rstrip()
+    resume = [f"--workdir={workdir}", *([f"--only={config.only}"] if config.only else [])]
+    ending = f"resume: {again} {shell(resume)}\nrepeat: {again} {shell(given(repeat))}".rstrip()
     save = lambda config, claims: _summary(config, claims, name, command)
     try:
         if config.sweep:

@@ -17,6 +17,7 @@ from jaxdl.run.show.claims import number
 from jaxdl.run.show.pictures import image_grid
 from jaxdl.run.show.report import log
 from jaxdl.run.store.files import read_json, replacing, write, write_json
+from jaxdl.run.store.folder import check_same
 from jaxdl.run.store.runs import format_table as aligned
 from jaxdl.streams import printable
 
@@ -39,6 +40,7 @@ def use_run(config: RunConfig, module: Any, name: str) -> None:
     """
     if not config.workdir:
         raise FlagError(f"--{'predict' if config.predict else 'evaluate'}: name the run to use, --workdir=RUN")
+    check_same(config, name)
     used = (f.name for f in flags_of(type(config)) if f.rule.group == "use")
     flags = {flag: getattr(config, flag) for flag in ("data_dir", "devices", "progress", *used)}
     run = open_finished(config.workdir, module, expected=name, **flags)
@@ -86,7 +88,7 @@ def write_predictions(run: Loaded, inputs: list[str]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(lines)
         say, shown = run.inference.say, lines[: SHOWN + 1]
-        print(say(names, outputs) if say else aligned([[_short(cell) for cell in line] for line in shown]), flush=True)
+        print(say(names, outputs) if say else aligned(list(map(_short, shown))), flush=True)
         write(out, text.getvalue())
         more = f"{len(names) - SHOWN:,} more rows and " if len(names) > SHOWN and not say else ""
         told.append(f"{more}all columns in {out}")
@@ -96,9 +98,11 @@ def write_predictions(run: Loaded, inputs: list[str]) -> None:
     log(f"{'; '.join(told)}{'' if len(run.states) == 1 else f', by the first of {len(run.states)} seeds'}")
 
 
-def _short(cell: Any) -> str:
-    text = printable(str(cell).replace("\n", "⏎"))
-    return text if len(text) <= LONG else f"{text[: LONG - 1]}…"
+def _short(line: list[Any]) -> list[str]:
+    """The cells of a line as the screen has room for them; of an input's name the end, where paths differ."""
+    name, *cells = (printable(str(cell).replace("\n", "⏎")) for cell in line)
+    name = name if len(name) <= LONG else f"…{name[1 - LONG :]}"
+    return [name, *(cell if len(cell) <= LONG else f"{cell[: LONG - 1]}…" for cell in cells)]
 
 
 def _save_images(out: Path, images: np.ndarray) -> str:

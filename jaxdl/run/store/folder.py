@@ -10,6 +10,7 @@ flags.txt, config.json      what was asked for
 """
 
 import contextlib
+import dataclasses
 import datetime
 import itertools
 import os
@@ -29,7 +30,8 @@ C = TypeVar("C", bound=RunConfig)
 RECORDS = ("config.json", "flags.txt")
 # where the run that --overwrite replaces waits until the new one has begun, and the list of what belongs there
 ASIDE, JOURNAL = ".overwritten", ".overwritten.json"
-ONCE = {"download", "mirror", "only", "overwrite", "profile", "rows", "summary", "workdir"}  # flags of a command, not of its run
+# flags of a command, not of its run
+ONCE = {"download", "mirror", "only", "overwrite", "profile", "rows", "summary", "workdir"}
 LAUNCH = "JAXDL_LAUNCH"  # the same for all the attempts of one launch.sh
 KINDS = (".json", ".jsonl", ".txt", ".png", ".gif", ".csv", PART)  # of files that a run leaves beside its folders
 FOLDERS = ("checkpoints", "profile", "tensorboard", "watched")
@@ -122,6 +124,14 @@ def recorded(config_class: type[C], name: str, given: Mapping[str, Any]) -> C | 
     # a recipe may have changed since
     changed = {name: flags[name] for name in config.open if flags[name] != getattr(config, name)}
     return config.replace(**changed) if changed else config
+
+
+def check_same(config: RunConfig, name: str) -> None:
+    """Raises FlagError where flags that change a result are not those of the run in `workdir`, if one is there."""
+    workdir = Path(str(config.workdir))
+    record = _record(workdir) if workdir.is_dir() else None
+    if record is not None and record["experiment"] == name:
+        _compare(record, {"experiment": name, "flags": dataclasses.asdict(config)}, type(config), workdir)
 
 
 def _record(workdir: Path) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,11 +32,13 @@ class Weights(NamedTuple):
 
 def weights_of(state: Any) -> dict[str, Any]:
     """{path: array} of what a network is: the parameters by which it is evaluated, and batch norm's averages."""
-    return {path_of(path): leaf for path, leaf in _leaves(state)}
+    return {path_of(path): leaf for path, leaf in _leaves(state, lambda learner: learner.averaged)}
 
 
-def _leaves(state: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """(path, leaf) of all that is neither counted, drawn nor an optimiser's."""
+def _leaves(
+    state: Any, of: Callable[[Learner], Any] = lambda learner: learner.params
+) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """(path, leaf) of all that is neither counted, drawn nor an optimiser's; `of` learners their parameters."""
     rows = {f.name for f in dataclasses.fields(state) if f.metadata.get("per_example")}
     is_learner = lambda node: isinstance(node, Learner)
     for path, node in jax.tree_util.tree_leaves_with_path(state, is_leaf=is_learner):
@@ -46,7 +48,7 @@ def _leaves(state: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
             yield path, node
             continue
         params = jax.tree_util.GetAttrKey("params")
-        for below, leaf in jax.tree_util.tree_leaves_with_path(node.averaged):
+        for below, leaf in jax.tree_util.tree_leaves_with_path(of(node)):
             yield (*path, params, *below), leaf
 
 
