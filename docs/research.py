@@ -28,13 +28,13 @@ class Turned:
         return {"x": np.rot90(digits.train["x"][rows], angle, axes=(1, 2)).copy(), "y": digits.train["y"][rows]}
 
 
-model, variables, config = jaxdl.load(sys.argv[1])
+run = jaxdl.load(sys.argv[1])
 tx = optim.optimizer("sign_momentum", optim.schedule("cosine", 1e-3, steps=600), rates="Dense_0:0.3", clip_norm=1.0)
 train = Data(Turned(), test={"upright": Batches(digits.test, 360), "turned": Batches(turned, 360)})
 loss = lambda logits, batch: losses.softmax_cross_entropy(logits, batch["y"])
 top_2 = lambda logits, batch: {"top_2": metrics.top_k_accuracy(logits, batch["y"], 2)}
-inputs = lambda batch: (2 * batch["x"] - 1,)
-experiment = jaxdl.supervised(model, tx, example=train.example, inputs=inputs, loss=loss, metrics=top_2)
-start = experiment.init(jax.random.key(0)).replace(learner=jaxdl.Learner.create(variables["params"], tx))
+inputs = run.experiment.inputs  # what the run did to its pixels
+experiment = jaxdl.supervised(run.model, tx, example=train.example, inputs=inputs, loss=loss, metrics=top_2)
+start = experiment.init(jax.random.key(0)).replace(learner=jaxdl.Learner.create(run.variables["params"], tx))
 before, after = (jaxdl.fit(experiment, train, state=start, steps=n, progress=False).metrics for n in (0, 600))
 print({name: f"{before[name]:.3f} -> {after[name]:.3f}" for name in before})

@@ -162,6 +162,7 @@ class Experiment(NamedTuple, Generic[S]):
     summarize: the sums over the whole test set, on the host -> {name: number}.
     predict: state, batch -> a pytree of arrays [B, ...]: what the trained network says of each row.
     model: what a notebook applies to `state.variables`: a linen module, or what stands for one.
+    inputs: batch -> what `model` is applied to besides its variables, a tuple; None where it is not one linen module.
     """
 
     init: Callable[[Array], S]
@@ -170,6 +171,7 @@ class Experiment(NamedTuple, Generic[S]):
     summarize: Callable[[Any], dict[str, float]] = divide
     predict: Callable[[S, Batch], Any] | None = None
     model: Any = None
+    inputs: Callable[[Batch], tuple[Any, ...]] | None = None
 
 
 def make_update(

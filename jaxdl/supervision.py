@@ -114,4 +114,4 @@ def supervised(
         return {name: weighted_sum(values, batch["mask"]) for name, values in found.items()}
 
     says = lambda state, batch: predict(apply(state, batch))
-    return Experiment(init, step, evaluate, predict=says, model=model)
+    return Experiment(init, step, evaluate, predict=says, model=model, inputs=inputs)

@@ -8,13 +8,17 @@ import importlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
+import numpy as np
+from flax.errors import FlaxError
 from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import Experiment
 from jaxdl.data import Batches, Data, DataError, MissingData
+from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.flags import FlagError, flags_of, nearest
 from jaxdl.run.command.inference import Inference
 from jaxdl.run.command.source import check_source
@@ -133,11 +137,27 @@ class Loaded:
             raise FlagError("predict: this experiment predicts nothing")
         try:
             return map_batches(self.outputs_of, self.state, rows)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, FlaxError) as error:
             has = ", ".join(f"{k} {v.dtype}{list(v.shape[1:])}" for k, v in rows.example.items())
             wants = ", ".join(f"{k} {v.dtype}{list(v.shape[1:])}" for k, v in self._example().items())
             reason = " ".join(str(error).split())[:120]
             raise FlagError(f"predict: rows have {has}, training had {wants} ({reason})") from error
+
+    def apply(self, inputs: Any, **options: Any) -> Any:
+        """The network on new data, to which is done what training did: logits, or inner layers.
+
+        Args:
+          inputs: as for `predict`.
+          options: of flax's `apply`: `capture_intermediates=True, mutable=["intermediates"]`.
+
+        Raises:
+          FlagError: the experiment's model is no single linen module.
+        """
+        if self.experiment.inputs is None:
+            raise FlagError("apply: this experiment's model is more than one linen module; call run.model's functions")
+        rows = self.encode(inputs)
+        batch = rows.take(rows.arrays, np.arange(rows.length))
+        return self.model.apply(self.variables, *self.experiment.inputs(batch), train=False, **options)
 
     def _example(self) -> Mapping[str, Any]:
         return self.data.example if isinstance(self.data.example, Mapping) else {}
@@ -175,7 +195,8 @@ def load(workdir: str | Path, module: Any = None, fit: str | None = None, **flag
 
     Args:
       workdir: the run's folder.
-      module: the experiment; needed only where it is no `experiments.NAME`, but a file of one's own.
+      module: the experiment; needed only where it is no `experiments.NAME`, but a file of one's own. For what `fit` in
+        a script has trained, the `Experiment` itself.
       fit: which one, where a run has several.
       flags: of its use, and where and on what it runs: temperature=0.5, data_dir="..."
 
@@ -253,6 +274,8 @@ def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str,
 def _module(root: Path, record: Mapping[str, Any], module: Any) -> Any:
     """The experiment of a run: the one given, or one of this package."""
     name, source = record["experiment"], record.get("source") or {}
+    if isinstance(module, Experiment):  # trained by `fit` in a script
+        return SimpleNamespace(Config=RunConfig, build=lambda config, data: module, __name__="")
     if module is not None:
         if not hasattr(module, "Config"):
             raise FlagError(f"load: an experiment, a module with Config and build, is needed, not {module!r:.60}")
@@ -268,7 +291,7 @@ def _module(root: Path, record: Mapping[str, Any], module: Any) -> Any:
         module = None
     if module is None:
         where = f" ({source['file']})" if source.get("file") else ""
-        told = "give its module: load(RUN, module), or --module=FILE"
+        told = "give its module or Experiment: load(RUN, module), or --module=FILE"
         raise DataError(f"{root}: a run of {name!r}{where}, no experiment of this package; {told}")
     return module
 

@@ -33,6 +33,7 @@ ASIDE, JOURNAL = ".overwritten", ".overwritten.json"
 # flags of a command, not of its run
 ONCE = {"download", "mirror", "only", "overwrite", "profile", "rows", "summary", "workdir"}
 LAUNCH = "JAXDL_LAUNCH"  # the same for all the attempts of one launch.sh
+SCRIPT = "script"  # what a fit in a script or notebook is listed as
 KINDS = (".json", ".jsonl", ".txt", ".png", ".gif", ".csv", PART)  # of files that a run leaves beside its folders
 FOLDERS = ("checkpoints", "profile", "tensorboard", "watched")
 
@@ -124,6 +125,14 @@ def recorded(config_class: type[C], name: str, given: Mapping[str, Any]) -> C | 
     # a recipe may have changed since
     changed = {name: flags[name] for name in config.open if flags[name] != getattr(config, name)}
     return config.replace(**changed) if changed else config
+
+
+def record(config: RunConfig) -> None:
+    """Writes config.json for a fit that no `run.main` stands around, so that listing, comparing and loading find it."""
+    workdir = Path(str(config.workdir))
+    if not any((root / "config.json").exists() for root in (workdir, workdir.parent)):
+        flags = {f.name: getattr(config, f.name) for f in flags_of(type(config))}
+        write_json(workdir / "config.json", {"experiment": SCRIPT, "flags": flags, "open": sorted(config.open)})
 
 
 def check_same(config: RunConfig, name: str) -> None:
