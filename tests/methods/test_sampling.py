@@ -95,3 +95,23 @@ class TestGenerate:
     def test_prompt_beyond_the_context(self, gpt):
         with pytest.raises(ValueError, match="the prompt has 8 tokens, the context only 7"):
             generate(lambda *a: a, (), jnp.zeros((1, 8), jnp.int32), 3, jax.random.key(0), context=CONTEXT)
+
+    @pytest.mark.parametrize("length", [3, 19])
+    def test_what_is_given_is_not_drawn(self, gpt, length):
+        """Prompts of 1, 2 and 5 tokens side by side, past the end of the cache: as the likeliest given all before."""
+        model, params = gpt
+        prompts = [np.array([3]), np.array([5, 1]), np.array([2, 2, 9, 11, 4])]
+        tokens = np.stack([np.pad(p, (0, 5 - len(p))) for p in prompts])
+        where = np.arange(4 + length)[None] < np.array([[len(p) - 1] for p in prompts])
+        given = np.pad(tokens[:, 1:], ((0, 0), (0, length))), where
+        decode = lambda x, cache: model.apply(params, x, cache, method="decode")
+        options = {"temperature": 0.0, "context": CONTEXT}
+        together = generate(
+            decode, model.empty_cache(3), tokens[:, :1], 4 + length, jax.random.key(0), given=given, **options
+        )
+        for i, prompt in enumerate(prompts):
+            text, start = list(prompt), 0
+            while len(text) < len(prompt) + length:
+                start = len(text) - CONTEXT // 2 if len(text) - start > CONTEXT else start
+                text.append(int(model.apply(params, jnp.array([text[start:]]))[0, -1].argmax()))
+            assert list(np.asarray(together)[i, len(prompt) - 1 :][:length]) == text[len(prompt) :]

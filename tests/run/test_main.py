@@ -148,6 +148,31 @@ def test_a_run_leaves_its_record_resumes_and_refuses_other_flags(cli, tmp_path):
     assert "--learning_rate was 0.002" in other.stderr
 
 
+def test_a_folder_alone_goes_on_with_its_own_flags(cli, tmp_path):
+    """Stopped by too few steps: the same folder, more steps, and nothing else given; then only what is asked."""
+    shown = cli("--model=softmax", "--summary")
+    assert shown.returncode == 0
+    assert [line.split()[-1] for line in shown.stdout.splitlines()] == ["weights", "650", "650"]
+    assert not list(tmp_path.iterdir())
+    first = cli(*SHORT, "--schedule=constant", "--learning_rate=0.01", "--only=fit", "--workdir=w")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == "not measured by this command: accuracy, lenet5 (summary.json has the command for each)\n"
+    assert re.search(r"step 20/20 \(epoch 0.99\)  validation: accuracy [\d.]+  loss [\d.]+\n", first.stderr)
+    assert first.stderr.splitlines()[-2].endswith("--workdir=w --only=fit")
+    assert not (tmp_path / "w/confusion.png").exists()
+    again = cli("--workdir=w", "--steps=30", "--rows")
+    assert again.returncode == 0, again.stderr
+    assert "from step 20" in again.stderr
+    assert "B27" in again.stdout
+    flags = json.loads((tmp_path / "w/config.json").read_text())["flags"]
+    assert (flags["learning_rate"], flags["steps"], flags["model"], flags["only"]) == (0.01, 30, "softmax", None)
+    other = cli("--workdir=w", "--steps=30", "--model=cnn")
+    assert (other.returncode, "--model was softmax" in other.stderr) == (2, True)
+    begun = cli(*SHORT, "--schedule=constant", "--init=w", "--workdir=v", "--only=fit", "--init_skip=bias")
+    assert begun.returncode == 0, begun.stderr
+    assert "begins with 1 arrays of w; drawn anew: learner/params/Dense_0/bias" in begun.stderr
+
+
 def test_other_data_or_code_in_the_same_folder_are_refused(cli, tmp_path):
     """A finished run and one that was stopped; what the folder says of its data stays."""
     table = "p,q,y\n" + "".join(f"{i % 7},{i % 11},{i % 7 + 2 * (i % 11)}\n" for i in range(200))

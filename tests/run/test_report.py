@@ -4,7 +4,7 @@ import pytest
 
 from jaxdl.run import pictures, plots
 from jaxdl.run.engine.parallel import make_mesh
-from jaxdl.run.show.report import size, start_line
+from jaxdl.run.show.report import Progress, size, start_line
 from tests.shapes import CASES
 
 
@@ -22,6 +22,48 @@ def test_the_line_at_the_start_counts_all_players():
     line = start_line(state, train.arrays, make_mesh(8))
     assert line.startswith(f"8 x cpu | {generator + critic} parameters, {size(4 * (generator + critic))} | state ")
     assert line.endswith(f"data {size(53 * 3 * 2 * 4)}")
+
+
+class TestProgress:
+    @pytest.fixture
+    def bar(self, monkeypatch):
+        """What a terminal's bar is told."""
+        told = []
+
+        class Bar:
+            n = 0
+
+            def __init__(self, **_):
+                told.append("new")
+
+            def update(self, by):
+                self.n += by
+
+            def set_postfix_str(self, text, refresh=True):
+                told.append(text)
+
+            def write(self, line, file):
+                told.append(line)
+
+        monkeypatch.setattr("tqdm.tqdm", Bar)
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        return told
+
+    def test_the_bar_says_compiling_and_names_its_numbers(self, bar):
+        progress = Progress(True, 0, 60, "", "", epoch=20.0)
+        progress.step(2)
+        progress.step(30, {"loss": 1.25, "accuracy": 0.5})
+        progress.evaluation(30, {"valid/loss": 0.5, "test/loss": 0.75})
+        assert bar[1:] == [
+            "compiling", "epoch 0.1", "epoch 1.5, training loss 1.25",
+            "step 30/60 (epoch 1.5)  validation: loss 0.5 | test: loss 0.75",
+        ]  # fmt: skip
+
+    def test_without_a_length_there_is_no_epoch(self, bar):
+        progress = Progress(True, 0, 60, "one", "")
+        progress.step(30, {"loss": 1.25})
+        progress.evaluation(30, {"valid/loss": 0.5})
+        assert bar[1:] == ["compiling", "training loss 1.25", "one: step 30/60  validation: loss 0.5"]
 
 
 class TestPlots:
