@@ -1,5 +1,6 @@
 """The experiment that half of all others are: one network trained on labelled batches."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,14 @@ class Supervised(State):
         return {"params": self.learner.averaged, **self.stats}
 
 
+def modes(model: nn.Module) -> Callable[[bool], dict[str, Any]]:
+    """train -> the keyword by which a module's call is told: `train`, `training`, `deterministic`; or none of them."""
+    known = inspect.signature(type(model).__call__).parameters
+    if "deterministic" in known and "train" not in known:
+        return lambda train: {"deterministic": not train}
+    return lambda train: {name: train for name in ("train", "training") if name in known}
+
+
 def supervised(
     model: nn.Module,
     tx: optax.GradientTransformation,
@@ -56,7 +65,8 @@ def supervised(
     number >= 0 is a weight. Batch norm's statistics count every row.
 
     Args:
-      model: called as model(*inputs(batch), train=bool), with a "dropout" key when training.
+      model: called as model(*inputs(batch), train=bool), with a "dropout" key when training; `training` or
+        `deterministic` are understood too, and a module may have none of them.
       tx: the optimiser.
       example: one batch, for its shapes.
       loss: (outputs, batch) -> [B, ...], one number or more per example, NOT reduced; training and evaluation share it.
@@ -72,6 +82,8 @@ def supervised(
       ValueError: when a step or an evaluation is traced, if the loss or a metric is reduced to a scalar already.
     """
 
+    mode = modes(model)
+
     def scores(outputs: Any, batch: Batch) -> Metrics:
         found = {"loss": loss(outputs, batch)} | metrics(outputs, batch)
         for name, values in found.items():
@@ -82,13 +94,15 @@ def supervised(
 
     def init(key: Array) -> Supervised:
         key_params, key_dropout = jax.random.split(key)
-        stats = dict(model.init({"params": key_params, "dropout": key_dropout}, *inputs(example), train=False))
+        stats = dict(model.init({"params": key_params, "dropout": key_dropout}, *inputs(example), **mode(False)))
+        if "params" not in stats:
+            raise ValueError(f"the model {type(model).__name__} has no parameters to train")
         return Supervised.create(key, learner=Learner.create(stats.pop("params"), tx), stats=stats)
 
     def objective(params: Params, stats: Any, batch: Batch, key: Array) -> tuple[Array, Any]:
         variables, rngs = {"params": params, **stats}, {"dropout": key}
         x = cast(inputs(batch), precision)
-        outputs, new = model.apply(variables, *x, train=True, rngs=rngs, mutable=list(stats))
+        outputs, new = model.apply(variables, *x, **mode(True), rngs=rngs, mutable=list(stats))
         stats = jax.tree.map(lambda x, old: x.astype(old.dtype), new, stats)
         outputs = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == precision else x, outputs)
         reduced = {name: weighted_mean(values, batch.get("mask")) for name, values in scores(outputs, batch).items()}
@@ -107,7 +121,7 @@ def supervised(
             reduced["learning_rate"] = rate
         return state.advance(learner=learner, stats=mean_over_devices(stats)), reduced
 
-    apply = lambda state, batch: model.apply(state.variables, *inputs(batch), train=False)
+    apply = lambda state, batch: model.apply(state.variables, *inputs(batch), **mode(False))
 
     def evaluate(state: Supervised, batch: Batch) -> dict[str, WeightedSum]:
         found = scores(apply(state, batch), batch)

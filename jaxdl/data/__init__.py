@@ -11,6 +11,7 @@ from jaxdl.data.images import IMAGE_SETS, Images, load_images, pixels01, pixels1
 from jaxdl.data.parts import Data
 from jaxdl.data.rows import Rows, encode_rows, scaled_parts
 from jaxdl.data.splits import hold_out, k_folds, split
+from jaxdl.data.streamed import Stream
 from jaxdl.data.tables import TABLES, Table, column_scales, encode_csv, load_table, read_csv, standardize
 from jaxdl.data.text import TEXTS, Text, first_windows, load_text, streams, windows
 from jaxdl.data.toys import noisy_line
@@ -26,6 +27,7 @@ __all__ = [
     "MissingData",
     "Order",
     "Rows",
+    "Stream",
     "Table",
     "Text",
     "augment",

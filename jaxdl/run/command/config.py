@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, dataclass_transform
 
-import jax
 import optax
 
 from jaxdl import optim
 from jaxdl.data import Data
-from jaxdl.data.parts import in_memory, is_batches
+from jaxdl.data.parts import batches_in
 from jaxdl.run.command.flags import MOST, FlagError, check, flag, flags_of, nearest
 from jaxdl.run.command.originals import SOURCES
 
@@ -278,10 +277,10 @@ class RunConfig:
         if self.epochs is None:
             raise FlagError("--steps: not given, nor is --epochs; give one of the two")
         train = train.train if isinstance(train, Data) else train
-        if not in_memory(train):
+        count = batches_in(train)
+        if count is None:
             raise FlagError(f"--epochs={self.epochs:g}: this training data has no length; give --steps")
-        sources = jax.tree.leaves(train, is_leaf=is_batches)
-        steps = max(math.ceil(self.epochs * x.length / x.batch_size) for x in sources)
+        steps = math.ceil(self.epochs * count)
         return self.replace(steps=math.ceil(steps / k) * k, epochs=None)
 
     def make_optimizer(

@@ -32,6 +32,7 @@ from jaxdl.run.store.files import read_json
 from jaxdl.run.store.identity import NAME
 from jaxdl.run.store.runs import PLACE
 from jaxdl.run.store.weights import save_weights
+from jaxdl.supervision import modes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Loaded:
             raise FlagError("apply: this experiment's model is more than one linen module; call run.model's functions")
         rows = self.encode(inputs)
         batch = rows.take(rows.arrays, np.arange(rows.length))
-        return self.model.apply(self.variables, *self.experiment.inputs(batch), train=False, **options)
+        return self.model.apply(self.variables, *self.experiment.inputs(batch), **modes(self.model)(False), **options)
 
     def _example(self) -> Mapping[str, Any]:
         return self.data.example if isinstance(self.data.example, Mapping) else {}

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,29 +12,41 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import AXIS, Experiment
-from jaxdl.data import Batches
+from jaxdl.data import Batches, Stream
+from jaxdl.data.streamed import rows_of
 from jaxdl.run.engine.feed import IN_FLIGHT
 from jaxdl.run.engine.parallel import make_mesh, place, remembered
 
-Parts = Batches | Mapping[str, Batches] | None
+Part = Batches | Stream
+Parts = Part | Mapping[str, Part] | None
 
 
-def _over(data: Batches, devices: int, call: Callable[[Any], Any]) -> list[Any]:
-    """call(batch) for every batch in order -> the results, on the host.
+def _over(data: Part, devices: int, call: Callable[[Any], Any]) -> list[tuple[int, Any]]:
+    """call(batch) for every batch in order -> (its rows, the result on the host).
 
     A batch has the batch size of `data`, rounded up to what the devices divide, so that one program serves all sets of
-    one shape; the last batch is filled up with the last row, whose mask is 0.
+    one shape; a batch of fewer rows is filled up with its last row, whose mask is 0.
     """
-    size = -(-data.batch_size // devices) * devices
-    out, flying = [], deque[Any]()
-    for rows, valid in data.in_order(size):
-        batch = dict(data.take(data.arrays, rows))
-        mask = batch.get("mask", valid)
-        batch["mask"] = mask * valid.reshape((-1,) + (1,) * (mask.ndim - 1))
-        flying.append(call(batch))
+    out, flying = [], deque[tuple[int, Any]]()
+    for rows, batch in _padded(data, -(-data.batch_size // devices) * devices):
+        flying.append((rows, call(batch)))
         if len(flying) > IN_FLIGHT:
             out.append(jax.device_get(flying.popleft()))
     return out + jax.device_get(list(flying))
+
+
+def _padded(data: Part, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(rows that count, batch of `size` rows with its mask) of all batches in order."""
+    if isinstance(data, Batches):
+        found = ((dict(data.take(data.arrays, rows)), valid) for rows, valid in data.in_order(size))
+    else:
+        valid = lambda n: (np.arange(size) < n).astype(np.float32)
+        fill = lambda x: np.concatenate([x, np.repeat(x[-1:], size - len(x), axis=0)])
+        found = ((jax.tree.map(fill, batch), valid(rows_of(batch))) for batch in data)
+    for batch, valid_rows in found:
+        mask = batch.get("mask", valid_rows)
+        batch["mask"] = mask * valid_rows.reshape((-1,) + (1,) * (mask.ndim - 1))
+        yield int(valid_rows.sum()), batch
 
 
 def evaluator(experiment: Experiment, mesh: Mesh) -> Callable[[Any, Parts], dict[str, float]]:
@@ -55,8 +67,8 @@ def evaluator(experiment: Experiment, mesh: Mesh) -> Callable[[Any, Parts], dict
         if part is None:
             return experiment.summarize(jax.device_get(alone(state)))
         report: dict[str, float] = {}
-        for name, source in ({"": part} if isinstance(part, Batches) else part).items():
-            sets = _over(source, mesh.size, lambda batch: sums(state, place(batch, mesh, P(AXIS))))
+        for name, source in ({"": part} if isinstance(part, Part) else part).items():
+            sets = [found for _, found in _over(source, mesh.size, lambda x: sums(state, place(x, mesh, P(AXIS))))]
             added = jax.tree.map(lambda *x: np.sum(np.asarray(x, np.float64), axis=0), *sets)
             found = {key: float(value) for key, value in experiment.summarize(added).items()}
             report |= {f"{name}/{key}".lstrip("/"): value for key, value in found.items()}
@@ -82,22 +94,22 @@ def traced(experiment: Experiment, part: Parts, state: Any) -> tuple[Any, list[s
     return program, names
 
 
-def map_batches(function: Callable[[Any, Any], Any], state: Any, data: Batches, *, devices: int | None = None) -> Any:
+def map_batches(function: Callable[[Any, Any], Any], state: Any, data: Part, *, devices: int | None = None) -> Any:
     """function(state, batch) -> [B, ...] over all rows of `data` in order; the results are joined on the host.
 
     For predictions, samples and whatever else is wanted row by row. `batch["mask"]` is 0 on the padding of the last
     batch, whose results are cut off. The same function is compiled once, however often it is applied.
 
     Returns:
-      The pytree that `function` returns, as NumPy arrays with `data.length` rows; each of several processes computes
-      them for itself.
+      The pytree that `function` returns, as NumPy arrays with a row for each of `data`; each of several processes
+      computes them for itself.
     """
     mesh = make_mesh(devices if jax.process_count() == 1 else 1, local=True)
     if data.batch_size % mesh.size:
         mesh = make_mesh(1, local=True)
     call, state = _applied(function, mesh), place(state, mesh, P())
     parts = _over(data, mesh.size, lambda batch: call(state, batch))
-    return jax.tree.map(lambda *x: np.concatenate(x)[: data.length], *parts)
+    return jax.tree.map(lambda *x: np.concatenate(x), *(jax.tree.map(lambda x, n=n: x[:n], out) for n, out in parts))
 
 
 @functools.lru_cache(maxsize=32)

@@ -2,7 +2,8 @@
 
 import functools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -11,9 +12,14 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import AXIS
-from jaxdl.data.parts import in_memory, is_batches
+from jaxdl.data import Stream
+from jaxdl.data.parts import batches_in, in_memory, is_batches, item, training
+from jaxdl.data.streamed import rows_of, unlike
+from jaxdl.run.command.flags import FlagError
 from jaxdl.run.engine.parallel import check_divisible, place
+from jaxdl.run.show.report import log
 
+AHEAD = 2  # batches that are fetched while the devices compute
 IN_FLIGHT = 2  # calls not waited for: with many in flight on several CPU devices the collectives deadlock
 # steps per call where a loop is not slow: a small MLP's step falls from 40 to 17 us, a large one loses nothing
 SCAN = 16
@@ -26,13 +32,22 @@ class Feed:
     `train[t]`, or `train(seed)[t]` where it is a function of the seed, and with None there is no batch.
     """
 
-    def __init__(self, train: Any, mesh: Mesh) -> None:
-        """Places the arrays; raises FlagError where the devices do not divide a batch."""
+    def __init__(self, train: Any, mesh: Mesh, steps: int = 0) -> None:
+        """Places the arrays; raises FlagError where the devices do not divide a batch.
+
+        steps: of a fit, past which nothing is fetched ahead.
+        """
+        self._steps = steps
+        self._worker: ThreadPoolExecutor | None = None
+        self._ahead: deque[tuple[int, int, Future[Any]]] = deque()  # (seed, t, batch) in order
+        self._told, self._first = False, None
+        self._flow: tuple[int, int, Iterator[Any]] | None = None  # of a stream: seed, the batch that comes next
         self._sources = jax.tree.leaves(train, is_leaf=is_batches)
         self._structure = jax.tree.structure(train, is_leaf=is_batches)
         self.in_memory = in_memory(train)
         self._train, self._mesh = train, mesh
-        self._of_seed = functools.lru_cache(maxsize=4)(train if callable(train) else lambda seed: train)
+        made = (lambda seed: training(train(seed))) if callable(train) else lambda seed: train
+        self._of_seed = functools.lru_cache(maxsize=4)(made)
         self.arrays: Any = ()
         if self.in_memory:
             check_divisible(self._sources, mesh)
@@ -41,7 +56,7 @@ class Feed:
     @property
     def epoch(self) -> float:
         """Steps of a pass over the training data, the longest; 0 where their length is not known."""
-        return max((x.length / x.batch_size for x in self._sources), default=0.0) if self.in_memory else 0.0
+        return batches_in(self._train) or 0.0
 
     def take(self, arrays: Any, rows: Any) -> Any:
         """The batch that the row numbers [B] stand for; what is not `Batches` is the batch itself."""
@@ -60,9 +75,67 @@ class Feed:
                 self._structure, [np.stack([s.order(seed, step) for step in steps]) for s in self._sources]
             )
         else:
-            batch = None if self._train is None else self._of_seed(seed)[t]
-            rows = jax.tree.map(lambda x: np.asarray(x)[None], batch)
+            rows = None if self._train is None else self._fetched(seed, t)
         return rows if jax.process_count() == 1 else place(rows, self._mesh, P(None, AXIS))
+
+    def _fetched(self, seed: int, t: int) -> Any:
+        """Batch t, which the worker has fetched while the devices computed, or does now; AHEAD more are begun."""
+        self._worker = self._worker or ThreadPoolExecutor(1, "jaxdl-feed")
+        if not self._ahead or self._ahead[0][:2] != (seed, t):
+            self._drop()
+            self._ahead.append((seed, t, self._worker.submit(self._fetch, seed, t)))
+        while len(self._ahead) <= AHEAD and (last := self._ahead[-1][1]) + 1 < self._steps:
+            self._ahead.append((seed, last + 1, self._worker.submit(self._fetch, seed, last + 1)))
+        return self._ahead.popleft()[2].result()
+
+    def _fetch(self, seed: int, t: int) -> Any:
+        source = self._of_seed(seed)
+        if in_memory(source):
+            batch = jax.tree.map(lambda one: one.batch(seed, t), source, is_leaf=is_batches)
+        else:
+            batch = self._next(source, seed, t) if isinstance(source, Stream) else item(source, t)
+        batch = jax.tree.map(np.asarray, batch)
+        self._first = self._first or batch
+        if told := unlike(batch, self._first):
+            raise FlagError(f"train: batch {t} {told}")
+        return jax.tree.map(lambda x: x[None], batch)
+
+    def _next(self, stream: Stream, seed: int, t: int) -> Any:
+        """Batch t of a stream; what comes before it, after a resume, is read and passed over."""
+        of, at, flow = self._flow or (seed, 0, iter(stream))
+        if of != seed or at > t:
+            at, flow = 0, iter(stream)
+        if t > at:
+            log(f"{stream.name}: {t - at:,} batches are passed over, which is exact if each pass gives the same ones")
+        some, batch = True, None
+        while at <= t:
+            found = next(flow, None)
+            if found is None:
+                if stream.once or not some:
+                    told = "give a list, a loader, or a function from a seed to the generator"
+                    raise FlagError(f"{stream.name}: ended after {at} full batches, --steps asks for more; {told}")
+                flow, some = iter(stream), False  # the next epoch
+            elif rows_of(found) == stream.batch_size:
+                batch, at, some = found, at + 1, True
+            elif not self._told:  # its step would be another program
+                self._told = True
+                told = f"{rows_of(found)} rows of {stream.batch_size}"
+                log(f"{stream.name}: a last batch, {told}, is left out of training")
+        self._flow = seed, at, flow
+        return batch
+
+    def _drop(self) -> None:
+        for _, _, future in self._ahead:
+            if not future.cancel():
+                future.exception()
+        self._ahead.clear()
+
+    def close(self) -> None:
+        """Ends the worker."""
+        if self._worker is not None:
+            self._worker.shutdown(wait=False, cancel_futures=True)
+            self._worker = None
+            self._ahead.clear()
 
     def scan(self, program: Any, asked: int | None) -> int:
         """How many steps one call makes at most: as many as asked for, or (None) as many as pay.

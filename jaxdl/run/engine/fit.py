@@ -39,11 +39,11 @@ def fit(
 
     Args:
       experiment: the pure functions.
-      data: `Data`, or its training part alone: `Batches`, a pytree of them, anything whose `train[t]` is batch t, a
-        function from a seed to such data, or None where the step needs none. The validation part is evaluated during
-        training, `--patience` and `--monitor` look at it alone; without one nothing is evaluated before the end, unless
-        there are no training data either and `experiment.evaluate(state, None)` plays its own episodes. The test part
-        is read once, when everything has been chosen; with `--watch_test` at every evaluation too.
+      data: `Data`, or its training part alone: `Batches`, a dict of arrays, anything whose `train[t]` is batch t, an
+        iterable of batches, a function from a seed to such data, or None where the step needs none. The validation part
+        is evaluated during training, `--patience` and `--monitor` look at it alone; without one nothing is evaluated
+        before the end, unless there are no training data either and `experiment.evaluate(state, None)` plays its own
+        episodes. The test part is read once, when everything has been chosen; with `--watch_test` at every evaluation.
       config: what the flags say. Without `workdir` nothing is written; with it the fit lives in workdir/name, goes on
         where an earlier one was stopped, and is loaded if it had ended.
       state: where to start, left intact, with each seed's own key; by default `experiment.init` with it.
@@ -59,15 +59,24 @@ def fit(
       Diverged: a loss or gradient is not finite.
       Interrupted: SIGINT or SIGTERM arrived, and the state was saved.
     """
-    data = data if isinstance(data, Data) else Data(data)
-    config = (config or RunConfig()).replace(**flags).resolve(data)
+    if not isinstance(experiment, Experiment):
+        raise FlagError(f"fit: an Experiment is needed, what `build` returns, not {experiment!r:.60}")
+    if config is not None and not isinstance(config, RunConfig):
+        told = "the test part goes into Data(train, test=...)"
+        raise FlagError(f"fit: config must be a RunConfig, not {config!r:.60}; {told}")
+    config = (config or RunConfig()).replace(**flags)
+    data = (data if isinstance(data, Data) else Data(data)).batched(config.batch_size)
+    config = config.resolve(data)
     plan = prepare(experiment, data, config, state, watch)
     seeds = range(config.seed, config.seed + config.seeds)
-    if len(seeds) == 1:
-        return _fit(plan, config, name, on_row)
-    # one after another: vmapped on a CPU, 8 seeds of an MLP cost 13 times one
-    one = lambda s: config.replace(seed=s, seeds=1, profile=config.profile if s == config.seed else 0)
-    return together([_fit(plan, one(s), f"{name}/seed{s}".lstrip("/"), on_row) for s in seeds])
+    try:
+        if len(seeds) == 1:
+            return _fit(plan, config, name, on_row)
+        # one after another: vmapped on a CPU, 8 seeds of an MLP cost 13 times one
+        one = lambda s: config.replace(seed=s, seeds=1, profile=config.profile if s == config.seed else 0)
+        return together([_fit(plan, one(s), f"{name}/seed{s}".lstrip("/"), on_row) for s in seeds])
+    finally:
+        plan.close()
 
 
 def _fit(plan: Plan, config: RunConfig, name: str, on_row: Any) -> Result:

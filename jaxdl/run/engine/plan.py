@@ -1,8 +1,9 @@
 """What one fit compiles, places and checks before its first step, for the runs of all its seeds."""
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,11 +13,11 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import Experiment
-from jaxdl.data import Batches, Data
+from jaxdl.data import Batches, Data, Stream
 from jaxdl.optim import norms, with_peak_of
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.flags import FlagError
-from jaxdl.run.engine.evaluate import Parts, evaluator, traced
+from jaxdl.run.engine.evaluate import Part, Parts, evaluator, traced
 from jaxdl.run.engine.feed import Feed
 from jaxdl.run.engine.parallel import compile_steps, make_mesh, place_state, remembered, whole
 from jaxdl.run.show.report import start_line
@@ -34,6 +35,7 @@ class Plan(NamedTuple):
     valid, test: state -> metrics of that part, {} where there is none.
     every: steps between evaluations. epoch: steps of one, 0 if unknown.
     identity: of a seed's configuration; tested: that of the test part, which is read for it.
+    close: ends what was begun.
     """
 
     experiment: Experiment
@@ -50,6 +52,7 @@ class Plan(NamedTuple):
     epoch: float
     identity: Callable[[RunConfig], dict[str, Any]]
     tested: Callable[[], dict[str, Any]]
+    close: Callable[[], None]
 
 
 def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, watch: Any) -> Plan:
@@ -58,20 +61,30 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
     mesh = make_mesh(config.devices)
     if config.norms:
         experiment = experiment._replace(step=_with_norms(experiment.step))
-    feed = Feed(train, mesh)
+    for part in (train, valid, *(test,) * (config.seeds > 1)):
+        check_once(part, config.seeds > 1 or part is valid)
+    feed = Feed(train, mesh, config.steps or 0)
     try:
         init, like = jax.make_jaxpr(experiment.init, return_shape=True)(jax.random.key(0))
     except ValueError as error:  # images too small for the model, --freeze that matches nothing
         raise FlagError(str(error)) from error
-    structure = jax.tree.structure(like)
+    structure: Any = jax.tree.structure(like)
     initial = read_weights(config.init) if config.init and state is None else None
     begins = check_weights(like, initial, config.init_skip) if initial else ""
+    if state is not None and jax.tree.structure(state) != structure:
+        raise FlagError("state: is none of this experiment, whose `init` makes another one")
     like = like if state is None else state
     # without any data evaluation plays episodes of its own
     evaluated = valid is not None or (train is None and test is None)
-    program, names = traced(experiment, valid, like) if evaluated else (None, [])
+    with _named(valid.example if isinstance(valid, (Batches, Stream)) else data.example):
+        program, names = traced(experiment, valid, like) if evaluated else (None, [])
     check_monitor(config, names, evaluated, test)
-    step = jax.make_jaxpr(experiment.step)(like, data.example)
+    with _named(data.example):
+        step, (_, metrics) = jax.make_jaxpr(experiment.step, return_shape=True)(like, data.example)
+    for name, value in metrics.items():
+        if value.shape:
+            told = "a number, a mean over the batch, is needed"
+            raise FlagError(f"step: the metric {name} has shape {list(value.shape)}; {told}")
     digests = {"init": digest_of_program(init), "step": digest_of_program(step)}
     if program is not None:
         digests["evaluate"] = digest_of_program(program, experiment.summarize)
@@ -116,7 +129,26 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
         epoch=feed.epoch,
         identity=lambda one: {**made_of, "flags": made_of["flags"] | {"seed": one.seed}},
         tested=tested,
+        close=feed.close,
     )
+
+
+def check_once(part: Any, again: bool) -> None:
+    """Raises FlagError for a generator that would have to be read again."""
+    for one in part.values() if isinstance(part, Mapping) else (part,):
+        if again and isinstance(one, Stream) and one.once:
+            told = "a list, a loader, or a function that makes the generator (from a seed, for training)"
+            raise FlagError(f"{one.name}: a generator can be read once, and this is read several times; give {told}")
+
+
+@contextlib.contextmanager
+def _named(batch: Any) -> Iterator[None]:
+    """Names what a batch has where a function asks for something else."""
+    try:
+        yield
+    except KeyError as error:
+        has = ", ".join(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
+        raise FlagError(f"data: a batch has {has}, and the experiment asks for {error}") from error
 
 
 def _with_norms(step: Any) -> Any:
@@ -149,7 +181,8 @@ def cadence(steps: int, example: Any, valid: Parts) -> int:
     leaves = jax.tree_util.tree_leaves_with_path
     size = lambda batch: sum(np.size(x) for path, x in leaves(batch) if path[-1:] != (jax.tree_util.DictKey("mask"),))
     if example is not None and valid is not None:
-        sets = [valid] if isinstance(valid, Batches) else list(valid.values())
-        looked = sum(math.ceil(s.length / s.batch_size) * size(s.example) for s in sets)
+        sets = [valid] if isinstance(valid, Part) else list(valid.values())
+        count = lambda s: math.ceil(s.length / s.batch_size) if isinstance(s, Batches) else s.batches or 1
+        looked = sum(count(s) * size(s.example) for s in sets)
         least = math.ceil(looked / 3 / EVALUATING / size(example))
     return max(1, math.ceil(steps / max(1, min(10, steps // least))))

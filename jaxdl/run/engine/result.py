@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from jaxdl.core import Experiment
-from jaxdl.data import Batches, DataError
+from jaxdl.data import Data, DataError
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.engine.evaluate import map_batches
 from jaxdl.run.show.report import Row, curve, with_prefix
@@ -57,11 +57,15 @@ class Result:
         """The history of every seed."""
         return [run.history for run in self.runs]
 
-    def predict(self, part: Batches) -> Any:
-        """What the experiment predicts for the rows of a part, in order: a pytree of arrays [n, ...]."""
+    def predict(self, part: Any) -> Any:
+        """What the experiment predicts for the rows of a part, in order: a pytree of arrays [n, ...].
+
+        The part is `Batches`, a dict of arrays, or an iterable of batches.
+        """
         if self.experiment.predict is None:
             raise ValueError("this experiment predicts nothing: it has no predict(state, batch)")
-        return map_batches(self.experiment.predict, self.state, part)
+        rows = Data(test=part).batched(256).test
+        return map_batches(self.experiment.predict, self.state, rows)
 
 
 def together(runs: Sequence[Result]) -> Result:

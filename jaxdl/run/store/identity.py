@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.data import Batches, DataError
+from jaxdl.data import Batches, DataError, Stream
+from jaxdl.data.parts import training
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.flags import FlagError, flags_of, shown
 from jaxdl.run.engine.distributed import is_first
@@ -132,14 +133,21 @@ def _rows(part: Any) -> str:
 
 
 def digest_of_data(data: Any) -> dict[str, Any] | None:
-    """{"rows", "sha256"} of one part: of all its arrays, or of batch 0 of what is not in memory; None of None."""
+    """{"rows", "sha256"} of one part: of all its arrays, or of batch 0 of what is not in memory; None of None.
+
+    Of a stream, which may come in another order each time, only what its batches look like is known.
+    """
     leaves = jax.tree.leaves(data, is_leaf=lambda x: isinstance(x, Batches))
     if not leaves:
         return None
     if all(isinstance(x, Batches) for x in leaves):
         digests = [x.digest() for x in leaves]
         return {"rows": sum(x.length for x in leaves), "sha256": hashlib.sha256("".join(digests).encode()).hexdigest()}
-    data = data(0) if callable(data) else data
+    data = training(data(0)) if callable(data) else data
+    if all(isinstance(x, (Batches, Stream)) for x in jax.tree.leaves(data, is_leaf=lambda x: isinstance(x, Batches))):
+        looks = [(x.batch_size, jax.tree.map(lambda a: (a.dtype.name, a.shape), x.example))
+                 for x in jax.tree.leaves(data, is_leaf=lambda x: isinstance(x, Batches))]  # fmt: skip
+        return {"rows": "streamed", "sha256": hashlib.sha256(repr(looks).encode()).hexdigest()}
     rows = len(data) if hasattr(data, "__len__") else "unknown"
     return {"rows": rows, "sha256": digest_of_arrays(data[0])}
 
