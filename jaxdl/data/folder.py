@@ -119,7 +119,7 @@ def load_labelled(path: str | Path, names: Sequence[str], shape: Sequence[int]) 
     x, converted = read_files(files, shape[:2], shape[2], folder)
     source = f"all of {'test/' if parts else 'the folder'}" + _said(converted, strays, root)
     counts = _counts(np.bincount(y, minlength=len(names)), names)
-    note = f"{folder}: {len(y):,} images, {'x'.join(map(str, shape))}, of {len(own)} classes: {counts} ({source})"
+    note = f"{folder}: {len(y):,} images, {'x'.join(map(str, shape))}, of {len(own)} {'class' if len(own) == 1 else 'classes'}: {counts} ({source})"
     return Labelled({"x": x, "y": y}, shown(note))
 
 

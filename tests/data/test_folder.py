@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdl.data import DataError, MissingData, load_folder, read_images
+from jaxdl.data import DataError, MissingData, load_folder, load_labelled, read_images
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (7, 5), np.uint8)  # [H, W]
@@ -248,12 +248,133 @@ def test_large_jpeg_is_reduced_while_it_is_read(tmp_path):
     np.testing.assert_allclose(x[:, 1:-1], expected[:, 1:-1], atol=3)
 
 
-def test_litter_is_passed_over(tmp_path):
+def test_what_is_no_image_by_its_name_is_passed_over_and_named(tmp_path):
     root = classes(tmp_path / "x")
-    for name in (".DS_Store", "Thumbs.db", "b0/.hidden.png", "b0/thumbs.DB", "b1/desktop.ini", ".git/config"):
+    for name in (".DS_Store", "Thumbs.db", "b0/.hidden.png", "b0/thumbs.DB", "b1/labels.csv", ".git/config", "README"):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(b"x")
-    assert load_folder(root).names == ("b0", "b1")
+    images = load_folder(root)
+    assert images.names == ("b0", "b1")
+    assert len(images.train["y"]) + len(images.valid["y"]) + len(images.test["y"]) == 12
+    assert images.note.endswith("; not read: README, Thumbs.db, b0/thumbs.DB, b1/labels.csv)")
+    assert len(read_images([root / "b0"], (7, 5, 1))[0]) == 7
+    parts = tmp_path / "y"
+    parts.mkdir()
+    root.rename(parts / "train")
+    classes(parts / "test")
+    classes(parts / "val")
+    (parts / "test/b1/notes.md").write_text("x")
+    (parts / "LICENSE").write_text("x")
+    said = load_folder(parts).note.partition("; not read: ")[2]
+    assert said == "LICENSE, test/b1/notes.md, train/README, train/Thumbs.db, train/b0/thumbs.DB, train/b1/labels.csv)"
+
+
+@pytest.mark.parametrize(("ending", "options"), [
+    ("bmp", {}), ("tif", {}), ("TIFF", {"compression": "jpeg", "quality": 100}), ("webp", {"lossless": True}),
+    ("gif", {}), ("jfif", {"format": "JPEG", "quality": 100, "subsampling": 0}),
+    ("jpg", {"format": "WEBP", "lossless": True}),
+])  # fmt: skip
+def test_formats(tmp_path, ending, options):
+    colours = np.array([[200, 30, 90], [0, 255, 7], [31, 31, 31]], np.uint8)[np.arange(35).reshape(7, 5) % 3]
+    pixels = np.full((7, 5, 3), colours[0, 0]) if "quality" in options else colours
+    x, shape = one(tmp_path, pixels, f"0.{ending}", **options)
+    assert shape == (7, 5, 3)
+    np.testing.assert_allclose(x.astype(int), pixels, atol=2 if "quality" in options else 0)
+
+
+def test_a_turned_tiff_is_turned_once(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    x, shape = one(tmp_path, np.ascontiguousarray(GREY.T[::-1]), "0.tif", exif=exif)
+    assert shape == (7, 5, 1)
+    np.testing.assert_array_equal(x[..., 0], GREY)
+
+
+def test_the_first_of_several_frames_counts(tmp_path):
+    for name in ("a.gif", "b.tif", "c.webp"):
+        options = {"lossless": True} if name == "c.webp" else {}
+        frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
+        save(tmp_path / name, frames[0], save_all=True, append_images=frames[1:], **options)
+        np.testing.assert_array_equal(read_images([tmp_path / name], (7, 5, 1))[1][0, ..., 0], GREY)
+
+
+def test_conversions_are_told_of_where_they_matter(tmp_path):
+    classes(tmp_path)
+    assert "converted" not in load_folder(tmp_path).note
+    for name in "ab":
+        save(tmp_path / f"b0/{name}.png", np.concatenate([RGB, GREY[..., None]], -1))
+    save(tmp_path / "b1/c.png", RGB)
+    assert "; converted: 12 grey, 2 RGBA" in load_folder(tmp_path).note
+    save(tmp_path / "b1/d.png", np.zeros((1, 1), np.uint8))
+    assert "; converted: 13 grey, 2 RGBA, 1 1x1" in load_folder(tmp_path, 4).note
+
+
+def test_many_classes_are_counted(tmp_path):
+    images = load_folder(classes(tmp_path, (5,) * 23))
+    assert ", 23 classes: b0 5, b1 5, b10 5, " in images.note
+    assert " and 3 more (" in images.note
+
+
+def test_bad_files_of_all_kinds_are_listed_with_their_reasons(tmp_path):
+    classes(tmp_path)
+    save(tmp_path / "b0/large.png", np.zeros((11, 3), np.uint8))
+    (tmp_path / "b1/empty.png").write_bytes(b"")
+    said = complaint(tmp_path)
+    assert said.startswith(
+        f"{tmp_path}: 2 of 14 files cannot be used: b0/large.png: is 3x11, but most are 5x7; b1/empty.png: is empty. "
+    )
+    assert "--image_size=5 would scale" in said
+    assert "convert it or take them away" in said
+    assert complaint(tmp_path, size=5).startswith(f"{tmp_path}/b1/empty.png: is empty; ")
+    for k in range(7):
+        (tmp_path / f"b0/{k}.png").write_bytes(b"x")
+        (tmp_path / f"b1/{k}.png").write_bytes(b"x")
+    (tmp_path / "b0/large.png").unlink()
+    assert "15 of 15 files" in complaint(tmp_path)
+
+
+def labelled(*arguments):
+    arrays, note = load_labelled(*arguments)
+    return arrays["x"], arrays["y"], note
+
+
+def test_all_labelled_images_for_a_model(tmp_path):
+    classes(tmp_path, (3, 2, 5))
+    names = ("a", "b2", "b1", "b0")
+    x, y, note = labelled(tmp_path, names, (7, 5, 1))
+    assert (x.dtype, y.dtype) == (np.uint8, np.int32)
+    assert y.tolist() == [3] * 3 + [2] * 2 + [1] * 5
+    assert (x[..., 0] - GREY)[:, 0, 0].tolist() == [0, 1, 2, 10, 11, 20, 21, 22, 23, 24]
+    assert note == f"{tmp_path}: 10 images, 7x5x1, of 3 classes: b2 5, b1 2, b0 3 (all of the folder)"
+    assert labelled(tmp_path, names, (4, 9, 3))[0].shape == (10, 4, 9, 3)
+    assert complaint_of(tmp_path, ("b0", "b2")) == f"{tmp_path}/b1: a class that the model lacks; it has b0, b2"
+    (tmp_path / "b1/x.png").write_bytes(b"")
+    (tmp_path / "b1/y.png").write_bytes(b"")
+    assert complaint_of(tmp_path, names).startswith(f"{tmp_path}: 2 of 12 files cannot be used: b1/x.png: is empty; b1")
+    (tmp_path / "empty").mkdir()
+    assert complaint_of(tmp_path / "empty", names).startswith(f"{tmp_path}/empty: holds no class folders")
+    with pytest.raises(MissingData, match="no such folder"):
+        load_labelled(tmp_path / "none", names, (7, 5, 1))
+
+
+def test_the_test_part_for_a_model(tmp_path):
+    classes(tmp_path / "test", (3,))
+    names = ("b1", "b0")
+    for train in (False, True):
+        if train:
+            classes(tmp_path / "train", (4, 4))
+        _, y, note = labelled(tmp_path, names, (7, 5, 1))
+        assert y.tolist() == [1] * 3
+        assert note.startswith(f"{tmp_path}/test: 3 images, 7x5x1, of 1 class: b0 3 (all of test/")
+    (tmp_path / "test").rename(tmp_path / "tested")
+    assert complaint_of(tmp_path, names).startswith(f"{tmp_path}: has train/ but no such test/")
+
+
+def complaint_of(root, names):
+    with pytest.raises(DataError) as e:
+        load_labelled(root, names, (7, 5, 1))
+    assert "\n" not in str(e.value)
+    return str(e.value)
 
 
 def test_classes_called_train_and_plane(tmp_path):
@@ -304,7 +425,9 @@ WRONG = {
     "a pipe": (lambda r: os.mkfifo(r / "b0/x.png"), "b0/x.png: a link that leads nowhere, or no file of data"),
     "an empty file": (lambda r: (r / "b0/x.png").write_bytes(b""), "b0/x.png: is empty"),
     "text called png": (lambda r: (r / "b0/x.png").write_text("hello"), "b0/x.png: its content is not PNG, JPEG"),
-    "GIF called jpg": (lambda r: save(r / "b0/x.jpg", format="GIF"), "b0/x.jpg: its content is not PNG, JPEG"),
+    "PPM called jpg": (lambda r: save(r / "b0/x.jpg", format="PPM"), "b0/x.jpg: its content is not PNG, JPEG"),
+    "floats": (lambda r: save(r / "b0/x.tif", GREY / np.float32(255)), "b0/x.tif: cannot be read (pixels of 32 bits"),
+    "32 bits": (lambda r: save(r / "b0/x.tif", GREY.astype(np.int32)), "b0/x.tif: cannot be read (pixels of 32 bits"),
     "half a PNG": (lambda r: halved(r / "b0/x.png"), "b0/x.png: cannot be read (image file is truncated"),
     "half a JPEG": (lambda r: halved(r / "b0/x.jpg"), "b0/x.jpg: cannot be read (image file is truncated"),
     "a bomb": (lambda r: (r / "b0/x.png").write_bytes(png_header(10**5, 10**5)), "b0/x.png: says that it has more"),
