@@ -119,7 +119,8 @@ def load_labelled(path: str | Path, names: Sequence[str], shape: Sequence[int]) 
     x, converted = read_files(files, shape[:2], shape[2], folder)
     source = f"all of {'test/' if parts else 'the folder'}" + _said(converted, strays, root)
     counts = _counts(np.bincount(y, minlength=len(names)), names)
-    note = f"{folder}: {len(y):,} images, {'x'.join(map(str, shape))}, of {len(own)} {'class' if len(own) == 1 else 'classes'}: {counts} ({source})"
+    classes = "1 class" if len(own) == 1 else f"{len(own)} classes"
+    note = f"{folder}: {len(y):,} images, {'x'.join(map(str, shape))}, of {classes}: {counts} ({source})"
     return Labelled({"x": x, "y": y}, shown(note))
 
 

@@ -1,6 +1,7 @@
 """Files of images, one by one or many -> arrays of one shape; all that cannot be used are told of at once."""
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -148,11 +149,12 @@ def _complaint(bad: Bad, files: Sequence[Path], root: Path | None) -> DataError:
         return DataError(f"{file}: {problem}; {right}")
     listed = [f"{file.relative_to(root) if root else file}: {bad[file][0]}" for file in sorted(bad)]
     more = [f"and {len(listed) - TOLD:,} more"] if len(listed) > TOLD else []
-    cures = dict.fromkeys(bad[file][1].replace("take it away", "take them away") for file in sorted(bad))
+    cures = dict.fromkeys(bad[file][1].removesuffix("take it away").removesuffix(" or ") for file in sorted(bad))
+    cures = dict.fromkeys(re.sub(r"\bit\b", "them", cure) for cure in [*cures, "or take it away"] if cure)
     where = f"{root}: " if root else ""
     return DataError(
         f"{where}{len(bad):,} of {len(files):,} files cannot be used: {'; '.join(listed[:TOLD] + more)}. "
-        f"What to do: {'; '.join(cures)}"
+        f"What to do: {', '.join(cures)}"
     )
 
 

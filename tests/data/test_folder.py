@@ -324,7 +324,7 @@ def test_bad_files_of_all_kinds_are_listed_with_their_reasons(tmp_path):
         f"{tmp_path}: 2 of 14 files cannot be used: b0/large.png: is 3x11, but most are 5x7; b1/empty.png: is empty. "
     )
     assert "--image_size=5 would scale" in said
-    assert "convert it or take them away" in said
+    assert "(--image_size=N: to NxN), convert them, or take them away" in said
     assert complaint(tmp_path, size=5).startswith(f"{tmp_path}/b1/empty.png: is empty; ")
     for k in range(7):
         (tmp_path / f"b0/{k}.png").write_bytes(b"x")

@@ -54,14 +54,23 @@ def literal(text: object, most: int = 60, width: int = 0) -> str:
 @functools.cache
 def font_of(character: str) -> str:
     """The name of an installed font that has the character, matplotlib's own where that has it; "" if none has."""
-    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+    from matplotlib.font_manager import FontProperties, findfont, fontManager
 
     default = FontProperties()
     for path, name in [(findfont(default), default.get_name()), *((f.fname, f.name) for f in fontManager.ttflist)]:
-        with contextlib.suppress(OSError, RuntimeError):  # it has been removed, or is damaged
-            if "Last Resort" not in name and get_font(path).get_char_index(ord(character)):
-                return name
+        if "Last Resort" not in name and ord(character) in _characters(path):
+            return name
     return ""
+
+
+@functools.cache  # hundreds of fonts may be installed
+def _characters(path: str) -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        return frozenset(FT2Font(path).get_charmap())
+    except (OSError, RuntimeError):  # removed, or damaged
+        return frozenset()
 
 
 def _in_fonts(figure: "Figure") -> "Figure":
