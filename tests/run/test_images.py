@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from experiments import image_classifier
-from jaxdl.data import DataError, MissingData, load_folder, load_labelled, read_images
+from jaxdl.data import DataError, MissingData, encode_images, load_folder, load_labelled, read_images
 from jaxdl.run import FlagError, fit
 from jaxdl.run.command.use import open_finished, use_run
 from jaxdl.run.store.folder import open_run
@@ -288,6 +288,17 @@ def test_a_run_of_floats_is_given_floats(tmp_path):
         rows = use.encode(form).arrays["x"]
         assert rows.dtype == np.float32
         np.testing.assert_array_equal(rows, expected)
+
+
+def test_floats_are_rounded_and_narrow_images_are_not_taken_for_channels():
+    x = np.array([0, 0.4, 1.4, 254.4, 254.6, 255]).reshape(1, 2, 3, 1) / 255
+    assert encode_images(x, (2, 3, 1)).ravel().tolist() == [0, 0, 1, 254, 255, 255]
+    assert encode_images(x[..., 0], (2, 3, 3))[0, ..., 2].ravel().tolist() == [0, 0, 1, 254, 255, 255]
+    grey = RNG.integers(0, 256, (7, 5, 3), np.uint8)
+    np.testing.assert_array_equal(encode_images(grey, (5, 3, 1))[..., 0], grey)  # 7 grey images of 5 x 3
+    assert encode_images(grey, (5, 4, 1)).shape == (1, 5, 4, 1)  # one in colour
+    np.testing.assert_array_equal(encode_images(grey, (7, 5, 3)), grey[None])
+    np.testing.assert_array_equal(encode_images(grey[:3, :3], (3, 3, 3)), grey[None, :3, :3])  # its own shape wins
 
 
 COLOUR = np.zeros((5, 16, 16, 3))

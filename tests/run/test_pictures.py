@@ -116,6 +116,7 @@ def test_titles_of_mistakes_are_whole(wrong, tmp_path):
     texts = [figure._suptitle, *(axis.title for axis in figure.axes)]
     boxes = [text.get_window_extent(renderer) for text in texts if text.get_text()]
     assert len(boxes) == 1 + wrong
+    assert texts[0].get_text().count("\n") <= 1
     for box in boxes:
         assert box.x0 >= 0 and box.x1 <= width  # noqa: PT018
     for box, after in pairwise(boxes[1:]):

@@ -78,9 +78,6 @@ def _in_fonts(figure: "Figure") -> "Figure":
     from matplotlib.font_manager import FontProperties
     from matplotlib.text import Text
 
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.get_ticklabels()  # gives them their texts
     texts: list[Any] = figure.findobj(Text)
     fonts = {font_of(c) for text in texts for c in text.get_text() if not c.isascii()}
     if more := sorted(fonts - {"", FontProperties().get_name()}):
