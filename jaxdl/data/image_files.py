@@ -5,7 +5,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -186,12 +186,31 @@ def _pixels(file: Path, shape: tuple[int, int] | None, channels: int) -> np.ndar
 
 
 @contextmanager
+def _unheard() -> Iterator[None]:
+    """Without what is written to file descriptor 2: of a broken TIFF libtiff tells there, past Python, in many lines."""
+    try:
+        kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # it is closed, and nothing is heard
+        yield
+        return
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+@contextmanager
 def _image(file: Path) -> Iterator[Any]:
     from PIL import Image, UnidentifiedImageError
 
     with plain(file) as raw:
+        tiff = raw.read(2) in (b"II", b"MM")
+        raw.seek(0)
         try:
-            with warnings.catch_warnings(action="ignore"):
+            with warnings.catch_warnings(action="ignore"), _unheard() if tiff else nullcontext():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 with Image.open(raw, formats=FORMATS) as image:
                     yield image

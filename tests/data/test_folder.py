@@ -500,9 +500,10 @@ def test_too_many_pixels_for_memory(tmp_path, monkeypatch):
     assert "JAXDL_MAX_IMAGE_BYTES='large' in the environment must be a whole number above 0" in complaint(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["x.png", "x.jpg"])
-def test_flipped_bytes_are_refused_or_read_never_worse(tmp_path, name):
-    content = save(tmp_path / name, RGB, exif=Image.Exif()).read_bytes()
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.bmp", "x.gif", "x.tif"])
+def test_flipped_bytes_are_refused_or_read_never_worse(tmp_path, name, capfd):
+    options = {"compression": "tiff_lzw"} if name == "x.tif" else {"exif": Image.Exif()}
+    content = save(tmp_path / name, RGB, **options).read_bytes()
     rng = np.random.default_rng(0)
     for at, change in zip(rng.integers(0, len(content), 200), rng.integers(1, 256, 200), strict=True):
         (tmp_path / name).write_bytes(content[:at] + bytes([content[at] ^ change]) + content[at + 1 :])
@@ -512,3 +513,4 @@ def test_flipped_bytes_are_refused_or_read_never_worse(tmp_path, name):
         except DataError as e:
             said = str(e)
         assert "\n" not in said
+    assert capfd.readouterr() == ("", "")
