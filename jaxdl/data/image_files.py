@@ -187,7 +187,7 @@ def _pixels(file: Path, shape: tuple[int, int] | None, channels: int) -> np.ndar
 
 @contextmanager
 def _unheard() -> Iterator[None]:
-    """Without what is written to file descriptor 2: of a broken TIFF libtiff tells there, past Python, in many lines."""
+    """Without what is written to file descriptor 2, where libtiff tells of a broken TIFF in many lines."""
     try:
         kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     except OSError:  # it is closed, and nothing is heard
@@ -207,10 +207,10 @@ def _image(file: Path) -> Iterator[Any]:
     from PIL import Image, UnidentifiedImageError
 
     with plain(file) as raw:
-        tiff = raw.read(2) in (b"II", b"MM")
+        loud = raw.read(2) in (b"II", b"MM") and raw.fileno() != 2  # which the file gets where stderr is closed
         raw.seek(0)
         try:
-            with warnings.catch_warnings(action="ignore"), _unheard() if tiff else nullcontext():
+            with warnings.catch_warnings(action="ignore"), _unheard() if loud else nullcontext():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 with Image.open(raw, formats=FORMATS) as image:
                     yield image

@@ -2,6 +2,8 @@
 
 import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -498,6 +500,21 @@ def test_too_many_pixels_for_memory(tmp_path, monkeypatch):
     assert load_folder(tmp_path).names == ("b0", "b1")
     monkeypatch.setenv("JAXDL_MAX_IMAGE_BYTES", "large")
     assert "JAXDL_MAX_IMAGE_BYTES='large' in the environment must be a whole number above 0" in complaint(tmp_path)
+
+
+def test_a_tiff_is_read_where_stderr_is_closed_and_leaves_it_as_it_was(tmp_path):
+    save(tmp_path / "x.tif", RGB, compression="tiff_lzw")
+    code = f"""if True:
+        import os
+        from jaxdl.data import read_images
+        read = lambda: read_images([{str(tmp_path / "x.tif")!r}], (7, 5, 3))[1].shape
+        before = os.fstat(2), os.listdir("/dev/fd")
+        read()
+        assert (os.fstat(2), os.listdir("/dev/fd")) == before
+        os.close(2)
+        print(read())"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert (done.stdout, done.stderr) == ("(1, 7, 5, 3)\n", "")
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.bmp", "x.gif", "x.tif"])
