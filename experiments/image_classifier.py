@@ -79,7 +79,7 @@ class Config(run.RunConfig):
     }
     dataset: str = flag(
         "digits",
-        "images; all but digits and glyphs are files in --data_dir; folder: PNG or JPEG in one folder for each class",
+        "images; all but digits and glyphs are files in --data_dir; folder: image files in one folder for each class",
         choices=(*IMAGE_SETS, "folder"),
     )
     image_size: int | None = flag(

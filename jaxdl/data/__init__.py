@@ -4,9 +4,10 @@ from jaxdl.data import augment
 from jaxdl.data.batches import Batches, Order, shuffled
 from jaxdl.data.errors import DataError, MissingData
 from jaxdl.data.files import read_text
-from jaxdl.data.folder import load_folder, read_images
+from jaxdl.data.folder import load_folder, load_labelled, read_images
 from jaxdl.data.glyphs import render_glyphs
 from jaxdl.data.idx import read_idx
+from jaxdl.data.image_arrays import encode_images
 from jaxdl.data.images import IMAGE_SETS, Images, load_images, pixels01, pixels11
 from jaxdl.data.parts import Data
 from jaxdl.data.rows import Rows, encode_rows, scaled_parts
@@ -33,12 +34,14 @@ __all__ = [
     "augment",
     "column_scales",
     "encode_csv",
+    "encode_images",
     "encode_rows",
     "first_windows",
     "hold_out",
     "k_folds",
     "load_folder",
     "load_images",
+    "load_labelled",
     "load_table",
     "load_text",
     "noisy_line",

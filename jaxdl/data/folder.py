@@ -1,30 +1,38 @@
-"""A folder with one folder of PNG or JPEG images for each class -> arrays."""
+"""A folder with one folder of images for each class -> arrays."""
 
 import math
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxdl.data.errors import DataError, MissingData, shown, some
-from jaxdl.data.files import limit, plain
+from jaxdl.data.files import plain
+from jaxdl.data.image_files import KINDS, is_image, read_files
 from jaxdl.data.images import Images, counted
 from jaxdl.data.splits import check_fraction, hold_out, split
 
-ENDINGS = (".png", ".jpg", ".jpeg")
-LITTER = ("thumbs.db", "desktop.ini")  # what file managers leave behind; hidden files are passed over as well
-GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")  # Pillow's modes of one channel, with or without alpha
 TEST_FRACTION = 0.2
-LIMIT = 1 << 34  # bytes of one array of pixels
-MAX_BYTES = "JAXDL_MAX_IMAGE_BYTES"  # the variable that raises it
-SUGGESTED = 256  # the largest size that an error proposes
-BAR = 2000  # files from which on a progress bar is worth its line
 VALIDATION_FOLDERS = ("valid", "val")  # the first that is there
 
 Part = tuple[list[Path], np.ndarray]  # N files and their classes, int [N]
+
+
+class Classes(NamedTuple):
+    """What a folder of class folders holds."""
+
+    files: list[Path]  # N
+    y: np.ndarray  # int32 [N]
+    names: tuple[str, ...]
+    strays: list[Path]  # files that are no images by their names
+
+
+class Labelled(NamedTuple):
+    """Images and their classes: x uint8 [N, H, W, C] and y int32 [N], and one line that says what was read."""
+
+    arrays: dict[str, np.ndarray]
+    note: str
 
 
 def load_folder(
@@ -37,7 +45,8 @@ def load_folder(
     images, the classes in equal shares as far as it has room for them.
     Classes are the names of the folders, sorted. The images have 1 channel if all files are grey (by their format, not
     by their colours), else 3. They are turned as their EXIF orientation says; what is transparent is laid on white;
-    16 bits become the upper 8. Hidden files and folders are passed over.
+    16 bits become the upper 8; of several frames the first counts. Hidden files and folders are passed over, and so are
+    files that are no images by their names, which the note lists.
 
     Args:
       path: the folder.
@@ -52,8 +61,8 @@ def load_folder(
 
     Raises:
       MissingData: no folder is given or there.
-      DataError: folders that are laid out otherwise, other files among the images, images that cannot be read or whose
-        sizes differ, too few images for a validation part; one line that names the file or folder.
+      DataError: folders that are laid out otherwise, images that cannot be read or whose sizes differ (the first 20
+        are listed), too few images for a validation part; one line that names the files or the folder.
       ValueError: a size below 1, valid outside [0, 1).
     """
     check_fraction(valid)
@@ -62,11 +71,10 @@ def load_folder(
     root = Path(path)
     if not root.exists():
         raise MissingData(f"{root}: no such folder; give the folder that holds one folder of images for each class")
-    folders = [entry for entry in _entries(root) if entry.is_dir()]
-    parts = [folder for folder in folders if folder.name in ("train", "test")]
-    if len(parts) == 2 or (parts and any(entry.is_dir() for entry in _entries(parts[0]))):  # else a class "train"
-        return _given_parts(root, parts, folders, size, seed, valid)
-    files, y, names = _classes(root)
+    parts = _parts(root)
+    if parts:
+        return _given_parts(root, parts, size, seed, valid)
+    files, y, names, strays = _classes(root)
     counts = np.bincount(y)
     if counts.min() < 2:
         single = root / names[int(counts.argmin())]
@@ -81,14 +89,46 @@ def load_folder(
     train, validation = _hold_out(_part(rest), valid, seed, root)
     drawn = f", then {valid:g} of the rest for validation" if valid else ""
     source = f"a fifth of each class held out for testing{drawn}, seed {seed}"
-    return _images(root, train, validation, _part(test), names, size, source)
+    return _images(root, train, validation, _part(test), names, size, source, strays)
+
+
+def load_labelled(path: str | Path, names: Sequence[str], shape: Sequence[int]) -> Labelled:
+    """Loads all images of class folders for a model that was trained on others, brought to their shape.
+
+    Where the folder has ``test``, with or without ``train``, those are the images of path/test/CLASS, else all of
+    path/CLASS. The class folders may be some of the model's classes.
+
+    Args:
+      path: the folder.
+      names: the model's classes: y indexes them.
+      shape: (H, W, C) of its images, as for `read_images`.
+
+    Raises:
+      MissingData: no such folder.
+      DataError: a class that the model does not know, no ``test`` beside ``train``, and as for `load_folder`.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise MissingData(f"{root}: no such folder; give the folder that holds one folder of images for each class")
+    parts = _parts(root)
+    if parts and parts[-1].name != "test":
+        raise DataError(f"{root}: has train/ but no such test/; name {parts[0]} to be scored on the images of training")
+    folder = parts[-1] if parts else root
+    files, y, own, strays = _classes(folder, least=1)
+    y = _among(own, tuple(names), folder, "the model")[y]
+    x, converted = read_files(files, shape[:2], shape[2], folder)
+    source = f"all of {'test/' if parts else 'the folder'}" + _said(converted, strays, root)
+    counts = _counts(np.bincount(y, minlength=len(names)), names)
+    classes = "1 class" if len(own) == 1 else f"{len(own)} classes"
+    note = f"{folder}: {len(y):,} images, {'x'.join(map(str, shape))}, of {classes}: {counts} ({source})"
+    return Labelled({"x": x, "y": y}, shown(note))
 
 
 def read_images(files: Iterable[str | Path], shape: Sequence[int]) -> tuple[list[str], np.ndarray]:
     """Reads images for a model that was trained on others: brought to their shape as `load_folder` brings them.
 
     Args:
-      files: PNG or JPEG files; a folder stands for the images in it.
+      files: images; a folder stands for the images in it.
       shape: (H, W, C) of the training images; C is 1 or 3, and colours become grey where it is 1.
 
     Returns:
@@ -96,37 +136,44 @@ def read_images(files: Iterable[str | Path], shape: Sequence[int]) -> tuple[list
 
     Raises:
       MissingData: no such file.
-      DataError: no images, files that are not images, images that cannot be read.
+      DataError: no images, files that are not images, images that cannot be read: the first 20 are listed.
     """
     height, width, channels = shape
     paths: list[Path] = []
     for file in map(Path, files):
         if file.is_dir():
-            paths += _images_in(file)
+            paths += _images_in(file)[0]
         elif file.exists():
             with plain(file):  # before others are read
                 paths.append(file)
         else:
-            raise MissingData(f"{file}: no such file; give PNG or JPEG images, or folders of them")
+            raise MissingData(f"{file}: no such file; give images, or folders of them")
     if not paths:
-        raise DataError("no image files are given; name PNG or JPEG files, or folders of them")
-    return list(map(shown, paths)), _read(paths, (height, width), channels)
+        raise DataError("no image files are given; name images, or folders of them")
+    return list(map(shown, paths)), read_files(paths, (height, width), channels)[0]
 
 
-def _given_parts(
-    root: Path, parts: list[Path], folders: list[Path], size: int | Sequence[int] | None, seed: int, valid: float
-) -> Images:
+def _parts(root: Path) -> list[Path]:
+    """[train/], [test/] or [train/, test/] of a folder that holds such parts; [] if its folders are classes."""
+    parts = [root / name for name in ("train", "test") if (root / name).is_dir()]
+    split_up = len(parts) == 2 or (parts and any(entry.is_dir() for entry in _entries(parts[0])))
+    return parts if split_up else []  # else a class that is called "train"
+
+
+def _given_parts(root: Path, parts: list[Path], size: int | Sequence[int] | None, seed: int, valid: float) -> Images:
+    entries = _entries(root)
+    folders = [entry for entry in entries if entry.is_dir()]
     if len(parts) == 1:
         beside = [f"{folder.name}/" for folder in folders if folder not in parts]
         lacking = "test" if parts[0].name == "train" else "train"
         found = f" (but {some(beside)})" if beside else ""
         raise DataError(f"{root}: has {parts[0].name}/ with class folders but no such {lacking}/{found}; both or none")
-    test_folder, train_folder = parts
-    files, y, names = _classes(train_folder)
-    train, test = (files, y), _labelled_as(names, test_folder)
+    train_folder, test_folder = parts
+    files, y, names, strays = _classes(train_folder)
+    train, test = (files, y), _labelled_as(names, test_folder, strays)
     own = [root / name for name in VALIDATION_FOLDERS if valid and root / name in folders][:1]
     if own:
-        held_out: Part | None = _labelled_as(names, own[0])
+        held_out: Part | None = _labelled_as(names, own[0], strays)
         source = f"train/, {own[0].name}/ and test/ as they are"
     else:
         train, held_out = _hold_out(train, valid, seed, train_folder)
@@ -134,9 +181,7 @@ def _given_parts(
         source += f", but {valid:g} of train/ for validation, seed {seed}" if valid else ""
     untested = [names[c] for c in np.setdiff1d(np.arange(len(names)), test[1])]
     source += f"; no test images of {some(untested)}" if untested else ""
-    unread = [f"{folder.name}/" for folder in folders if folder not in [*parts, *own]]
-    source += f"; not read: {some(unread)}" if unread else ""
-    return _images(root, train, held_out, test, names, size, source)
+    return _images(root, train, held_out, test, names, size, source, _without(entries, [*parts, *own]) + strays)
 
 
 def _hold_out(part: Part, valid: float, seed: int, source: Path) -> tuple[Part, Part | None]:
@@ -149,13 +194,19 @@ def _part(arrays: dict[str, np.ndarray]) -> Part:
     return list(arrays["file"]), arrays["y"]
 
 
-def _labelled_as(names: tuple[str, ...], folder: Path) -> Part:
-    """The images of a part beside train/, labelled with the classes of train/."""
-    files, y, own = _classes(folder)
+def _labelled_as(names: tuple[str, ...], folder: Path, strays: list[Path]) -> Part:
+    """The images of a part beside train/, labelled with the classes of train/; its stray files are added."""
+    files, y, own, other = _classes(folder)
+    strays += other
+    return files, _among(own, names, folder, "train/")[y]
+
+
+def _among(own: Sequence[str], names: tuple[str, ...], folder: Path, owner: str) -> np.ndarray:
+    """int32: which of `names` each of a folder's own classes is."""
     classes = {name: c for c, name in enumerate(names)}
     if unknown := [name for name in own if name not in classes]:
-        raise DataError(f"{folder / unknown[0]}: a class that train/ lacks; it has {some(names)}")
-    return files, np.array([classes[name] for name in own], np.int32)[y]
+        raise DataError(f"{folder / unknown[0]}: a class that {owner} lacks; it has {some(names)}")
+    return np.array([classes[name] for name in own], np.int32)
 
 
 def _images(
@@ -166,134 +217,79 @@ def _images(
     names: tuple[str, ...],
     size: int | Sequence[int] | None,
     source: str,
+    unread: list[Path],
 ) -> Images:
     """Reads all parts, to one shape and one number of channels."""
     parts = [train, valid or ([], np.zeros(0, np.int32)), test]
     counts = [len(y) for _, y in parts]
-    x = _read([file for files, _ in parts for file in files], size)
+    x, converted = read_files([file for files, _ in parts for file in files], size, root=root)
     pixels = np.split(x, np.cumsum(counts)[:-1])
     made = [{"x": part, "y": y.astype(np.int32)} for part, (_, y) in zip(pixels, parts, strict=True)]
     source += "" if size is None else "; scaled and cut to this size"
-    note = f"{root}: {counted(*counts)} images, {'x'.join(map(str, x.shape[1:]))}, {len(names)} classes ({source})"
+    source += _said(converted, unread, root)
+    classes = _counts(np.bincount(np.concatenate([y for _, y in parts]), minlength=len(names)), names)
+    sizes = "x".join(map(str, x.shape[1:]))
+    note = f"{root}: {counted(*counts)} images, {sizes}, {len(names)} classes: {classes} ({source})"
     return Images(made[0], made[1] if valid else None, made[2], names, shown(note), shown(root), original=True)
 
 
-def _classes(root: Path) -> tuple[list[Path], np.ndarray, tuple[str, ...]]:
-    """(files, y int32 [N], class names) of a folder of class folders."""
+def _counts(counts: np.ndarray, names: Sequence[str]) -> str:
+    """The classes that have images, with their counts."""
+    return some([f"{some([name])} {n:,}" for name, n in zip(names, counts, strict=True) if n])
+
+
+def _said(converted: str, unread: Sequence[Path], root: Path) -> str:
+    """What a note says of images that were changed, and of files and folders that were not read."""
+    names = [f"{path.relative_to(root)}{'/' if path.is_dir() else ''}" for path in sorted(unread)]
+    return (f"; converted: {converted}" if converted else "") + (f"; not read: {some(names)}" if names else "")
+
+
+def _classes(root: Path, least: int = 2) -> Classes:
+    """What a folder of class folders holds, of which there are `least` or more."""
     entries = _entries(root)
-    for entry in entries:
-        if not entry.is_dir():
-            image = entry.suffix.lower() in ENDINGS
-            right = "put images into one folder for each class" if image else "only class folders belong here"
-            raise DataError(f"{entry}: a file beside the class folders; {right}")
-        if shown(entry.name) != entry.name:  # a model's classes are kept as JSON
-            raise DataError(f"{entry}: a class folder whose name is not UTF-8; rename it")
-    if len(entries) < 2:
-        found = f"the one class folder {entries[0].name!r}" if entries else "no class folders"
-        raise DataError(f"{root}: holds {found}; at least two folders of images are needed, one for each class")
-    files = [_images_in(folder) for folder in entries]
+    folders = [entry for entry in entries if entry.is_dir()]
+    strays = _without(entries, folders)
+    for entry in strays:
+        if is_image(entry):
+            raise DataError(f"{entry}: an image beside the class folders; put images into one folder for each class")
+    for folder in folders:
+        if shown(folder.name) != folder.name:  # a model's classes are kept as JSON
+            raise DataError(f"{folder}: a class folder whose name is not UTF-8; rename it")
+    if len(folders) < least:
+        found = f"the one class folder {folders[0].name!r}" if folders else "no class folders"
+        needed = "at least two folders of images are needed" if least == 2 else "a folder of images is needed"
+        raise DataError(f"{root}: holds {found}; {needed}, one for each class")
+    files = []
+    for folder in folders:
+        images, others = _images_in(folder)
+        files.append(images)
+        strays += others
     y = np.repeat(np.arange(len(files), dtype=np.int32), [len(part) for part in files])
-    return [file for part in files for file in part], y, tuple(folder.name for folder in entries)
+    return Classes([file for part in files for file in part], y, tuple(folder.name for folder in folders), strays)
 
 
-def _images_in(folder: Path) -> list[Path]:
+def _images_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """What are images by their names, and the other files."""
     entries = _entries(folder)
     for entry in entries:
         if entry.is_dir():  # not entered: neither deep trees nor links to a folder above make labels clear
             raise DataError(f"{entry}: a folder inside a folder of images; put its images into the one above, or away")
-        if entry.suffix.lower() not in ENDINGS:
-            raise DataError(f"{entry}: not a PNG or JPEG by its name; convert it or take it away")
-        if not entry.is_file():
-            raise DataError(f"{entry}: a link that leads nowhere, or no file of data; take it away")
-    if not entries:
-        raise DataError(f"{folder}: holds no images; put PNG or JPEG files into it or take it away")
-    return entries
+    images = [entry for entry in entries if is_image(entry)]
+    others = _without(entries, images)
+    if not images:
+        found = f"no images but {some([other.name for other in others])}" if others else "no images"
+        raise DataError(f"{folder}: holds {found}; put {KINDS} files into it or take it away")
+    return images, others
+
+
+def _without(paths: Sequence[Path], some_of_them: Iterable[Path]) -> list[Path]:
+    left_out = set(some_of_them)
+    return [path for path in paths if path not in left_out]
 
 
 def _entries(folder: Path) -> list[Path]:
     """What is in a folder and counts, sorted by name."""
     try:
-        return sorted(p for p in folder.iterdir() if p.name[0] != "." and p.name.lower() not in LITTER)
+        return sorted(p for p in folder.iterdir() if p.name[0] != ".")
     except OSError as e:
         raise DataError(f"{folder}: cannot be read as a folder ({e.strerror or e}); a folder is needed") from e
-
-
-def _read(files: Sequence[Path], size: int | Sequence[int] | None, channels: int = 0) -> np.ndarray:
-    """uint8 [N, H, W, C]; without a size that of the first file, without channels 1 if all are grey, else 3."""
-    from tqdm import tqdm
-
-    shape = None if size is None else (size, size) if isinstance(size, int) else (size[0], size[1])
-    if shape and min(shape) < 1:
-        raise ValueError(f"size={size} must be at least 1")
-    bar = tqdm(files, "reading", unit=" images", leave=False, disable=None if len(files) > BAR else True)
-    headers = [] if channels else [_header(file) for file in files]
-    channels = channels or (1 if all(mode in GREY for _, mode in headers) else 3)
-    pixels: Any = None  # filled in place: a second copy of large pictures may not fit
-    for i, file in enumerate(bar):
-        image = _pixels(file, shape, channels)
-        if pixels is None:
-            need, most = len(files) * image.size, limit(MAX_BYTES, LIMIT)
-            if need > most:
-                raise DataError(
-                    f"{file}: {len(files):,} images of {_side(image)} are {need:,} bytes, at most {most:,} are read; "
-                    f"make them smaller, --image_size={SUGGESTED} for example, or set {MAX_BYTES}={need}"
-                )
-            pixels = np.empty((len(files), *image.shape), np.uint8)
-        if image.shape != pixels.shape[1:]:
-            side = min(SUGGESTED, int(np.median([min(size) for size, _ in headers])))
-            raise DataError(
-                f"{file}: is {_side(image)}, but {files[0]} is {_side(pixels[0])}; --image_size={side} would scale and "
-                f"cut all to {side}x{side} (--image_size=N: to NxN)"
-            )
-        pixels[i] = image
-    return pixels
-
-
-def _side(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"  # width first, as every image program says it
-
-
-def _header(file: Path) -> tuple[tuple[int, int], str]:
-    """((width, height), mode), pixels unread."""
-    with _image(file) as image:
-        return image.size, image.mode
-
-
-def _pixels(file: Path, shape: tuple[int, int] | None, channels: int) -> np.ndarray:
-    """uint8 [H, W, C]."""
-    from PIL import Image, ImageOps
-
-    with _image(file) as image:
-        if shape:  # JPEG can be decoded at 1/2, 1/4 or 1/8: a photograph of 12 megapixels in a fifth of the time
-            image.draft(None, (2 * max(shape), 2 * max(shape)))
-        upright: Any = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):
-            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-        if upright.has_transparency_data:
-            upright = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-        upright = upright.convert("L" if channels == 1 else "RGB")
-        if shape:
-            upright = ImageOps.fit(upright, (shape[1], shape[0]), Image.Resampling.BILINEAR)
-        return np.asarray(upright).reshape(upright.height, upright.width, channels)
-
-
-@contextmanager
-def _image(file: Path) -> Iterator[Any]:
-    from PIL import Image, UnidentifiedImageError
-
-    with plain(file) as raw:
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(raw, formats=("PNG", "JPEG")) as image:
-                    yield image
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as e:
-            right = f"at most {Image.MAX_IMAGE_PIXELS:,} are read: make it smaller or take it away"
-            raise DataError(f"{file}: says that it has more pixels than a picture does; {right}") from e
-        except UnidentifiedImageError as e:
-            inside = "its content is not PNG or JPEG, whatever its name says" if raw.seek(0, 2) else "is empty"
-            raise DataError(f"{file}: {inside}; convert it or take it away") from e
-        except Exception as e:  # Pillow's decoders raise a dozen kinds, SyntaxError among them
-            problem = " ".join(str(e).split())
-            raise DataError(f"{file}: cannot be read ({problem}); copy it again or take it away") from e

@@ -1,15 +1,16 @@
 """Folders of class folders: what is read, from which layouts, and the one line about everything else."""
 
 import os
-import re
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdl.data import DataError, MissingData, load_folder, read_images
+from jaxdl.data import DataError, MissingData, load_folder, load_labelled, read_images
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (7, 5), np.uint8)  # [H, W]
@@ -55,7 +56,7 @@ def test_split_layout(tmp_path):
     np.testing.assert_array_equal(images.test["x"][:, :, :, 0], [GREY + np.uint8(1), GREY, GREY])
     np.testing.assert_array_equal(images.train["x"][4, :, :, 0], GREY + np.uint8(11))
     assert images.note == (
-        f"{tmp_path}: 10 training and 3 test images, 7x5x1, 3 classes "
+        f"{tmp_path}: 10 training and 3 test images, 7x5x1, 3 classes: b0 4, b1 2, b2 7 "
         "(train/ and test/ as they are; no test images of b1; not read: val/)"
     )
 
@@ -77,7 +78,7 @@ def test_a_validation_part_of_train(tmp_path):
     assert all(y == (number >= 10) for number, y in zip(numbers(images.valid), images.valid["y"], strict=True))
     np.testing.assert_array_equal(images.test["x"], whole.test["x"])
     assert images.note == (
-        f"{tmp_path}: 11 training, 6 validation and 5 test images, 7x5x1, 2 classes "
+        f"{tmp_path}: 11 training, 6 validation and 5 test images, 7x5x1, 2 classes: b0 12, b1 10 "
         "(train/ and test/ as they are, but 0.3 of train/ for validation, seed 0)"
     )
 
@@ -249,12 +250,133 @@ def test_large_jpeg_is_reduced_while_it_is_read(tmp_path):
     np.testing.assert_allclose(x[:, 1:-1], expected[:, 1:-1], atol=3)
 
 
-def test_litter_is_passed_over(tmp_path):
+def test_what_is_no_image_by_its_name_is_passed_over_and_named(tmp_path):
     root = classes(tmp_path / "x")
-    for name in (".DS_Store", "Thumbs.db", "b0/.hidden.png", "b0/thumbs.DB", "b1/desktop.ini", ".git/config"):
+    for name in (".DS_Store", "Thumbs.db", "b0/.hidden.png", "b0/thumbs.DB", "b1/labels.csv", ".git/config", "README"):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(b"x")
-    assert load_folder(root).names == ("b0", "b1")
+    images = load_folder(root)
+    assert images.names == ("b0", "b1")
+    assert len(images.train["y"]) + len(images.valid["y"]) + len(images.test["y"]) == 12
+    assert images.note.endswith("; not read: README, Thumbs.db, b0/thumbs.DB, b1/labels.csv)")
+    assert len(read_images([root / "b0"], (7, 5, 1))[0]) == 7
+    parts = tmp_path / "y"
+    parts.mkdir()
+    root.rename(parts / "train")
+    classes(parts / "test")
+    classes(parts / "val")
+    (parts / "test/b1/notes.md").write_text("x")
+    (parts / "LICENSE").write_text("x")
+    said = load_folder(parts).note.partition("; not read: ")[2]
+    assert said == "LICENSE, test/b1/notes.md, train/README, train/Thumbs.db, train/b0/thumbs.DB, train/b1/labels.csv)"
+
+
+@pytest.mark.parametrize(("ending", "options"), [
+    ("bmp", {}), ("tif", {}), ("TIFF", {"compression": "jpeg", "quality": 100}), ("webp", {"lossless": True}),
+    ("gif", {}), ("jfif", {"format": "JPEG", "quality": 100, "subsampling": 0}),
+    ("jpg", {"format": "WEBP", "lossless": True}),
+])  # fmt: skip
+def test_formats(tmp_path, ending, options):
+    colours = np.array([[200, 30, 90], [0, 255, 7], [31, 31, 31]], np.uint8)[np.arange(35).reshape(7, 5) % 3]
+    pixels = np.full((7, 5, 3), colours[0, 0]) if "quality" in options else colours
+    x, shape = one(tmp_path, pixels, f"0.{ending}", **options)
+    assert shape == (7, 5, 3)
+    np.testing.assert_allclose(x.astype(int), pixels, atol=2 if "quality" in options else 0)
+
+
+def test_a_turned_tiff_is_turned_once(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    x, shape = one(tmp_path, np.ascontiguousarray(GREY.T[::-1]), "0.tif", exif=exif)
+    assert shape == (7, 5, 1)
+    np.testing.assert_array_equal(x[..., 0], GREY)
+
+
+def test_the_first_of_several_frames_counts(tmp_path):
+    for name in ("a.gif", "b.tif", "c.webp"):
+        options = {"lossless": True} if name == "c.webp" else {}
+        frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
+        save(tmp_path / name, frames[0], save_all=True, append_images=frames[1:], **options)
+        np.testing.assert_array_equal(read_images([tmp_path / name], (7, 5, 1))[1][0, ..., 0], GREY)
+
+
+def test_conversions_are_told_of_where_they_matter(tmp_path):
+    classes(tmp_path)
+    assert "converted" not in load_folder(tmp_path).note
+    for name in "ab":
+        save(tmp_path / f"b0/{name}.png", np.concatenate([RGB, GREY[..., None]], -1))
+    save(tmp_path / "b1/c.png", RGB)
+    assert "; converted: 12 grey, 2 RGBA" in load_folder(tmp_path).note
+    save(tmp_path / "b1/d.png", np.zeros((1, 1), np.uint8))
+    assert "; converted: 13 grey, 2 RGBA, 1 1x1" in load_folder(tmp_path, 4).note
+
+
+def test_many_classes_are_counted(tmp_path):
+    images = load_folder(classes(tmp_path, (5,) * 23))
+    assert ", 23 classes: b0 5, b1 5, b10 5, " in images.note
+    assert " and 3 more (" in images.note
+
+
+def test_bad_files_of_all_kinds_are_listed_with_their_reasons(tmp_path):
+    classes(tmp_path)
+    save(tmp_path / "b0/large.png", np.zeros((11, 3), np.uint8))
+    (tmp_path / "b1/empty.png").write_bytes(b"")
+    said = complaint(tmp_path)
+    assert said.startswith(
+        f"{tmp_path}: 2 of 14 files cannot be used: b0/large.png: is 3x11, but most are 5x7; b1/empty.png: is empty. "
+    )
+    assert "--image_size=5 would scale" in said
+    assert "(--image_size=N: to NxN), convert them, or take them away" in said
+    assert complaint(tmp_path, size=5).startswith(f"{tmp_path}/b1/empty.png: is empty; ")
+    for k in range(7):
+        (tmp_path / f"b0/{k}.png").write_bytes(b"x")
+        (tmp_path / f"b1/{k}.png").write_bytes(b"x")
+    (tmp_path / "b0/large.png").unlink()
+    assert "15 of 15 files" in complaint(tmp_path)
+
+
+def labelled(*arguments):
+    arrays, note = load_labelled(*arguments)
+    return arrays["x"], arrays["y"], note
+
+
+def test_all_labelled_images_for_a_model(tmp_path):
+    classes(tmp_path, (3, 2, 5))
+    names = ("a", "b2", "b1", "b0")
+    x, y, note = labelled(tmp_path, names, (7, 5, 1))
+    assert (x.dtype, y.dtype) == (np.uint8, np.int32)
+    assert y.tolist() == [3] * 3 + [2] * 2 + [1] * 5
+    assert (x[..., 0] - GREY)[:, 0, 0].tolist() == [0, 1, 2, 10, 11, 20, 21, 22, 23, 24]
+    assert note == f"{tmp_path}: 10 images, 7x5x1, of 3 classes: b2 5, b1 2, b0 3 (all of the folder)"
+    assert labelled(tmp_path, names, (4, 9, 3))[0].shape == (10, 4, 9, 3)
+    assert complaint_of(tmp_path, ("b0", "b2")) == f"{tmp_path}/b1: a class that the model lacks; it has b0, b2"
+    (tmp_path / "b1/x.png").write_bytes(b"")
+    (tmp_path / "b1/y.png").write_bytes(b"")
+    assert complaint_of(tmp_path, names).startswith(f"{tmp_path}: 2 of 12 files cannot be used: b1/x.png: is empty; b1")
+    (tmp_path / "empty").mkdir()
+    assert complaint_of(tmp_path / "empty", names).startswith(f"{tmp_path}/empty: holds no class folders")
+    with pytest.raises(MissingData, match="no such folder"):
+        load_labelled(tmp_path / "none", names, (7, 5, 1))
+
+
+def test_the_test_part_for_a_model(tmp_path):
+    classes(tmp_path / "test", (3,))
+    names = ("b1", "b0")
+    for train in (False, True):
+        if train:
+            classes(tmp_path / "train", (4, 4))
+        _, y, note = labelled(tmp_path, names, (7, 5, 1))
+        assert y.tolist() == [1] * 3
+        assert note.startswith(f"{tmp_path}/test: 3 images, 7x5x1, of 1 class: b0 3 (all of test/")
+    (tmp_path / "test").rename(tmp_path / "tested")
+    assert complaint_of(tmp_path, names).startswith(f"{tmp_path}: has train/ but no such test/")
+
+
+def complaint_of(root, names):
+    with pytest.raises(DataError) as e:
+        load_labelled(root, names, (7, 5, 1))
+    assert "\n" not in str(e.value)
+    return str(e.value)
 
 
 def test_classes_called_train_and_plane(tmp_path):
@@ -295,18 +417,19 @@ def halved(path):
 
 
 WRONG = {
-    "an image in the root": (lambda r: save(r / "x.png"), "x.png: a file beside the class folders; put images into"),
-    "a file in the root": (lambda r: (r / "a.csv").write_text("x"), "a.csv: a file beside the class folders; only"),
-    "a file among images": (lambda r: (r / "b0/a.txt").write_text("x"), "b0/a.txt: not a PNG or JPEG by its name"),
-    "another format": (lambda r: save(r / "b0/a.gif"), "b0/a.gif: not a PNG or JPEG by its name; convert it"),
-    "an empty class": (lambda r: (r / "c").mkdir(), "c: holds no images; put PNG or JPEG files into it"),
+    "an image in the root": (lambda r: save(r / "x.png"), "x.png: an image beside the class folders; put images into"),
+    "another format": (lambda r: save(r / "b0/a.ppm"), "b0/a.ppm: its content is not PNG, JPEG, WebP, BMP, GIF or"),
+    "a class without images": (lambda r: save(r / "c/a.png").rename(r / "c/a"), "c: holds no images but a; put PNG"),
+    "an empty class": (lambda r: (r / "c").mkdir(), "c: holds no images; put PNG, JPEG"),
     "a deeper folder": (lambda r: save(r / "b0/c/x.png"), "b0/c: a folder inside a folder of images"),
     "a loop of links": (lambda r: (r / "b0/x").symlink_to(r), "b0/x: a folder inside a folder of images"),
     "a link to itself": (lambda r: (r / "b0/x.png").symlink_to(r / "b0/x.png"), "b0/x.png: a link that leads nowhere"),
     "a pipe": (lambda r: os.mkfifo(r / "b0/x.png"), "b0/x.png: a link that leads nowhere, or no file of data"),
     "an empty file": (lambda r: (r / "b0/x.png").write_bytes(b""), "b0/x.png: is empty"),
-    "text called png": (lambda r: (r / "b0/x.png").write_text("hello"), "b0/x.png: its content is not PNG or JPEG"),
-    "GIF called jpg": (lambda r: save(r / "b0/x.jpg", format="GIF"), "b0/x.jpg: its content is not PNG or JPEG"),
+    "text called png": (lambda r: (r / "b0/x.png").write_text("hello"), "b0/x.png: its content is not PNG, JPEG"),
+    "PPM called jpg": (lambda r: save(r / "b0/x.jpg", format="PPM"), "b0/x.jpg: its content is not PNG, JPEG"),
+    "floats": (lambda r: save(r / "b0/x.tif", GREY / np.float32(255)), "b0/x.tif: cannot be read (pixels of 32 bits"),
+    "32 bits": (lambda r: save(r / "b0/x.tif", GREY.astype(np.int32)), "b0/x.tif: cannot be read (pixels of 32 bits"),
     "half a PNG": (lambda r: halved(r / "b0/x.png"), "b0/x.png: cannot be read (image file is truncated"),
     "half a JPEG": (lambda r: halved(r / "b0/x.jpg"), "b0/x.jpg: cannot be read (image file is truncated"),
     "a bomb": (lambda r: (r / "b0/x.png").write_bytes(png_header(10**5, 10**5)), "b0/x.png: says that it has more"),
@@ -353,23 +476,23 @@ def test_wrong_train_and_test(tmp_path):
     for part in ("train", "test"):
         for k in range(5):
             save(tmp_path / "flat" / part / f"{k}.png")
-    assert "train/0.png: a file beside the class folders" in complaint(tmp_path / "flat")
+    assert "train/0.png: an image beside the class folders" in complaint(tmp_path / "flat")
 
 
 def test_sizes_say_what_would_make_them_one(tmp_path):
     classes(tmp_path)
     save(tmp_path / "b1/x.png", np.zeros((3, 11), np.uint8))
     said = complaint(tmp_path)
-    assert re.search(
-        r"b1/x.png: is 11x3, but .*/b\d/\d.png is 5x7; --image_size=5 would scale and cut all to 5x5", said
-    ) or (re.search(r"is 5x7, but .*/b1/x.png is 11x3; --image_size=5", said))
+    assert said.startswith(
+        f"{tmp_path}/b1/x.png: is 11x3, but most are 5x7; --image_size=5 would scale and cut all to 5x5"
+    )
     assert load_folder(tmp_path, size=5).train["x"].shape[1:] == (5, 5, 1)
     with pytest.raises(ValueError, match="size=0 must be at least 1"):
         load_folder(tmp_path, size=0)
 
 
 def test_too_many_pixels_for_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxdl.data.folder.LIMIT", 100)
+    monkeypatch.setattr("jaxdl.data.image_files.LIMIT", 100)
     said = complaint(classes(tmp_path))
     assert "12 images of 5x7 are 420 bytes, at most 100 are read; " in said
     assert said.endswith("or set JAXDL_MAX_IMAGE_BYTES=420")
@@ -379,9 +502,25 @@ def test_too_many_pixels_for_memory(tmp_path, monkeypatch):
     assert "JAXDL_MAX_IMAGE_BYTES='large' in the environment must be a whole number above 0" in complaint(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["x.png", "x.jpg"])
-def test_flipped_bytes_are_refused_or_read_never_worse(tmp_path, name):
-    content = save(tmp_path / name, RGB, exif=Image.Exif()).read_bytes()
+def test_a_tiff_is_read_where_stderr_is_closed_and_leaves_it_as_it_was(tmp_path):
+    save(tmp_path / "x.tif", RGB, compression="tiff_lzw")
+    code = f"""if True:
+        import os
+        from jaxdl.data import read_images
+        read = lambda: read_images([{str(tmp_path / "x.tif")!r}], (7, 5, 3))[1].shape
+        before = os.fstat(2), os.listdir("/dev/fd")
+        read()
+        assert (os.fstat(2), os.listdir("/dev/fd")) == before
+        os.close(2)
+        print(read())"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert (done.stdout, done.stderr) == ("(1, 7, 5, 3)\n", "")
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.bmp", "x.gif", "x.tif"])
+def test_flipped_bytes_are_refused_or_read_never_worse(tmp_path, name, capfd):
+    options = {"compression": "tiff_lzw"} if name == "x.tif" else {"exif": Image.Exif()}
+    content = save(tmp_path / name, RGB, **options).read_bytes()
     rng = np.random.default_rng(0)
     for at, change in zip(rng.integers(0, len(content), 200), rng.integers(1, 256, 200), strict=True):
         (tmp_path / name).write_bytes(content[:at] + bytes([content[at] ^ change]) + content[at + 1 :])
@@ -391,3 +530,4 @@ def test_flipped_bytes_are_refused_or_read_never_worse(tmp_path, name):
         except DataError as e:
             said = str(e)
         assert "\n" not in said
+    assert capfd.readouterr() == ("", "")

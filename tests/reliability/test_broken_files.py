@@ -153,7 +153,7 @@ def cases():
     yield "text-short", "text", lambda content: content[:900]
     yield "png-other-size", "png", lambda content: picture("PNG", 17)
     yield "png-words", "png", lambda content: b"not a picture"
-    yield "png-gif", "png", lambda content: picture("GIF")
+    yield "png-ppm", "png", lambda content: picture("PPM")
 
 
 def written(name, root, damage):

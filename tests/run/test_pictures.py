@@ -1,8 +1,14 @@
 """A picture that cannot be drawn or written costs a run the picture only."""
 
-import pytest
+import warnings
+from itertools import pairwise
 
-from jaxdl.run import RunConfig, plots, save_animation, save_figure
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from jaxdl.run import RunConfig, pictures, plots, save_animation, save_figure
 
 
 def figure(title="A"):
@@ -48,3 +54,70 @@ def test_names_from_elsewhere_are_drawn_as_they_are(tmp_path, capfd):
     path = save_figure(RunConfig(workdir=str(tmp_path)), "one", lambda: figure(plots.literal("$50_to_$100")))
     assert path.is_file()
     assert capfd.readouterr().err == ""
+
+
+def with_font(characters, path):
+    """A font of squares for these characters alone."""
+    builder = pytest.importorskip("fontTools.fontBuilder").FontBuilder(1000, isTTF=True)
+    pen = pytest.importorskip("fontTools.pens.ttGlyphPen").TTGlyphPen(None)
+    for k, point in enumerate(((0, 0), (0, 900), (900, 900), (900, 0))):
+        (pen.lineTo if k else pen.moveTo)(point)
+    pen.closePath()
+    square = pen.glyph()
+    names = [".notdef", *(f"uni{ord(c):04X}" for c in characters)]
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap({ord(c): name for c, name in zip(characters, names[1:], strict=True)})
+    builder.setupGlyf(dict.fromkeys(names, square))
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
+    builder.setupHorizontalHeader(ascent=900, descent=-100)
+    builder.setupNameTable({"familyName": "Squares", "styleName": "Regular"})
+    builder.setupOS2(sTypoAscender=900)
+    builder.setupPost()
+    builder.save(path)
+
+
+def test_a_class_name_in_another_script(tmp_path, capfd, monkeypatch):
+    """It is drawn in a font that has it, else escaped; what has no font makes no noise."""
+    from matplotlib import font_manager
+
+    name, y = "蘑 菇", np.array([0, 1, 1])
+    draw = lambda: pictures.confusion(y, y, ["ünï", name])
+    labels = lambda figure: {text.get_text(): text for text in figure.findobj(Text)}
+    config = RunConfig(workdir=str(tmp_path))
+    own = [font for font in font_manager.fontManager.ttflist if font.fname.startswith(matplotlib.get_data_path())]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", own)  # none of which has these characters
+    plots.font_of.cache_clear()
+    assert plots.literal(name) == r"\u8611 \u83c7"
+    assert plots.literal("ünï $5") == r"ünï \$5"
+    assert plots.literal(name, 9) == r"\u8611 \…"
+    with_font("蘑菇", tmp_path / "squares.ttf")
+    own += [font_manager.ttfFontProperty(font_manager.get_font(tmp_path / "squares.ttf"))]
+    plots.font_of.cache_clear()
+    with warnings.catch_warnings(action="error"):
+        figure = draw()
+        assert save_figure(config, "one", figure).is_file()
+        assert name in labels(figure)
+        assert all("Squares" in text.get_fontfamily() for text in labels(figure).values())
+        plots.font_of.cache_clear()
+        own.pop()
+        assert save_figure(config, "two", draw).is_file()
+        assert save_animation(config, "three", lambda: [draw()]).is_file()
+    plots.font_of.cache_clear()
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2, 3, 11])
+def test_titles_of_mistakes_are_whole(wrong, tmp_path):
+    names, y = ["a rather long name of a class", "$5", "bcd"], np.arange(13) % 3
+    p = np.eye(3)[np.where(np.arange(13) < wrong, (y + 1) % 3, y)]
+    figure = pictures.mistakes(np.zeros((13, 5, 7, 3), np.uint8), y, p, names)
+    figure.canvas.draw()
+    renderer, width = figure.canvas.get_renderer(), figure.bbox.width
+    texts = [figure._suptitle, *(axis.title for axis in figure.axes)]
+    boxes = [text.get_window_extent(renderer) for text in texts if text.get_text()]
+    assert len(boxes) == 1 + wrong
+    assert texts[0].get_text().count("\n") <= 1
+    for box in boxes:
+        assert box.x0 >= 0 and box.x1 <= width  # noqa: PT018
+    for box, after in pairwise(boxes[1:]):
+        assert box.x1 <= after.x0 or box.y0 > after.y1

@@ -5,9 +5,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdl.data import IMAGE_SETS, Batches, Data, Images, augment, load_folder, load_images, read_images
+from jaxdl.data import (
+    IMAGE_SETS,
+    Batches,
+    Data,
+    augment,
+    encode_images,
+    load_images,
+    load_labelled,
+    read_images,
+)
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.flags import FlagError
+from jaxdl.run.show.report import log
 
 
 class Inference(NamedTuple):
@@ -80,8 +90,14 @@ def of_classes(p: np.ndarray, names: Sequence[str], title: str = "class", each: 
 
 
 def of_images(config: RunConfig, data: Data) -> Inference:
-    """What a classifier of images does, which predicts probabilities [B, N]; files are brought to its images' size."""
-    names, shape = tuple(data.facts["names"]), data.example["x"].shape[1:]
+    """What a classifier of images does, which predicts probabilities [B, N]; images are brought to its own size.
+
+    A folder on which it is scored holds a folder of images for each of its classes, or for some: all are scored, or
+    those of test/ where it has that. `encode` takes arrays of uint8 in 0..255 or floats in 0..1, [n, H, W, C],
+    [n, H, W], [H, W, C] or [H, W], Pillow images, paths and lists of these, as `jaxdl.data.encode_images` says.
+    """
+    names, example = tuple(data.facts["names"]), data.example["x"]
+    shape = example.shape[1:]
 
     def read(files: list[str]) -> tuple[list[str], Batches]:
         paths, x = read_images(files, shape)
@@ -91,13 +107,12 @@ def of_images(config: RunConfig, data: Data) -> Inference:
         columns = of_classes(p, names)
         return {"class": columns.pop("class"), "probability": [f"{x:.4f}" for x in p.max(-1)]} | columns
 
-    def load(source: str) -> Images:
-        if source in IMAGE_SETS:
-            return load_images(source, config.data_dir, valid=0)
-        return load_folder(source, shape[:2], valid=0)
-
     def test(source: str) -> Batches:
-        other = load(source)
+        if source not in IMAGE_SETS:
+            labelled = load_labelled(source, names, shape)
+            log(labelled.note)
+            return Batches(labelled.arrays, 256)
+        other = load_images(source, config.data_dir, valid=0)
         if other.names != names:
             raise FlagError(f"--evaluate={source}: its classes are {other.names[:10]}, this run's {names[:10]}")
         try:
@@ -105,4 +120,5 @@ def of_images(config: RunConfig, data: Data) -> Inference:
         except ValueError as error:
             raise FlagError(f"--evaluate={source}: {error}") from None
 
-    return Inference(read, table=table, test=test)
+    encode = lambda images: Batches({"x": encode_images(images, shape, example.dtype)}, 256)
+    return Inference(read, encode, table=table, test=test)

@@ -20,9 +20,11 @@ def image_grid(
     """Images [N, H, W, C] in a grid; values 0..1, or, `diverging`, of either sign with 0 in white."""
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure, axes = new_figure(
-        columns * 1.25, rows * (1.5 if titles else 1.25) + 0.4 * bool(title), rows, columns, squeeze=False
-    )
+    width = max(2.6, columns * 1.25) if title else columns * 1.25
+    title, titles = literal(title, 120, int(12 * width)), [literal(each, width=17) for each in titles]
+    lines = max((each.count("\n") + 1 for each in titles), default=0)
+    height = rows * (1.25 + 0.12 * lines + 0.1 * bool(lines)) + (0.2 + 0.2 * (title.count("\n") + 1)) * bool(title)
+    figure, axes = new_figure(width, height, rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
@@ -34,9 +36,9 @@ def image_grid(
         )
         axis.imshow(image, interpolation="nearest", **colours)
         if titles:
-            axis.set_title(literal(titles[i]), fontsize=8)
+            axis.set_title(titles[i], fontsize=8)
     if title:
-        figure.suptitle(literal(title, 120), fontsize=10)
+        figure.suptitle(title, fontsize=10)
     return figure
 
 

@@ -1,6 +1,7 @@
 """Pictures as matplotlib figures; `save_figure` puts one into the run's folder. matplotlib is imported when used."""
 
 import contextlib
+import functools
 import itertools
 import math
 import textwrap
@@ -39,10 +40,50 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **o
     return figure, figure.subplots(rows, columns, **options)
 
 
-def literal(text: object, most: int = 60) -> str:
-    """A name from data, flags or folders as matplotlib is to show it: no formula between dollars, not over-long."""
-    shown = printable(text)
-    return (shown if len(shown) <= most else f"{shown[: most - 1]}…").replace("$", r"\$")
+def literal(text: object, most: int = 60, width: int = 0) -> str:
+    """A name from data, flags or folders as matplotlib is to show it.
+
+    No formula between dollars, not over-long; what no installed font has is written as an escape, \\u8611.
+    With a width it has lines of at most as many characters.
+    """
+    drawn = "".join(c if c.isascii() or font_of(c) else ascii(c)[1:-1] for c in printable(text))
+    drawn = drawn if len(drawn) <= most else f"{drawn[: most - 1]}…"
+    return (textwrap.fill(drawn, width) if width else drawn).replace("$", r"\$")
+
+
+@functools.cache
+def font_of(character: str) -> str:
+    """The name of an installed font that has the character, matplotlib's own where that has it; "" if none has."""
+    from matplotlib.font_manager import FontProperties, findfont, fontManager
+
+    default = FontProperties()
+    for path, name in [(findfont(default), default.get_name()), *((f.fname, f.name) for f in fontManager.ttflist)]:
+        if "Last Resort" not in name and ord(character) in _characters(path):
+            return name
+    return ""
+
+
+@functools.cache  # hundreds of fonts may be installed
+def _characters(path: str) -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        return frozenset(FT2Font(path).get_charmap())
+    except (OSError, RuntimeError):  # removed, or damaged
+        return frozenset()
+
+
+def _in_fonts(figure: "Figure") -> "Figure":
+    """The figure, its texts also in the fonts that have the characters which matplotlib's own lacks."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.text import Text
+
+    texts: list[Any] = figure.findobj(Text)
+    fonts = {font_of(c) for text in texts for c in text.get_text() if not c.isascii()}
+    if more := sorted(fonts - {"", FontProperties().get_name()}):
+        for text in texts:
+            text.set_fontfamily([*text.get_fontfamily(), *more])
+    return figure
 
 
 def save_figure(config: "RunConfig", name: str, figure: "Figure | Callable[[], Figure]") -> Path | None:
@@ -55,7 +96,7 @@ def save_figure(config: "RunConfig", name: str, figure: "Figure | Callable[[], F
         return None
     path = Path(config.workdir) / f"{name}.png"
     with _optional(path), replacing(path) as file:
-        (figure() if callable(figure) else figure).savefig(file, format="png", dpi=120)
+        _in_fonts(figure() if callable(figure) else figure).savefig(file, format="png", dpi=120)
         return path
     return None
 
@@ -76,7 +117,7 @@ def save_animation(
     from PIL import Image
 
     def picture(figure: Any) -> Any:
-        figure.canvas.draw()
+        _in_fonts(figure).canvas.draw()
         return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("P", palette=Image.Palette.ADAPTIVE)
 
     path = Path(config.workdir) / f"{name}.gif"
