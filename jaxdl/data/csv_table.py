@@ -5,7 +5,7 @@ that a column of the array means the same in both, and `encode_columns` does so 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,6 @@ from jaxdl.data.csv_columns import (
     Column,
     Columns,
     Reading,
-    is_text,
     numbers_of,
     read_columns,
     texts_of,
@@ -116,7 +115,7 @@ def read_csv(
     if group:
         table = table._replace(groups=np.unique(texts_of(columns.columns[group]), return_inverse=True)[1])
     for name, column in columns.columns.items():
-        if name != target and is_text(column) and (formats := date_formats(column.values)):
+        if name != target and (formats := date_formats(column.values)):
             return table._replace(days=days_of(column.values, formats[0]), dated=name)
     return table
 
@@ -176,9 +175,10 @@ def encode_columns(columns: Columns, schema: Mapping[str, Any], *, target: bool 
     return Encoded(x, y, columns.notes)
 
 
-def _near(name: str, names: Sequence[str]) -> str:
-    """The name that differs in upper and lower case alone, or else is spelled most like this one; "" if none is."""
-    return next((one for one in islice(names, COMPARED) if one.lower() == name.lower()), "") or nearest(name, names)
+def _near(name: str, names: Iterable[str]) -> str:
+    """The name that is spelled most like this one, in upper or lower case; "" if none is."""
+    lower = {one.lower(): one for one in islice(names, COMPARED)}
+    return lower.get(name.lower()) or lower.get(nearest(name.lower(), lower), "")
 
 
 def _known(columns: Columns, name: str) -> None:
@@ -187,7 +187,7 @@ def _known(columns: Columns, name: str) -> None:
         raise DataError(f"{path}: no target column is given; name one of {some(there)}")
     if name in there:
         return
-    near = _near(name, list(islice(there, COMPARED)))
+    near = _near(name, there)
     hint = f"did you mean {near!r}? It has {some(there)}" if near else f"it has {some(there)}"
     read = f" ({'; '.join(notes)}; --separator and --no_header say otherwise)" if notes else ""
     raise DataError(f"{path}: no column {name!r:.60}; {hint}{read}")

@@ -43,3 +43,31 @@ def test_regressors_beside_scikit_learns_own_scores():
     ):
         says = model.fit(x, y[:, 0]).predict(test_x)
         assert told == pytest.approx((root_mean_squared_error(test_y, says), r2_score(test_y, says)))
+
+
+def test_a_line_through_columns_that_follow_from_each_other():
+    """One-hot columns in float32: where they add up to 1, but for rounding, the line is that without one of them."""
+    kinds = RNG.integers(0, 5, 197)
+    x = np.concatenate([RNG.normal(size=(197, 3)), np.eye(5)[kinds]], axis=1)
+    x = ((x - x[:97].mean(0)) / x[:97].std(0)).astype(np.float32)
+    y = (x[:, :1] * 2 + kinds[:, None] + RNG.normal(size=(197, 1))).astype(np.float32)
+    train, test = ({"x": x[rows], "y": y[rows]} for rows in (slice(97), slice(97, None)))
+    ((rmse, r2),) = baselines.regressors(train, test).values()
+    says = LinearRegression().fit(x[:97, :-1].astype(float), y[:97, 0].astype(float)).predict(x[97:, :-1])
+    assert rmse == pytest.approx(root_mean_squared_error(y[97:], says), rel=1e-5)
+    assert r2 == pytest.approx(r2_score(y[97:], says), rel=1e-5)
+
+
+def test_the_line_is_scikit_learns_where_columns_are_independent():
+    x = RNG.normal(size=(97, 11)) * np.logspace(-1, 2, 11) + 7
+    x[:, 4] += 100 * x[:, 3]
+    y = RNG.normal(size=97)
+    ours = baselines.REGRESSORS["least squares"](0).fit(x, y).predict(x)
+    np.testing.assert_allclose(ours, LinearRegression().fit(x, y).predict(x), rtol=0, atol=1e-6)
+
+
+def test_scores_in_other_units():
+    x, y = RNG.normal(size=(97, 3)), RNG.normal(size=(97, 1))
+    ((rmse, r2),) = baselines.regressors({"x": x, "y": y}, {"x": x, "y": y}, units=np.exp).values()
+    says = np.exp(LinearRegression().fit(x, y[:, 0]).predict(x))
+    assert (rmse, r2) == pytest.approx((root_mean_squared_error(np.exp(y), says), r2_score(np.exp(y), says)))
