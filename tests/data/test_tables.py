@@ -510,10 +510,10 @@ class TestReading:
         with pytest.raises(DataError, match="has up to 6 fields"):
             read_csv(write(tmp_path, "a   b\n1    2\n3 4\n"), target="a")
 
-    @pytest.mark.parametrize("name", ["MPG", "Mpg", "mpq"])
-    def test_a_name_in_another_case(self, tmp_path, name):
-        with pytest.raises(DataError, match=rf"no column '{name}'; did you mean 'mpg'\?"):
-            read_csv(write(tmp_path, "weight,mpg\n1,2\n2,3\n"), target=name)
+    @pytest.mark.parametrize(("name", "there"), [("MPG", "mpg"), ("Mpg", "mpg"), ("mpq", "mpg"), ("mpg", "MPG")])
+    def test_a_name_in_another_case(self, tmp_path, name, there):
+        with pytest.raises(DataError, match=rf"no column '{name}'; did you mean '{there}'\?"):
+            read_csv(write(tmp_path, f"weight,{there}\n1,2\n2,3\n"), target=name)
 
 
 def test_rows_without_target_are_left_out(tmp_path):
