@@ -5,10 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data import column_scales, pixels01
+from jaxdl.data import pixels01
 from jaxdl.metrics import r_squared
-
-SMALL = 1e-6  # of the largest spread of the rows in a direction: below it are roundings of float32
 
 
 def _linear(seed: int) -> Any:
@@ -31,29 +29,14 @@ def _trees(seed: int) -> Any:
     return HistGradientBoostingClassifier(random_state=seed)
 
 
-class _LeastSquares:
-    """scikit-learn's least squares, of float64, on the directions in which the columns differ at all.
+def _least_squares(seed: int) -> Any:
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
 
-    One-hot columns add up to 1, so that one of them follows from the others but for rounding; a line that is as steep
-    in that direction as it likes misses new rows by any amount. Columns are scaled first: where they are independent,
-    the line is the same.
-    """
-
-    def fit(self, x: np.ndarray, y: np.ndarray) -> "_LeastSquares":
-        from sklearn.linear_model import LinearRegression
-
-        self.mean, self.deviation = column_scales(x)
-        scaled = self._scaled(x)
-        _, sizes, directions = np.linalg.svd(scaled.T @ scaled / len(x), hermitian=True)
-        self.directions = directions[sizes > SMALL**2 * sizes[0]].T
-        self.model = LinearRegression().fit(scaled @ self.directions, y.astype(np.float64))
-        return self
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return self.model.predict(self._scaled(x) @ self.directions)
-
-    def _scaled(self, x: np.ndarray) -> np.ndarray:
-        return (x.astype(np.float64) - self.mean) / self.deviation
+    # The columns that a text becomes add up to 1. In float32 that is seen as a direction of its own, but for rounding,
+    # and a line as steep there as it likes misses new rows by any amount.
+    return make_pipeline(FunctionTransformer(np.float64), LinearRegression())
 
 
 def _regression_trees(seed: int) -> Any:
@@ -66,7 +49,7 @@ CLASSIFIERS: dict[str, Callable[[int], Any]] = {
     "logistic regression": _linear, "SVC": _svc, "boosted trees": _trees,
 }  # fmt: skip
 REGRESSORS: dict[str, Callable[[int], Any]] = {
-    "least squares": lambda seed: _LeastSquares(),
+    "least squares": _least_squares,
     "boosted trees": _regression_trees,
 }
 Part = Mapping[str, np.ndarray]
