@@ -66,7 +66,7 @@ def test_against_pandas():
     dates = pd.Series(pd.date_range("1999-12-25 05:30", periods=97, freq="100h"))
     days = days_of([str(date) for date in dates], "year-month-day")
     x = date_columns(days, describe_dates("d", days, "year-month-day"))
-    np.testing.assert_allclose(x[:, 4], np.cos(2 * np.pi * dates.dt.weekday / 7), atol=1e-9)
+    np.testing.assert_allclose(x[:, 4], np.cos(2 * np.pi * dates.dt.day_of_week / 7), atol=1e-9)
     np.testing.assert_allclose(x[:, 5], np.sin(2 * np.pi * (dates.dt.hour + dates.dt.minute / 60) / 24), atol=1e-9)
     length = 365 + dates.dt.is_leap_year
     part = (dates.dt.day_of_year - 1 + (dates.dt.hour + dates.dt.minute / 60) / 24) / length
