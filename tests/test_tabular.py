@@ -3,7 +3,9 @@
 import jax
 import numpy as np
 import pytest
-from sklearn.metrics import r2_score
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.metrics import r2_score, root_mean_squared_error
 
 from experiments import tabular
 from experiments.tabular import Config, build, data, inference, load
@@ -144,6 +146,11 @@ WRONG_FLAGS = {
     "a comma too many": ({"hidden": "64,"}, "--hidden=64,: must be"),
     "everything held out": ({"test_fraction": 1.0}, "--test_fraction=1.0: must be a finite number > 0 and < 1"),
     "the target of a named table": ({"target": "class"}, "--target=class: only for files; breast_cancer has its own"),
+    "how a named table is written": ({"no_header": True}, "--no_header=True: only for files"),
+    "groups of a named table": ({"split": "group", "group": "x"}, "--split=group: only for files"),
+    "groups without a column": ({"table": "./t.csv", "split": "group"}, "--split=group: name .* --group=COLUMN"),
+    "a column of groups for nothing": ({"table": "./t.csv", "group": "g"}, "--group=g: .*--split=random"),
+    "a separator": ({"table": "./t.csv", "separator": "tabs"}, r"--separator=tabs: .*did you mean tab\?"),
     "a column of a named table": ({"drop": "x"}, "--drop=x: only for files; breast_cancer has its own"),
     "a task": ({"task": "regresion"}, r"--task=regresion: must be .*did you mean regression\?"),
 }
@@ -158,12 +165,18 @@ def test_wrong_flags(name):
 
 WRONG_FILES = {
     "no target": ({"target": None}, DataError, "no target column is given; name one of age, city, wage, kind"),
-    "a target that is not there": ({"target": "wages"}, DataError, "no column 'wages'; the nearest is 'wage'"),
+    "a target that is not there": ({"target": "wages"}, DataError, r"no column 'wages'; did you mean 'wage'\?"),
     "no file": ({"table": "./none.csv", "target": "y"}, MissingData, "none.csv: no such file"),
     "text as a number": ({"target": "kind", "task": "regression"}, DataError, "line 2: '(old|young)' in column 'kind'"),
     "too few to test": ({"target": "kind", "test_fraction": 0.001}, run.FlagError, "96 training and 1 test rows"),
     "a task that does not fit": (
         {"table": "iris", "task": "regression"}, run.FlagError, "--task=regression: the target of iris is classes"
+    ),
+    "a class has no logarithm": (
+        {"target": "kind", "target_transform": "log"}, run.FlagError, "--target_transform=log: kind is a class"
+    ),
+    "two groups for three parts": (
+        {"target": "wage", "split": "group", "group": "city"}, run.FlagError, "--split=group: 2 groups"
     ),
     "no data_dir": ({"table": "bike_sharing"}, MissingData, "set --data_dir"),
 }  # fmt: skip
@@ -205,3 +218,168 @@ def test_original_tables(data_dir):
         assert parts.train.arrays["x"].shape[1] == columns
         whole = sum(part.length for part in (parts.train, parts.valid, parts.test))
         assert parts.test.length == -(-whole // 5)
+
+
+def hourly(path, count=97, groups=7):
+    """Rows in disorder: y = 3 + hour since 2016, of which the first of each day has no y; `g` takes turns."""
+    hours = np.random.default_rng(0).permutation(count)
+    when = np.datetime64("2016-01-01T00") + hours.astype("timedelta64[h]")
+    lines = [
+        f"{at},{hour},g{hour % groups},{'' if hour % 24 == 0 else hour + 3}"
+        for at, hour in zip(when, hours, strict=True)
+    ]
+    path.write_text(
+        "\n".join(["when,n,g,y", *(line.replace("T", " ").replace(",", ":00,", 1) for line in lines)]) + "\n"
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize("drop", [None, "when"])
+def test_a_split_by_time_tests_on_the_last_rows(tmp_path, drop):
+    config = Config(table=hourly(tmp_path / "t.csv"), target="y", drop=drop, split="time", valid_fraction=0.1)
+    parts = data(config)
+    units = tabular.in_units(parts.facts["scales"], "", np)
+    train, valid, test = (
+        np.round(units(part.arrays["y"][:, 0])).astype(int) for part in (parts.train, parts.valid, parts.test)
+    )
+    expected = [hour + 3 for hour in range(97) if hour % 24]
+    assert [*train, *valid, *test] == expected
+    assert (len(train), len(valid), len(test)) == (65, 8, 19)
+    assert "5 rows without y left out" in parts.note
+    assert "split by time: the last 19 rows, in the order of when, by which the rows were sorted" in parts.note
+
+
+def test_a_split_by_time_without_dates_keeps_the_order_of_the_file(tmp_path):
+    parts = data(Config(table=str(people(tmp_path / "p.csv")), target="wage", split="time", valid_fraction=0.0))
+    units = tabular.in_units(parts.facts["scales"], "", np)
+    wages = [int(line.split(";")[2]) for line in (tmp_path / "p.csv").read_text().splitlines()[1:]]
+    found = np.concatenate([units(part.arrays["y"][:, 0]) for part in (parts.train, parts.test)])
+    np.testing.assert_allclose(found, wages, rtol=1e-5)
+    assert parts.valid is None
+    assert "in the order of the file" in parts.note
+
+
+def test_a_random_split_of_dates_names_the_flag(tmp_path):
+    for drop in (None, "when"):
+        parts = data(Config(table=hourly(tmp_path / "t.csv"), target="y", drop=drop))
+        assert "rows are split at random, by --seed; --split=time tests on the last ones by when" in parts.note
+    assert "--split=time" not in data(Config(table=str(people(tmp_path / "p.csv")), target="wage")).note
+    broken = hourly(tmp_path / "t.csv")
+    lines = (tmp_path / "t.csv").read_text().splitlines()
+    (tmp_path / "t.csv").write_text("\n".join([*lines[:3], ",1,g1,5", *lines[3:]]))
+    with pytest.raises(DataError, match=r"t.csv: row \d+: no date in column 'when'; --split=time"):
+        data(Config(table=broken, target="y", split="time"))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_group_is_in_two_parts(tmp_path, seed):
+    config = Config(table=hourly(tmp_path / "t.csv"), target="y", split="group", group="g", drop="when", seed=seed)
+    parts = data(config)
+    units = tabular.in_units(parts.facts["scales"], "", np)
+    hours = [np.round(units(part.arrays["y"][:, 0])).astype(int) - 3 for part in (parts.train, parts.valid, parts.test)]
+    groups = [set(one % 7) for one in hours]
+    assert [len(one) for one in groups] == [4, 1, 2]
+    assert len(set.union(*groups)) == 7
+    assert sorted(np.concatenate(hours)) == [hour for hour in range(97) if hour % 24]
+    assert parts.train.arrays["x"].shape[1] == 1
+    other = data(config.replace(seed=seed + 10))
+    assert not np.array_equal(other.test.arrays["x"], parts.test.arrays["x"])
+
+
+def test_a_class_without_training_rows_is_told(tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\n" + "1,u\n2,v\n" * 7 + "3,w\n" * 4)
+    parts = data(Config(table=str(tmp_path / "t.csv"), target="y", split="time"))
+    assert "no training row has the class w" in parts.note
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_a_logarithm_of_the_target_is_scored_in_its_units(tmp_path, zeros):
+    """Beside TransformedTargetRegressor, whose regressor is the net: the same rows, predictions and scores."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(211, 3))
+    y = np.exp(3 * x[:, 0]) * 1000 if not zeros else np.maximum(0, x @ [1, 2, 3]) * 100
+    lines = ["a,b,c,y", *(",".join(map(repr, [*map(float, row), float(one)])) for row, one in zip(x, y, strict=True))]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(lines))
+    config = Config(table=str(path), target="y", target_transform="log", steps=60, hidden="11", **QUIET)
+    parts = data(config)
+    assert parts.facts["transform"] == ("log1p" if zeros else "log")
+    found = run.fit(build(config, parts), parts, config)
+    there, back = (np.log1p, np.expm1) if zeros else (np.log, np.exp)
+    rows = {name: nearest_rows(getattr(parts, name), parts, x[:, 0]) for name in ("train", "test")}
+    train = there(y[rows["train"]])
+    scales = parts.facts["scales"]
+    np.testing.assert_allclose([scales["y_mean"][0], scales["y_deviation"][0]], [train.mean(), train.std()], rtol=1e-5)
+
+    class Net(BaseEstimator, RegressorMixin):
+        def fit(self, rows, targets):
+            return self
+
+        def predict(self, rows):
+            out = found.experiment.model.apply(found.state.variables, rows, train=False)[:, 0]
+            return np.asarray(out, np.float64) * train.std() + train.mean()
+
+    truth = y[rows["test"]]
+    model = TransformedTargetRegressor(Net(), func=there, inverse_func=back).fit(
+        parts.train.arrays["x"], y[: parts.train.length]
+    )
+    says = model.predict(parts.test.arrays["x"])
+    np.testing.assert_allclose(found.predict(parts.test), says, rtol=1e-4)
+    assert found.metrics["rmse"] == pytest.approx(root_mean_squared_error(truth, says), rel=1e-4)
+    assert found.metrics["r2"] == pytest.approx(r2_score(truth, says), abs=1e-4)
+    used = inference(config, parts)
+    whole = used.test(str(path))
+    np.testing.assert_allclose(whole.arrays["y"][:, 0], (there(y) - train.mean()) / train.std(), atol=1e-4)
+    np.testing.assert_array_equal(used.encode(x.astype(str)).arrays["x"], whole.arrays["x"])
+    (tmp_path / "n.csv").write_text("a,b,c,y\n1,2,3,-5\n")
+    with pytest.raises(DataError, match=r"n.csv: 'y' is -5 in a row"):
+        used.test(str(tmp_path / "n.csv"))
+
+
+def nearest_rows(part, parts, first):
+    """Which rows of the table a part holds, by their first column."""
+    scales = parts.facts["scales"]
+    x = part.arrays["x"][:, 0] * scales["x_deviation"][0] + scales["x_mean"][0]
+    return np.abs(x[:, None] - first).argmin(1)
+
+
+def test_negative_numbers_have_no_logarithm(tmp_path):
+    (tmp_path / "t.csv").write_text("a,y\n" + "1,2\n2,-3\n" * 7)
+    with pytest.raises(run.FlagError, match="--target_transform=log: y has negative values, -3"):
+        data(Config(table=str(tmp_path / "t.csv"), target="y", target_transform="log"))
+
+
+@pytest.mark.parametrize("target", ["wage", "kind"])
+def test_a_program_hands_over_what_a_file_holds(tmp_path, target, capsys):
+    config = Config(table=str(people(tmp_path / "p.csv")), target=target, steps=1)
+    parts = data(config)
+    used, experiment = inference(config, parts), build(config, parts)
+    other = {"wage": "kind", "kind": "wage"}[target]
+    new = tmp_path / "new.csv"
+    new.write_text(f"Id,city,age,{other}\n1,Ulm,30,{'old' if target == 'wage' else 7}\n2,Salmon,,\n")
+    _, rows = used.read([str(new)])
+    assert "passed over, as training had no such column: Id" in (told := capsys.readouterr().err)
+    assert "city: 1 x 'Salmon' unknown" in told
+    table = {
+        "Id": [1, 2],
+        "city": ["Ulm", "Salmon"],
+        "age": [30, None],
+        other: ["old" if target == "wage" else 7, None],
+    }
+    for one in (table, str(new), new):
+        np.testing.assert_array_equal(used.encode(one).arrays["x"], rows.arrays["x"])
+    assert "the table: passed over" in capsys.readouterr().err
+    state = jax.jit(experiment.init)(jax.random.key(0))
+    found = np.asarray(experiment.predict(state, rows.arrays))
+    assert found.shape == ((2,) if target == "wage" else (2, 2))
+
+
+def test_rows_without_target_are_not_scored(tmp_path, capsys):
+    config = Config(table=str(people(tmp_path / "p.csv")), target="wage", steps=1)
+    (tmp_path / "o.csv").write_text("age,city,kind,wage\n30,Ulm,old,\n31,Ulm,old,7\n")
+    assert inference(config, data(config)).test(str(tmp_path / "o.csv")).length == 1
+    assert "1 row without wage left out" in capsys.readouterr().err
+    (tmp_path / "o.csv").write_text("age,city,kind,wage\n30,Ulm,odd,4\n31,Ulm,old,7\n")
+    config = config.replace(target="kind")
+    with pytest.raises(DataError, match="'kind' has the unknown class 'odd'"):
+        inference(config, data(config)).test(str(tmp_path / "o.csv"))

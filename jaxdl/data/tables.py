@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdl.data.csv_table import Table, encode_csv, make_schema, read_csv
+from jaxdl.data.csv_schema import make_schema
+from jaxdl.data.csv_table import Table, encode_csv, read_csv
 from jaxdl.data.files import locate
 
 __all__ = ["TABLES", "Table", "column_scales", "encode_csv", "load_table", "read_csv", "standardize"]

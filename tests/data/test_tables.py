@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shlex
 import time
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from sklearn import datasets
 from sklearn.preprocessing import StandardScaler
 
-from jaxdl.data import TABLES, DataError, MissingData, load_table, read_csv, standardize
-from jaxdl.data.csv_table import column_names
+from jaxdl.data import TABLES, DataError, MissingData, Reading, columns_named, load_table, read_csv, standardize
+from jaxdl.data.csv_columns import read_columns
+from jaxdl.data.csv_schema import column_names
 from jaxdl.data.tables import column_scales, encode_csv
 
 GOOD = """\
@@ -135,9 +137,9 @@ BROKEN = {
     "another separator inside": (rows("1;2;3"), {}, "line 7: 1 fields"),
     "open quotes": (rows('"1,2,3'), {}, "line 8: unexpected end of data"),
     "text behind quotes": (rows('"1"x,2,3'), {}, "line 7: "),
-    "target missing": (rows("1,2,?"), {}, "line 7: the target 'y' is missing"),
-    "target unknown": (rows("1,2,3"), {"target": "Y2"}, "no column 'Y2'; the nearest is 'y' (of a, b, y)"),
-    "dropped column unknown": (rows("1,2,3"), {"drop": ["bb"]}, "no column 'bb'; the nearest is 'b'"),
+    "no target at all": ("a,y\n1,\n2,?\n", {}, "the target 'y' has no value in any row"),
+    "target unknown": (rows("1,2,3"), {"target": "Y2"}, "no column 'Y2'; did you mean 'y'? It has a, b, y"),
+    "dropped column unknown": (rows("1,2,3"), {"drop": ["bb"]}, "no column 'bb'; did you mean 'b'?"),
     "target dropped": (rows("1,2,3"), {"drop": ["y"]}, "column 'y' is both the target and dropped"),
     "everything dropped": (rows("1,2,3"), {"drop": ["a", "b"]}, "no column besides the target"),
     "text among numbers": (rows("1,2x,3"), {}, "line 7: '2x' in column 'b'; a number is needed"),
@@ -151,7 +153,9 @@ BROKEN = {
     "one class": ("a,y\n1,u\n2,u\n", {}, "column 'y' has the one class 'u'"),
     "an empty column": ("a,y\n,1\n?,2\n", {}, "column 'a' has no value in any row; drop it"),
     "too many categories": (
-        "a,y\n" + "".join(f"t{i},1\n" for i in range(51)), {}, "text column 'a' has 51 different values (line 2: 't0')"
+        "a,y\n" + "".join(f"t{i},1\n" for i in range(51)), {},
+        "text columns with more than 50 different values, which do not become one-hot: 'a' (51, such as 't0'); "
+        "leave it out with --drop=a",
     ),
     "not UTF-8": (rows("1,ü,3").encode("latin-1"), {}, "not UTF-8 at line 7, byte 38 (0xfc)"),
     "not UTF-8 behind a mark": (b"\xef\xbb\xbf" + rows("1,ü,3").encode("latin-1"), {}, "not UTF-8 at line 7, byte 41"),
@@ -188,7 +192,7 @@ def test_a_folder_and_nothing_in_its_place(tmp_path):
 
 def again(tmp_path, content, schema, **options):
     """`content` read by a schema that has been through JSON."""
-    return encode_csv(write(tmp_path, content, "again.csv"), json.loads(json.dumps(schema)), **options)
+    return encode_csv(write(tmp_path, content, "again.csv"), json.loads(json.dumps(schema)), **options)[:2]
 
 
 @pytest.mark.parametrize("target", ["price", "colour"])
@@ -237,18 +241,7 @@ MISFITS = {
     "a column is misspelled": (
         'colour,sizes,"weight, kg"\nred,1,2\n', "no column 'size', which the training table has; rename 'sizes'"
     ),
-    "a column too many": (
-        'id,colour,size,"weight, kg"\n7,red,1,2\n', "column 'id' is none of the training table's; delete it"
-    ),
-    "an unknown category": (
-        'colour,size,"weight, kg"\nred,1,2\ngren,1,2\n',
-        "line 3: column 'colour' has the unknown category 'gren' (did you mean 'green'?); training had 'blue', 'green'",
-    ),
-    "a category that was never missing": (
-        'colour,size,"weight, kg"\n?,1,2\n', "line 2: column 'colour' is missing; training had 'blue', 'green', 'red'"
-    ),
     "text for a number": ('colour,size,"weight, kg"\nred,big,2\n', "line 2: 'big' in column 'size'; a number"),
-    "a target that is missing": ('colour,size,"weight, kg",price\nred,1,2,\n', "line 2: the target 'price' is missing"),
     "a header alone": ('colour,size,"weight, kg"\n', "holds a header but no rows"),
 }  # fmt: skip
 
@@ -273,7 +266,10 @@ def test_note_is_one_line_however_wide_the_table(tmp_path):
     names = [f"c{i}" for i in range(13)]
     content = ";".join([*names, "y"]) + "\n" + ";".join("1" * 14) + "\n" + ";" * 13 + "2\n"
     note = read_csv(write(tmp_path, content), target="y").note
-    assert "c7: 1 missing, set to the median 1; and 5 more columns with missing values or text; separator ';'" in note
+    assert (
+        "c7: 1 missing, set to the median 1; and 5 more columns with missing values, dates or text; separator ';'"
+        in note
+    )
     assert "c8" not in note
     assert "\n" not in note
 
@@ -460,3 +456,134 @@ def test_medians_of_columns_short_and_long(tmp_path):
         lines = ["a,b,c,y", *(",".join(map(repr, map(float, row))) + ",1" for row in values), ",,,2"]
         schema = read_csv(write(tmp_path, "\n".join(lines)), target="y").schema
         assert [entry["median"] for entry in schema["columns"]] == np.median(values, axis=0).tolist()
+
+
+class TestReading:
+    BLANKS = '18.0  8 "a b"  ?\n 9 7\t"c" 3 \n\n10 6 "a b"\t4\n'
+
+    def test_blanks_without_a_header(self, tmp_path):
+        for separator in ("auto", "blank"):
+            table = read_csv(write(tmp_path, self.BLANKS), target="c1", reading=Reading(separator, header=False))
+            assert table.columns == ("c2", "c3=a b", "c3=c", "c4")
+            assert table.x.tolist() == [[8, 1, 0, 3.5], [7, 0, 1, 3], [6, 1, 0, 4]]
+            assert table.y.tolist() == [18, 9, 10]
+            assert "separator blanks; columns c1 (18.0), c2 (8), c3 (a b), c4 (missing)" in table.note
+            x, y = again(tmp_path, self.BLANKS, table.schema)
+            np.testing.assert_array_equal(x, table.x)
+            np.testing.assert_array_equal(y, table.y)
+
+    def test_a_tab_among_blanks(self, tmp_path):
+        content = '18.0   8   307.0  70  1\t"chevrolet malibu"\n15.0   8   350.0  ?  1\t"buick"\n'
+        table = read_csv(write(tmp_path, content), target="c1", drop=["c6"], reading=Reading(header=False))
+        assert table.x.tolist() == [[8, 307, 70, 1], [8, 350, 70, 1]]
+
+    @pytest.mark.parametrize("content", ["a b\ty\n1\t2\n", "model year\n1\n", "a b,y\n1,2\n"])
+    def test_blanks_in_names_separate_nothing(self, tmp_path, content):
+        assert next(iter(read_columns(write(tmp_path, content), ()).columns)).count(" ") == 1
+
+    def test_a_separator_that_is_given(self, tmp_path):
+        content = "a,b;y\n1,2;3\n2,0;4\n"
+        table = read_csv(write(tmp_path, content), target="y", reading=Reading("semicolon", decimal="comma"))
+        assert table.columns == ("a,b",)
+        assert table.x.tolist() == [[np.float32(1.2)], [2]]
+
+    def test_decimal_commas(self, tmp_path):
+        content = "a;b;y\n2,5;1e3;-0,5\n-1,25;7;1\n"
+        table = read_csv(write(tmp_path, content), target="y", reading=Reading(decimal="comma"))
+        assert table.x.tolist() == [[2.5, 1000], [-1.25, 7]]
+        assert table.y.tolist() == [-0.5, 1]
+        for wrong, flag in (({}, "comma"), ({"reading": Reading(decimal="comma")}, "point")):
+            path = write(tmp_path, content if not wrong else content.replace(",", "."))
+            with pytest.raises(DataError, match=f"line 2: .*--decimal={flag}"):
+                read_csv(path, target="b", **wrong)
+
+    def test_a_header_of_numbers_names_the_flag(self, tmp_path):
+        with pytest.raises(DataError, match=r"line 1: .*--no_header"):
+            read_csv(write(tmp_path, "1,2\n3,4\n"), target="1")
+        with pytest.raises(DataError, match="separator blanks; --separator and --no_header"):
+            read_csv(write(tmp_path, self.BLANKS), target="mpg")
+        with pytest.raises(DataError, match="line 2: 1 fields; the first line has 2"):
+            read_csv(write(tmp_path, "1,2\n3\n"), target="c1", reading=Reading(header=False))
+
+    def test_blanks_are_bounded(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("JAXDL_MAX_FIELDS", "5")
+        with pytest.raises(DataError, match="has up to 6 fields"):
+            read_csv(write(tmp_path, "a   b\n1    2\n3 4\n"), target="a")
+
+    @pytest.mark.parametrize(("name", "there"), [("MPG", "mpg"), ("Mpg", "mpg"), ("mpq", "mpg"), ("mpg", "MPG")])
+    def test_a_name_in_another_case(self, tmp_path, name, there):
+        with pytest.raises(DataError, match=rf"no column '{name}'; did you mean '{there}'\?"):
+            read_csv(write(tmp_path, f"weight,{there}\n1,2\n2,3\n"), target=name)
+
+
+def test_rows_without_target_are_left_out(tmp_path):
+    content = "a,y\n1,2\n7,\nx,?\n3,4\n"
+    table = read_csv(write(tmp_path, content), target="y")
+    assert table.x.tolist() == [[1], [3]]
+    assert table.y.tolist() == [2, 4]
+    assert "2 rows without y left out" in table.note
+    found = encode_csv(write(tmp_path, "a,y\n5,\n6,1\n"), table.schema)
+    assert (found.x.tolist(), found.y.tolist(), found.notes) == ([[6]], [1], ["1 row without y left out"])
+    assert encode_csv(write(tmp_path, "a,y\n5,\n6,1\n"), table.schema, target=False).x.tolist() == [[5], [6]]
+
+
+def test_texts_that_training_did_not_have(tmp_path):
+    schema = read_csv(write(tmp_path, GOOD), target="price").schema
+    found = encode_csv(
+        write(tmp_path, 'Id,colour,size,"weight, kg"\n7,red,1,2\n8,gren,1,2\n9,,1,2\n9,gren,,2\n'), schema
+    )
+    assert found.x[:, 1:4].tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert found.notes == [
+        "passed over, as training had no such column: Id",
+        "colour: 1 missing, 2 x 'gren' unknown: read as none of the known values",
+    ]
+
+
+def test_all_wide_texts_are_told_at_once_with_a_flag_to_paste(tmp_path):
+    lines = ['"car, name",when,id,y', *(f"car {i},2016-01-{i % 28 + 1:02d},k{i},{i}" for i in range(53))]
+    path = write(tmp_path, "\n".join([lines[0] + ",gone", *(line + ",0" for line in lines[1:])]))
+    with pytest.raises(DataError, match=r"'car, name'.*'id'") as caught:
+        read_csv(path, target="y", drop=["gone"])
+    words = shlex.split(str(caught.value))
+    (drop,) = (word.removeprefix("--drop=") for word in words if word.startswith("--drop="))
+    assert columns_named(drop) == ["gone", "car, name", "id"]
+    table = read_csv(path, target="y", drop=columns_named(drop))
+    assert table.columns[0] == "when.years"
+
+
+def test_dates_of_a_table(tmp_path):
+    content = "kind,on,y\na,01/02/2016,1\nb,03/02/2016,2\na,,3\n"
+    path = write(tmp_path, content)
+    table = read_csv(path, target="y")
+    assert table.columns == (
+        "kind=a",
+        "kind=b",
+        "on.years",
+        *(f"on.{c}_{w}" for c in ("year", "week") for w in ("sin", "cos")),
+    )
+    assert (
+        "on: a date, as 5 columns; --drop=on leaves it out, read as month/day/year and not as day/month/year"
+        in table.note
+    )
+    assert table.dated == "on"
+    np.testing.assert_array_equal(np.diff(table.days[:2]), [60])  # the second of January, of March
+    np.testing.assert_array_equal(table.x[2, 2:], table.x[0, 2:])  # the lower of two medians
+    x, _ = again(tmp_path, content, table.schema)
+    np.testing.assert_array_equal(x, table.x)
+    dropped = read_csv(path, target="y", drop=["on"])
+    assert (dropped.columns, dropped.dated) == (("kind=a", "kind=b"), "on")
+
+
+def test_groups_are_no_input(tmp_path):
+    table = read_csv(write(tmp_path, "g,a,y\nu,1,2\nv,3,4\nu,5,6\n"), target="y", group="g")
+    assert (table.columns, table.groups.tolist()) == (("a",), [0, 1, 0])
+    assert again(tmp_path, "g,a\n?,7\n", table.schema)[0].tolist() == [[7]]
+    with pytest.raises(DataError, match="'y' is both the target and the group"):
+        read_csv(tmp_path / "table.csv", target="y", group="y")
+
+
+def test_a_schema_of_before_there_were_readings(tmp_path):
+    schema = read_csv(write(tmp_path, GOOD), target="price").schema
+    del schema["reading"]
+    check(read_csv(write(tmp_path, GOOD), target="price"))
+    assert again(tmp_path, GOOD, schema)[0].shape == (4, 5)

@@ -43,3 +43,34 @@ def test_regressors_beside_scikit_learns_own_scores():
     ):
         says = model.fit(x, y[:, 0]).predict(test_x)
         assert told == pytest.approx((root_mean_squared_error(test_y, says), r2_score(test_y, says)))
+
+
+def test_a_line_through_columns_that_follow_from_each_other():
+    """One-hot columns in float32: where they add up to 1, but for rounding, the line is that without one of them."""
+    rng = np.random.default_rng(0)
+    kinds = rng.geometric(0.3, (997, 23)).clip(max=11) - 1
+    one_hot = np.eye(11)[kinds]  # [997, 23, 11]
+    x = one_hot.reshape(997, -1)
+    scaled = ((x - x[:499].mean(0)) / np.maximum(x[:499].std(0), 1e-2)).astype(np.float32)
+    y = (kinds[:, :1] + rng.normal(size=(997, 1))).astype(np.float32)
+    train, test = ({"x": scaled[rows], "y": y[rows]} for rows in (slice(499), slice(499, None)))
+    ((rmse, r2),) = baselines.regressors(train, test).values()
+    independent = one_hot[:, :, 1:].reshape(997, -1)
+    says = LinearRegression().fit(independent[:499], y[:499, 0].astype(float)).predict(independent[499:])
+    assert rmse == pytest.approx(root_mean_squared_error(y[499:], says), rel=1e-5)
+    assert r2 == pytest.approx(r2_score(y[499:], says), rel=1e-4)
+
+
+def test_the_line_is_scikit_learns_where_columns_are_independent():
+    x = RNG.normal(size=(97, 11)) * np.logspace(-1, 2, 11) + 7
+    x[:, 4] += 100 * x[:, 3]
+    y = RNG.normal(size=97)
+    ours = baselines.REGRESSORS["least squares"](0).fit(x, y).predict(x)
+    np.testing.assert_allclose(ours, LinearRegression().fit(x, y).predict(x), rtol=0, atol=1e-6)
+
+
+def test_scores_in_other_units():
+    x, y = RNG.normal(size=(97, 3)), RNG.normal(size=(97, 1))
+    ((rmse, r2),) = baselines.regressors({"x": x, "y": y}, {"x": x, "y": y}, units=np.exp).values()
+    says = np.exp(LinearRegression().fit(x, y[:, 0]).predict(x))
+    assert (rmse, r2) == pytest.approx((root_mean_squared_error(np.exp(y), says), r2_score(np.exp(y), says)))
