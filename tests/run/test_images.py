@@ -14,7 +14,8 @@ from sklearn.datasets import load_sample_images
 from experiments import image_classifier
 from jaxdl.data import DataError, MissingData, encode_images, load_folder, load_labelled, read_images
 from jaxdl.run import FlagError, fit
-from jaxdl.run.command.use import open_finished, use_run
+from jaxdl.run.command.predictions import use_run
+from jaxdl.run.command.use import open_finished
 from jaxdl.run.store.folder import open_run
 
 SIDE = 96

@@ -15,7 +15,7 @@ import pytest
 
 import jaxdl
 from experiments import image_classifier, language_model, language_model_comparison
-from jaxdl.data import DataError, MissingData, load_images, load_text
+from jaxdl.data import Batches, DataError, MissingData, load_images, load_text
 from jaxdl.optim import with_peak_of
 from jaxdl.run import FlagError, Inference, fit
 from jaxdl.run.command.predictions import expand, use_run, write_predictions
@@ -73,7 +73,7 @@ def test_a_loaded_run_predicts_and_gives_its_parts(images):
     x = load_images("digits").test["x"][:11]
     expected = probabilities(result.runs[0], x)
     np.testing.assert_allclose(run.predict(x), expected, atol=1e-5)
-    np.testing.assert_allclose(run.predict({"x": x}), expected, atol=1e-5)
+    np.testing.assert_allclose(run.predict(Batches({"x": x}, 3)), expected, atol=1e-5)
     found = np.asarray(run.model.apply(run.variables, 2 * x - 1), np.float64)
     np.testing.assert_allclose(np.exp(found) / np.exp(found).sum(-1, keepdims=True), expected, atol=1e-5)
     assert run.table(x)["class"] == [str(i) for i in expected.argmax(-1)]

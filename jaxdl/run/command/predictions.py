@@ -116,7 +116,10 @@ def _save_images(out: Path, images: np.ndarray) -> str:
 
 def write_evaluation(run: Loaded, source: str) -> None:
     """Shows the run's scores on another data set beside those of its own test set; adds them to evaluations.json."""
-    found = run.evaluate(source)
+    if run.inference.test is None:
+        raise FlagError("--evaluate: this experiment is not scored on other data")
+    test = run.inference.test(source)
+    found = run.evaluate(test)
     path = Path(run.config.workdir) / "evaluations.json"
     print(f"{'':14}{'on ' + printable(source):>24}{'on its own test set':>24}")
     for name in found[0]:
@@ -124,4 +127,4 @@ def write_evaluation(run: Loaded, source: str) -> None:
                  for those in (found, run.metrics)]  # fmt: skip
         print(f"{name:14}{cells[0]:>24}{cells[1]:>24}", flush=True)
     write_json(path, (read_json(path) or {}) | {source: found})
-    log(f"added to {path}")
+    log(f"{test.length:,} rows; added to {path}")

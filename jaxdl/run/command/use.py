@@ -89,7 +89,7 @@ class Loaded:
 
         Args:
           inputs: what the experiment's `inference` takes: images, a DataFrame or rows, a text, a number of samples; or
-            batches as its training had them, `Batches` or a dict of arrays.
+            `Batches` as its training had them, and where it has no `inference` a dict of such arrays.
           flags: of its use, `temperature=0.5` for example.
 
         Returns:
