@@ -1,8 +1,8 @@
 """Settings of the C library and of XLA under which a CPU trains fast; a process must have them before jax starts.
 
-`python -m experiments.NAME` and `jaxdl run` start themselves anew with them, `launch.sh` exports them, and `jaxdl.run.main` sets those
-that XLA reads. What the user has set stays as it is, and JAXDL_TUNED=0 turns all of this off. Nothing heavy is imported
-here: it runs before jax does.
+`python -m experiments.NAME` and `jaxdl run` start themselves anew with them, `launch.sh` exports them, and
+`jaxdl.run.main` sets those that XLA reads. What the user has set stays as it is, and JAXDL_TUNED=0 turns all of this
+off. Nothing heavy is imported here: it runs before jax does.
 """
 
 import contextlib
