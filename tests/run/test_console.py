@@ -74,7 +74,7 @@ def place(tmp_path_factory):
         done = call(folder, "-m", "jaxdl.console", "run", name, *quiet, f"--workdir={run}", *more)
         assert done.returncode == 0, done.stderr
         again = "python own.py" if name == "own.py" else "python -m experiments.softmax_regression"
-        assert f"resume: {again} --workdir={run}" in done.stderr
+        assert f" {again} --workdir={run}" in done.stderr
     return folder
 
 
