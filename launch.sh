@@ -5,10 +5,10 @@ set -euo pipefail
 usage() {
   cat <<'TEXT'
 ./launch.sh [--processes=N] [--cpu-devices=N] [--max-restarts=K] [--coordinator=HOST:PORT --process-id=I]
-            NAME [--flag=value ...]
+            NAME|FILE.py [--flag=value ...]
 
-Runs python -m experiments.NAME with the flags that follow it. Without options every accelerator of this machine is
-used by one process, or else its CPU as one device.
+Runs python -m experiments.NAME, or python FILE.py of one's own, with the flags that follow it. Without options every
+accelerator of this machine is used by one process, or else its CPU as one device.
 
   --processes=N     N processes that train as one; the GPUs of this machine are divided among them, lines of output
                     begin with the number of their process, and if one dies all are stopped
@@ -24,6 +24,7 @@ Examples: ./launch.sh image_classifier
   ./launch.sh --cpu-devices=2 image_classifier --dataset=mnist --data_dir="$HOME/data"
   ./launch.sh --cpu-devices=8 image_classifier --parallel=pmap --batch_size=256
   ./launch.sh --processes=2 --cpu-devices=2 --max-restarts=3 image_classifier --workdir=runs/two
+  ./launch.sh --processes=2 --cpu-devices=1 mine.py --workdir=runs/mine/two
   ./launch.sh --processes=4 --max-restarts=3 image_classifier       # on a machine with four or eight GPUs
   ./launch.sh --coordinator=node1:1234 --processes=2 --process-id=0 image_classifier --workdir=/shared/run   # on node1
   ./launch.sh --coordinator=node1:1234 --processes=2 --process-id=1 image_classifier --workdir=/shared/run   # on node2
@@ -60,6 +61,8 @@ while (($#)); do
       coordinator=${1#*=}
       [[ $coordinator =~ ^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([1-9][0-9]{0,4})$ && ${BASH_REMATCH[2]} -lt 65536 ]] ||
         fail "$1: must be HOST:PORT, the port from 1 to 65535" ;;
+    --processes | --cpu-devices | --max-restarts | --coordinator | --process-id)
+      fail "$1${2:+ $2}: must be written with =, $1=${2:-N}" ;;
     --help | -h) usage && exit 0 ;;
     -*) fail "$1: no such option; options of launch.sh stand before NAME, flags of the experiment after it (--help)" ;;
     *) break ;;
@@ -81,8 +84,14 @@ fi
 name=$1
 shift
 here=$(dirname "$(readlink -f "$0")")
-[[ $name =~ ^[a-z][a-z0-9_]*$ && ( -f $here/experiments/$name.py || -f $here/experiments/$name/__main__.py ) ]] ||
-  fail "$name: no such experiment; python -m experiments lists them"
+if [[ $name == *.py ]]; then # of the user's own
+  [[ -f $name ]] || fail "$name: no such file; name an experiment or its Python file"
+  program=("$name") name=$(basename "$name" .py)
+else
+  [[ $name =~ ^[a-z][a-z0-9_]*$ && (-f $here/experiments/$name.py || -f $here/experiments/$name/__main__.py) ]] ||
+    fail "$name: no such experiment; python -m experiments lists them"
+  program=(-m "experiments.$name")
+fi
 python=${PYTHON:-python}
 export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
 # What jaxdl/tuned.py has, which also says why; set here, so that each process need not start itself anew for it.
@@ -98,12 +107,12 @@ export JAX_CPU_COLLECTIVES_IMPLEMENTATION=${JAX_CPU_COLLECTIVES_IMPLEMENTATION:-
 
 if [[ -n $coordinator ]]; then
   export JAXDL_COORDINATOR=$coordinator JAXDL_PROCESSES=$processes JAXDL_PROCESS_ID=$id
-  exec "$python" -m "experiments.$name" "$@"
+  exec "$python" "${program[@]}" "$@"
 elif [[ -n $slurm ]]; then
   # One folder for all tasks, also when Slurm starts the job again; a --workdir among the flags comes later and wins.
-  exec "$python" -m "experiments.$name" "--workdir=runs/$name/slurm-$slurm" "$@"
+  exec "$python" "${program[@]}" "--workdir=runs/$name/slurm-$slurm" "$@"
 elif [[ (${processes:-1} == 1 && ${restarts:-0} == 0) || " $* " == *" --help "* ]]; then
-  exec "$python" -m "experiments.$name" "$@"
+  exec "$python" "${program[@]}" "$@"
 fi
 
 # From here on: several processes, or one that is started again.
@@ -153,12 +162,12 @@ start_all() {
   for ((rank = 0; rank < processes; rank++)); do
     ((share == 0)) || CUDA_VISIBLE_DEVICES=$(IFS=, && printf '%s' "${gpus[*]:rank*share:share}")
     if ((processes == 1)); then
-      "$python" -m "experiments.$name" "${flags[@]}" </dev/null & pids=($!)
+      "$python" "${program[@]}" "${flags[@]}" </dev/null & pids=($!)
       break
     fi
     exec {out}> >(label "[$rank] ") && labels+=($!)
     exec {err}> >(label "[$rank] " >&2) && labels+=($!)
-    JAXDL_PROCESS_ID=$rank "$python" -m "experiments.$name" "${flags[@]}" </dev/null 1>&$out 2>&$err & pids[rank]=$!
+    JAXDL_PROCESS_ID=$rank "$python" "${program[@]}" "${flags[@]}" </dev/null 1>&$out 2>&$err & pids[rank]=$!
     exec {out}>&- {err}>&-
   done
   set +m

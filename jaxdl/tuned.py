@@ -1,8 +1,8 @@
 """Settings of the C library and of XLA under which a CPU trains fast; a process must have them before jax starts.
 
-`python -m experiments.NAME` starts itself anew with them, `launch.sh` exports them, and `jaxdl.run.main` sets those
-that XLA reads. What the user has set stays as it is, and JAXDL_TUNED=0 turns all of this off. Nothing heavy is imported
-here: it runs before jax does.
+`python -m experiments.NAME` and `jaxdl run` start themselves anew with them, `launch.sh` exports them, and
+`jaxdl.run.main` sets those that XLA reads. What the user has set stays as it is, and JAXDL_TUNED=0 turns all of this
+off. Nothing heavy is imported here: it runs before jax does.
 """
 
 import contextlib
@@ -63,13 +63,17 @@ def set_xla_flags() -> None:
 
 
 def start_anew() -> None:
-    """If `python -m experiments.NAME` is starting, starts it once more with the missing settings; else does nothing.
+    """If `python -m experiments.NAME` is starting, gives it the settings, as `set_all` does; else does nothing."""
+    if _starts_an_experiment():
+        set_all()
+
+
+def set_all() -> None:
+    """Starts this program once more with the missing settings, if there are any.
 
     The process keeps its id, its arguments and the options of its interpreter. If the system refuses to start it anew,
     it goes on with XLA's settings alone.
     """
-    if not _starts_an_experiment():
-        return
     settings = missing(os.environ)
     os.environ.update(settings)
     # The C library reads its variable once, as a program starts; for XLA's it is early enough here.

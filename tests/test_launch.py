@@ -35,6 +35,19 @@ def test_environment_and_flags_are_handed_on(launch):
     assert launch("image_classifier").stdout.splitlines() == ["", "", "-m", "experiments.image_classifier"]
 
 
+def test_a_file_of_ones_own(launch, tmp_path):
+    path = tmp_path / "my own" / "try 1.py"
+    path.parent.mkdir()
+    path.touch()
+    relative = "./my own/try 1.py"
+    for words in ([], ["--processes=1"]):
+        assert launch(*words, relative, "--x=a b").stdout.splitlines() == ["", "", relative, "--x=a b"]
+    again = launch("--cpu-devices=2", "--max-restarts=1", str(path), "--steps=3").stdout.splitlines()
+    assert again[:3] == ["cpu", "2", str(path)]
+    assert again[3].startswith("--workdir=runs/try 1/")
+    assert again[4:] == ["--steps=3"]
+
+
 @pytest.mark.parametrize(
     ("version", "given", "found"),
     [
@@ -71,6 +84,9 @@ def test_arguments_stay_literal(launch, word, tmp_path):
         (["--devices=2", "image_classifier"], "--devices=2: no such option"),
         (["image_clasifier"], "image_clasifier: no such experiment"),
         (["../setup"], "no such experiment"),
+        (["not here.py"], "not here.py: no such file"),
+        (["--processes", "2", "image_classifier"], "--processes 2: must be written with =, --processes=2"),
+        (["--max-restarts"], "--max-restarts: must be written with =, --max-restarts=N"),
         (["__main__"], "no such experiment"),
         (["--processes=0", "image_classifier"], "--processes=0: must be a whole number from 1 to 1024"),
         (["--processes=two", "image_classifier"], "from 1 to 1024"),

@@ -115,6 +115,8 @@ ABSENT = "experiments.absent"  # starts as an experiment does, and ends before i
         ["-X", "dev", "-W", "ignore", "-u", "-m", ABSENT, "--help"],
         [f"-Bm{ABSENT}"],
         [f"-m{ABSENT}", "--x"],
+        ["-m", "jaxdl.console", "run", "absent", "--x", "two words"],
+        ["-m", "experiments", "run", "absent.py"],
     ],
 )
 def test_starts_anew_once_with_the_same_command(starts, words):

@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -8,13 +9,13 @@ from pathlib import Path
 import jax.numpy as jnp
 import pytest
 
-import experiments.__main__ as cli
+from jaxdl import console as cli
 from jaxdl.core import Experiment, State, WeightedSum
 from jaxdl.run import FlagError, RunConfig, fit
 from jaxdl.run.show.compare import curves, labels, lines, table
 from jaxdl.run.show.report import curve
 from jaxdl.run.store import history
-from jaxdl.run.store.files import write_json
+from jaxdl.run.store.files import read_json, write_json
 from jaxdl.run.store.folder import open_run
 from jaxdl.run.store.runs import expand, read_run, runs_table
 
@@ -143,8 +144,8 @@ class TestErrors:
             (["compare", "cut"], 65, "cut/config.json: is damaged"),
             (["compare", "torn"], 65, "torn/metrics.jsonl: line 2 of 8 is not as"),
             (["compar", "a"], 2, "compar: no such command; the nearest is compare"),
-            (["image_clasifier"], 2, "python -m experiments.image_classifier"),
-            (["image_classifier", "--steps=1"], 2, "an experiment is run by python -m experiments.image_classifier"),
+            (["image_clasifier"], 2, "jaxdl run image_classifier"),
+            (["image_classifier", "--steps=1"], 2, "an experiment is run by jaxdl run image_classifier"),
             (["list", "--rums"], 2, "--rums: list does not know it; the nearest is --runs"),
             (["list", "all"], 2, "all: list does not know it"),
             (["list", "--dir"], 2, "--dir"),
@@ -200,10 +201,44 @@ class TestList:
         cells = [[cell.strip() for cell in row.split("  ") if cell.strip()][3:] for row in rows]
         assert cells[0] == ["finished", "loss 0.2", "--learning_rate=0.5"]
         assert cells[1] == ["seed1 at step 5 of 7", "loss 0.25 ± 0.07", "--seeds=2"]
-        assert cells[2] == ["empty", "-", "(an experiment that is not here)"]
+        assert cells[2] == ["empty", "-", "--steps=7"]  # an experiment that is not here
         assert cells[3][0] == "damaged"
         assert cells[4] == ["sweep: 1 of 2 points ended", "loss best 0.125"]
         assert cells[5] == ["diverged at step 3", "-"]
+
+    def test_flags_of_ones_own(self, folder):
+        """An unknown class: what is not RunConfig's default, and of its own flags those in which its runs differ."""
+        source = {"module": "", "file": "/x/gan.py", "sha256": "0"}
+        flags = {"a": {"width": 3, "kind": "u"}, "b": {"width": 5, "kind": "u"}, "c": {"kind": "u"}}
+        for name, own in flags.items():
+            record = read_json(folder(f"runs/{name}", experiment="gan") / "config.json")
+            record = record | {"flags": record["flags"] | own | {"learning_rate": 0.5}, "source": source}
+            write_json(Path(f"runs/{name}/config.json"), record)
+        folder("runs/theirs", experiment="gan", clip_norm=2.0)
+        rows = runs_table(Path("runs"), lambda name, flags: {**RunConfig().__dict__, "steps": 7}).splitlines()[1:]
+        told = {row.split()[3]: row.partition("loss 0.2")[2].split() for row in rows}
+        assert set(told.pop("runs/a")) == {"--width=3", "--steps=7", "--learning_rate=0.5"}
+        assert set(told.pop("runs/b")) == {"--width=5", "--steps=7", "--learning_rate=0.5"}
+        assert set(told.pop("runs/c")) == {"--steps=7", "--learning_rate=0.5"}
+        assert told == {"runs/theirs": ["--clip_norm=2"]}
+
+    @pytest.mark.parametrize(
+        ("name", "source", "ended", "state"),
+        [
+            ("script", None, True, "finished"),
+            ("script", None, False, "b at step 5 of 7"),
+            ("script", {"module": "", "file": "/x/script.py", "sha256": "0"}, True, "b at step 7 of 7"),
+            ("demo", None, True, "b at step 7 of 7"),
+        ],
+    )
+    def test_what_a_script_fits_is_finished_without_a_summary(self, folder, name, source, ended, state):
+        root = folder("a", experiment=name, fits=("a", "b"), ended=ended, steps=5)
+        if not ended:
+            shutil.rmtree(root / "a")
+        (root / "summary.json").unlink(missing_ok=True)
+        if source:
+            write_json(root / "config.json", read_json(root / "config.json") | {"source": source})
+        assert read_run(root).state() == state
 
     def test_defaults_are_those_of_the_experiment(self):
         assert cli.defaults("image_classifier", {"dataset": "usps"})["monitor"] == "accuracy"
@@ -229,7 +264,7 @@ class TestList:
     def test_help_has_examples(self, capsys):
         for words in (["--help"], ["compare", "-h"], ["list", "--help"]):
             assert run(*words) == 0
-            assert "python -m experiments compare runs/vae/A runs/vae/B" in capsys.readouterr().out
+            assert "jaxdl compare runs/vae/A runs/vae/B" in capsys.readouterr().out
 
 
 def test_seconds_go_on_after_a_resume(tmp_path):

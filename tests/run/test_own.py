@@ -56,7 +56,7 @@ def test_from_a_skeleton_to_predictions(cli, tmp_path):
     assert by_name.stdout.splitlines()[1].startswith("dark.png")
     scored = cli("-m", "experiments", "evaluate", "r", "digits", "--module=mine.py")
     assert scored.stdout.splitlines()[1].startswith("accuracy")
-    load = "import jaxdl, mine; model, variables, config = jaxdl.load('r', mine); print(config.steps, model.features)"
+    load = "import jaxdl, mine; run = jaxdl.load('r', mine); print(run.config.steps, run.model.features)"
     assert cli("-c", load).stdout == "60 (64, 10)\n"
     assert "mine" in cli("-m", "experiments", "list", "--runs", "--dir=.").stdout
     assert cli("-m", "experiments", "compare", "r", "r").returncode == 0

@@ -29,6 +29,7 @@ from jaxdl.run.command.inference import Inference
 from jaxdl.run.engine.fit import fit
 from jaxdl.run.show.claims import Claim, Finding, completed, number
 from jaxdl.run.show.report import log
+from jaxdl.streams import shell
 
 
 @runtime_checkable
@@ -94,6 +95,6 @@ def named(module: Any) -> tuple[str, str]:
     """(name, command) of an experiment: gan and python -m experiments.gan, or those of a file of one's own."""
     spec = module.__spec__
     if spec is None:
-        return sys.argv[0].rpartition("/")[2].removesuffix(".py"), f"python {sys.argv[0]}"
+        return sys.argv[0].rpartition("/")[2].removesuffix(".py"), f"python {shell(sys.argv[:1])}"
     path = spec.name.removesuffix(".__main__")
     return path.rpartition(".")[2], f"python -m {path}"

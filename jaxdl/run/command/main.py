@@ -123,7 +123,8 @@ def _run(
     log(f"run folder: {workdir}")
     repeat = config.replace(workdir=None, overwrite=False)
     count = os.environ.get("JAXDL_PROCESSES", "1")
-    again = words + (command if count == "1" else f"./launch.sh --processes={count} {name}")
+    started = command.removeprefix("python ").removeprefix("-m experiments.")
+    again = words + (command if count == "1" else f"./launch.sh --processes={count} {started}")
     resume = [f"--workdir={workdir}", *([f"--only={config.only}"] if config.only else [])]
     ending = f"resume: {again} {shell(resume)}\nrepeat: {again} {shell(given(repeat))}".rstrip()
     save = lambda config, claims: _summary(config, claims, name, command)

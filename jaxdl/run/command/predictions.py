@@ -1,9 +1,11 @@
 """--predict and --evaluate: a finished run on files, shown on the screen and written beside it."""
 
 import csv
+import dataclasses
 import glob
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ import numpy as np
 
 from jaxdl.data import MissingData
 from jaxdl.run.command.config import RunConfig
-from jaxdl.run.command.flags import FlagError, flags_of
-from jaxdl.run.command.use import Loaded, open_finished
+from jaxdl.run.command.flags import FlagError, flags_of, nearest, parse
+from jaxdl.run.command.use import Loaded, inference_of, open_finished
 from jaxdl.run.show.claims import number
 from jaxdl.run.show.pictures import image_grid
 from jaxdl.run.show.report import log
@@ -41,13 +43,38 @@ def use_run(config: RunConfig, module: Any, name: str) -> None:
     if not config.workdir:
         raise FlagError(f"--{'predict' if config.predict else 'evaluate'}: name the run to use, --workdir=RUN")
     check_same(config, name)
-    used = (f.name for f in flags_of(type(config)) if f.rule.group == "use")
-    flags = {flag: getattr(config, flag) for flag in ("data_dir", "devices", "progress", *used)}
+    flags = {flag: getattr(config, flag) for flag in of_use(type(config))}
     run = open_finished(config.workdir, module, expected=name, **flags)
     if config.predict:
         write_predictions(run, expand(config.predict, run.inference.words))
     if config.evaluate:
         write_evaluation(run, config.evaluate)
+
+
+def of_use(config_class: type) -> list[str]:
+    """The flags that say where and how a finished run is used."""
+    used = [f.name for f in flags_of(config_class) if f.rule.group == "use"]
+    return ["data_dir", "devices", "progress", *used]
+
+
+def with_flags(run: Loaded, words: Sequence[str]) -> Loaded:
+    """The same run with flags of its use, as a command line has them: --temperature=0.5.
+
+    Raises:
+      FlagError: a flag that is none, or one that says what the run is.
+    """
+    names = of_use(type(run.config))
+
+    def checked(given: dict[str, Any]) -> Any:
+        for name in given:
+            if name not in names:
+                raise FlagError(
+                    f"--{name}: says what a run is; of its use the nearest flag is --{nearest(name, names)}"
+                )
+        return run.config
+
+    config = parse(type(run.config), words, checked)
+    return dataclasses.replace(run, config=config, inference=inference_of(run.module, config, run.data))
 
 
 def expand(words: str, literally: bool = False) -> list[str]:

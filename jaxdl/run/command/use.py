@@ -4,7 +4,6 @@ An experiment that offers this has a function `inference(config, data)`, as `jax
 """
 
 import dataclasses
-import importlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from flax.errors import FlaxError
 from jax.sharding import PartitionSpec as P
 
+from jaxdl import packaged
 from jaxdl.core import Experiment
 from jaxdl.data import Batches, Data, DataError, MissingData
 from jaxdl.run.command.config import RunConfig
@@ -241,7 +241,7 @@ def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str,
     folders, made_of = _fit(root, fit, module)
     config_flags = record["flags"] | made_of["flags"]
     if made_of.get("experiment"):  # a fit of another experiment's model, such as the judge of a GAN
-        module = importlib.import_module(made_of["experiment"])
+        module = packaged.experiment(made_of["experiment"].removeprefix("experiments."))
         config_flags = {k: v for k, v in record["flags"].items() if k in PLACE} | made_of["flags"]
     if not hasattr(module, "build"):
         raise DataError(f"{root / fit}: {name} is a study, which builds no model of its own")
@@ -287,7 +287,7 @@ def _module(root: Path, record: Mapping[str, Any], module: Any) -> Any:
     own = source.get("module", f"experiments.{name}") != f"experiments.{name}"
     try:
         # a folder may be somebody else's: nothing that it names is imported but an experiment of this package
-        module = None if own else importlib.import_module(f"experiments.{name}")
+        module = None if own else packaged.experiment(name)
     except ImportError:
         module = None
     if module is None:

@@ -1,5 +1,6 @@
 """What is in the folders of runs: the reader that listing, comparing and sweeping share, and the list."""
 
+import dataclasses
 import math
 import os
 import re
@@ -16,6 +17,7 @@ from jaxdl.run.show.claims import plus_minus
 from jaxdl.run.show.report import Row, last_of
 from jaxdl.run.store import history
 from jaxdl.run.store.files import numbers, read_json
+from jaxdl.run.store.folder import SCRIPT
 from jaxdl.streams import printable, shell
 
 # flags that say where and how a run is kept, not what it is; those of devices change its seconds
@@ -58,7 +60,10 @@ class Trace(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A run's folder: its fits by name, each with one trace a seed; `ended` if its summary is written."""
+    """A run's folder: its fits by name, each with one trace a seed.
+
+    ended: its summary is written; what `fit` trained in a script has none. own: made by no experiment of this package.
+    """
 
     folder: Path
     experiment: str
@@ -66,6 +71,7 @@ class Run(NamedTuple):
     fits: dict[str, list[Trace]]
     ended: bool
     touched: float  # when something was last written, in seconds since 1970
+    own: bool
 
     def state(self) -> str:
         """Finished, at step t of T, diverged, or empty."""
@@ -95,7 +101,8 @@ def read_run(folder: Path) -> Run:
     record = read_json(folder / "config.json")
     if record is None:
         raise FlagError(f"{folder}: is no run's folder, it has no config.json (python -m experiments list --runs)")
-    if not isinstance(record.get("flags"), dict) or not isinstance(record.get("experiment"), str):
+    name, source = record.get("experiment"), record.get("source") or {}
+    if not isinstance(record.get("flags"), dict) or not isinstance(name, str) or not isinstance(source, dict):
         raise DataError(f"{folder / 'config.json'}: must hold experiment and flags; it is no run's")
     fits: dict[str, list[Trace]] = {}
     times = [(folder / name).stat().st_mtime for name in ("config.json", "summary.json") if (folder / name).exists()]
@@ -108,11 +115,12 @@ def read_run(folder: Path) -> Run:
             if ended and rows and rows[-1]["step"] > ended["step"]:  # resumed for more steps
                 ended = None
             parts = path.relative_to(folder).parts
-            name = "/".join(parts[:-1] if parts and re.fullmatch(r"seed\d+", parts[-1]) else parts)
-            fits.setdefault(name, []).append(Trace(path, rows, ended))
+            fit = "/".join(parts[:-1] if parts and re.fullmatch(r"seed\d+", parts[-1]) else parts)
+            fits.setdefault(fit, []).append(Trace(path, rows, ended))
             times += [(path / f).stat().st_mtime for f in files if f in ("metrics.jsonl", "result.json")]
-    done = (folder / "summary.json").exists()
-    return Run(folder, record["experiment"], record["flags"], fits, done, max(times))
+    done = (folder / "summary.json").exists() or (name == SCRIPT and not source)
+    own = source.get("module", f"experiments.{name}") != f"experiments.{name}"
+    return Run(folder, name, record["flags"], fits, done, max(times), own)
 
 
 def expand(folder: Path) -> list[Path]:
@@ -140,39 +148,58 @@ def runs_table(root: Path, defaults: Defaults) -> str:
     """
     if not root.is_dir():
         raise FlagError(f"--dir={root}: no such folder; runs are kept in runs/ where they are started")
-    found: list[tuple[float, list[str]]] = []
+    found: list[tuple[Path, Run | Exception]] = []
     for here, below, files in os.walk(root):
         path = Path(here)
         if "config.json" not in (*files, *below):
             continue
         if path != root or not (path / "sweep.json").exists():
             below.clear()
-            found.append(_listed(path, defaults))
+            found.append((path, _tried(path)))
     if not found:
         return f"no runs in {root}"
-    rows = [row for _, row in sorted(found, key=lambda one: one[0], reverse=True)]
-    return format_table(
-        [["when", "experiment", "folder", "state", "monitored", "flags that are not the default"], *rows]
-    )
+    runs = [run for _, run in found if isinstance(run, Run)]
+
+    def usual(run: Run) -> Mapping[str, Any]:
+        known = None if run.own else defaults(run.experiment, run.flags)
+        alike = [other for other in runs if (other.experiment, other.own) == (run.experiment, run.own)]
+        return _agreed(alike) if known is None else known
+
+    rows = sorted((_listed(path, run, usual) for path, run in found), key=lambda one: one[0], reverse=True)
+    head = ["when", "experiment", "folder", "state", "monitored", "flags that are not the default"]
+    return format_table([head, *(row for _, row in rows)])
 
 
-def _listed(path: Path, defaults: Defaults) -> tuple[float, list[str]]:
+def _agreed(runs: Sequence[Run]) -> dict[str, Any]:
+    """What need not be told of the runs of an experiment that is not here: RunConfig's defaults, what is all theirs."""
+    usual, first = dataclasses.asdict(RunConfig()), runs[0].flags
+    return {k: v for k, v in first.items() if all(k in run.flags and run.flags[k] == v for run in runs)} | usual
+
+
+def _tried(path: Path) -> Run | Exception:
     try:
-        run = read_run(path)
-        swept = read_json(path / "sweep.json")
-        return run.touched, _row(path, run, swept, defaults)
+        return read_run(path)
     except Exception as error:  # whatever stands in one folder, the others are listed
+        return error
+
+
+def _listed(path: Path, run: Run | Exception, usual: Callable[[Run], Mapping[str, Any]]) -> tuple[float, list[str]]:
+    try:
+        if isinstance(run, Exception):
+            raise run
+        return run.touched, _row(path, run, read_json(path / "sweep.json"), usual(run))
+    except Exception as error:  # the same
         touched = (path / "config.json").lstat().st_mtime
         told = str(error) if isinstance(error, (FlagError, DataError)) else f"its records are no run's ({error!r:.80})"
         return touched, [_when(touched), "?", str(path), "damaged", "-", told]
 
 
-def _row(path: Path, run: Run, swept: dict[str, Any] | None, defaults: Defaults) -> list[str]:
-    usual, monitor = defaults(run.experiment, run.flags), str(run.flags.get("monitor", "loss"))
+def _row(path: Path, run: Run, swept: dict[str, Any] | None, usual: Mapping[str, Any]) -> list[str]:
+    monitor = str(run.flags.get("monitor", "loss"))
     words = [
         f"--{name}={shown(value)}"
         for name, value in run.flags.items()
-        if name not in PLACE and value is not None and value != (usual or {}).get(name)
+        if name not in PLACE and value is not None and value != usual.get(name)
     ]
     scores = [
         f"{name + ' ' if name else ''}{plus_minus(values)}"
@@ -185,8 +212,7 @@ def _row(path: Path, run: Run, swept: dict[str, Any] | None, defaults: Defaults)
         state = f"sweep: {ended} of {len(swept['points'])} points ended"
         scores = [f"best {swept['best_metric']:.4g}"] if "best_metric" in swept else []
     told = f"{monitor} {', '.join(scores[:3])}{more}" if scores else "-"
-    flags = "(an experiment that is not here)" if usual is None else shell(words)
-    return [_when(run.touched), run.experiment, str(path), state, told, flags]
+    return [_when(run.touched), run.experiment, str(path), state, told, shell(words)]
 
 
 def _when(seconds: float) -> str:

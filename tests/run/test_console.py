@@ -1,0 +1,181 @@
+"""The command jaxdl: what it starts, what it says of a wrong word, and a folder experiments of the user's own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxdl import packaged
+from jaxdl.console import main
+
+ROOT = Path(__file__).parents[2]
+OWN = '''"""y = factor x, for a command that has a flag of its use."""
+
+import numpy as np
+
+from jaxdl import losses, run
+from jaxdl.data import Batches, Data
+from jaxdl.nn import MLP
+from jaxdl.run import flag
+from jaxdl.supervision import supervised
+
+FAMILY, CLAIMS, SMALL = "own", {}, {}
+
+
+class Config(run.RunConfig):
+    factor: float = flag(1.0, "of what is predicted", group="use", affects_result=False)
+    steps: int | None = 2
+
+
+def data(config):
+    x = np.arange(7, dtype=np.float32)[:, None]
+    return Data(Batches({"x": x, "y": x}, 7), Batches({"x": x, "y": x}, 7), Batches({"x": x, "y": x}, 7))
+
+
+def build(config, data):
+    loss = lambda y, batch: losses.squared_error(y, batch["y"]).mean(-1)
+    return supervised(MLP((1,)), config.make_optimizer(), example=data.example, loss=loss, predict=lambda y: y)
+
+
+def inference(config, data):
+    read = lambda words: (words, Batches({"x": np.array([[float(word)] for word in words], np.float32)}, 3))
+    return run.Inference(read, table=lambda y: {"y": [config.factor] * len(y)}, words=True)
+
+
+def report(config, data):
+    run.fit(build(config, data), data, config)
+    return ()
+
+
+if __name__ == "__main__":
+    run.main()
+'''
+
+
+def call(folder, *words):
+    """Python with words, in a folder."""
+    env = os.environ | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
+    return subprocess.run([sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with an own experiment, a run of it, a run of softmax_regression, and a package `experiments`."""
+    folder = tmp_path_factory.mktemp("my work", numbered=False)
+    (folder / "own.py").write_text(OWN)
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "__init__.py").touch()
+    (folder / "experiments" / "mine.py").write_text("NUMBER = 7\n")
+    quiet = ("--steps=2", "--progress=false", "--tensorboard=false")
+    for name, run in (("own.py", "own"), ("softmax_regression", "softmax")):
+        more = [] if name == "own.py" else ["--dataset=digits", "--only=fit"]
+        done = call(folder, "-m", "jaxdl.console", "run", name, *quiet, f"--workdir={run}", *more)
+        assert done.returncode == 0, done.stderr
+        again = "python own.py" if name == "own.py" else "python -m experiments.softmax_regression"
+        assert f" {again} --workdir={run}" in done.stderr
+    return folder
+
+
+@pytest.fixture
+def here(place, monkeypatch):
+    """The same folder as the current one."""
+    monkeypatch.chdir(place)
+    return place
+
+
+def refused(capsys, *words):
+    """Exit status and the one line."""
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return end.value.code, said
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (["run"], 2, "run: name an experiment"),
+        (["run", "image_clasifier", "--help"], 2, "image_clasifier: no such experiment; the nearest is image_class"),
+        (["run", "own"], 2, "own: no such experiment; the nearest is own.py"),
+        (["run", "absent.py"], 66, "absent.py: no such file"),
+        (["rnu", "gan"], 2, "rnu: no such command; the nearest is run"),
+        (["gan"], 2, "gan: an experiment is run by jaxdl run gan"),
+        (["my own.py"], 2, "jaxdl run 'my own.py'"),
+        (["list", "--run"], 2, "--run: list does not know it; the nearest is --runs"),
+        (["compare"], 2, "compare: name the folders of runs"),
+        (["predict", "own"], 2, "INPUT"),
+        (["predict", "own", "1", "--module=own.py", "--steps=3"], 2, "--steps: says what a run is"),
+        (["predict", "own", "1", "--module=own.py", "--fator=3"], 2, "--fator: no such flag; the nearest is --factor"),
+        (["predict", "own", "1", "--module=own.py", "--factor=x"], 2, "--factor=x: must be a number"),
+        (["predict", "own", "1", "--module=own.py", "--fit=no"], 66, "own/no: no fit is there"),
+        (["predict", "own", "no/a.csv", "--module=own.py"], 66, "no/a.csv: no such file"),
+        (["predict", "nothing", "1"], 66, "nothing: no run is there"),
+    ],
+)
+def test_a_wrong_word_is_one_line(here, capsys, words, status, told):
+    found = refused(capsys, *words)
+    assert found[0] == status
+    assert told in found[1]
+
+
+def test_predict_takes_flags_of_use_and_inputs_that_name_no_file(here, capsys):
+    main(["predict", "own", "1.5", "2.5", "--module=own.py", "--factor=3", "--out=said.csv"])
+    assert (here / "said.csv").read_text() == "input,y\n1.5,3.0\n2.5,3.0\n"
+    main(["predict", "own", "1.5", "--module=own.py"])
+    assert (here / "own" / "predictions.csv").read_text() == "input,y\n1.5,1.0\n"
+
+
+def test_help_and_list_wait_for_no_jax(here):
+    code = "import sys; from jaxdl.console import main; main(sys.argv[1:]); assert 'jax' not in sys.modules"
+    for words in (["list"], ["--help"], ["compare", "--help"]):
+        done = call(here, "-c", code, *words)
+        assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) <= 25
+    assert all(f"jaxdl {word} " in done.stdout for word in ("run", "list", "compare", "new", "predict", "evaluate"))
+
+
+USE = """
+import sys
+{before}
+import jaxdl
+path, there = sys.path[:], {{name for name in sys.modules if name.startswith("experiments")}}
+run = jaxdl.load("softmax")
+assert type(run.config).__module__ == "experiments.softmax_regression"
+assert type(jaxdl.load("softmax").config) is type(run.config)
+assert len(run.predict(run.data.example)) == len(run.data.example["x"])
+assert sys.path == path and {{name for name in sys.modules if name.startswith("experiments")}} == there
+import experiments.mine
+assert experiments.mine.NUMBER == 7 and experiments.__path__[0].endswith("my work/experiments")
+try:
+    import experiments.softmax_regression
+except ImportError:
+    print("as it was")
+"""
+
+
+@pytest.mark.parametrize("before", ["", "import experiments.mine"])
+def test_load_beside_a_package_experiments_of_ones_own(here, before):
+    done = call(here, "-c", USE.format(before=before))
+    assert done.stdout == "as it was\n", done.stderr
+
+
+def test_commands_beside_a_package_experiments_of_ones_own(here):
+    words = ("-m", "jaxdl.console", "list")
+    listed = call(here, *words)
+    assert "softmax_regression" in listed.stdout
+    assert "mine" not in listed.stdout
+    (row,) = (line for line in call(here, *words, "--runs", "--dir=.").stdout.splitlines() if " softmax " in line)
+    assert [word for word in row.split() if word.startswith("--")] == [
+        "--steps=2"
+    ]  # the package's own defaults are known
+
+
+def test_without_another_package_it_is_the_one_that_is_imported():
+    import experiments.gan
+
+    assert packaged.experiment("gan") is experiments.gan
+    with pytest.raises(ImportError):
+        packaged.experiment("absent")
