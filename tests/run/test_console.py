@@ -145,7 +145,7 @@ path, there = sys.path[:], {{name for name in sys.modules if name.startswith("ex
 run = jaxdl.load("softmax")
 assert type(run.config).__module__ == "experiments.softmax_regression"
 assert type(jaxdl.load("softmax").config) is type(run.config)
-assert len(run.predict(run.data.example)) == len(run.data.example["x"])
+assert len(run.predict(run.data.example["x"])) == len(run.data.example["x"])
 assert sys.path == path and {{name for name in sys.modules if name.startswith("experiments")}} == there
 import experiments.mine
 assert experiments.mine.NUMBER == 7 and experiments.__path__[0].endswith("my work/experiments")

@@ -63,11 +63,8 @@ def of_numbers(data: Data, targets: Sequence[str], scales: Mapping[str, Any] | N
 
     def encode(inputs: Any) -> Batches:
         try:
-            x = (
-                np.asarray(inputs, np.float64).reshape(-1, width)
-                if width == 1
-                else np.atleast_2d(np.asarray(inputs, np.float64))
-            )
+            x = np.asarray(inputs, np.float64)
+            x = x.reshape(-1, 1) if width == 1 and x.ndim < 2 else np.atleast_2d(x)
         except (TypeError, ValueError):
             raise FlagError(f"predict: numbers [n, {width}] are needed, not {inputs!r:.60}") from None
         if x.ndim != 2 or x.shape[1] != width or not len(x) or not np.isfinite(x).all():
