@@ -12,7 +12,8 @@ accelerator of this machine is used by one process, or else its CPU as one devic
 
   --processes=N     N processes that train as one; the GPUs of this machine are divided among them, lines of output
                     begin with the number of their process, and if one dies all are stopped
-  --cpu-devices=N   make the CPU N devices a process: one a core is faster for convolutions, 8 try out a larger machine
+  --cpu-devices=N   make the CPU N devices a process: one an idle core, with --parallel=pmap, is faster for convolutions;
+                    8 try out a larger machine
   --max-restarts=K  after a crash start again from the last checkpoint, at most K times; not after a mistake in the
                     flags or data, nor a loss that is no number, which would come again
   --coordinator=HOST:PORT --process-id=I
@@ -21,7 +22,7 @@ accelerator of this machine is used by one process, or else its CPU as one devic
   --help            this text; ./launch.sh NAME --help shows the flags of an experiment
 
 Examples: ./launch.sh image_classifier
-  ./launch.sh --cpu-devices=2 image_classifier --dataset=mnist --data_dir="$HOME/data"
+  ./launch.sh --cpu-devices=2 image_classifier --parallel=pmap --dataset=mnist --data_dir="$HOME/data"
   ./launch.sh --cpu-devices=8 image_classifier --parallel=pmap --batch_size=256
   ./launch.sh --processes=2 --cpu-devices=2 --max-restarts=3 image_classifier --workdir=runs/two
   ./launch.sh --processes=2 --cpu-devices=1 mine.py --workdir=runs/mine/two

@@ -1,12 +1,15 @@
 """Where the rows of a history go besides metrics.jsonl."""
 
+import struct
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from jaxdl.core import Experiment, State
 from jaxdl.run import FlagError, RunConfig, fit
+from jaxdl.run.store.tensorboard import write_report
 
 QUIET = {"progress": False, "tensorboard": False, "devices": 1, "log_every": 2}
 
@@ -72,3 +75,32 @@ def test_the_real_one_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     fit(experiment(), None, RunConfig(steps=4, workdir=str(tmp_path), wandb="mine", **QUIET))
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_a_report_holds_hyper_parameters_pictures_and_texts(tmp_path):
+    """Read back as TensorBoard reads it; a second report replaces the first."""
+    from PIL import Image
+    from tensorboardX.proto.event_pb2 import Event
+
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(np.zeros((5, 7), np.uint8)).save(tmp_path / "deep" / "one.png")
+    for rate in (0.1, 0.5):
+        flags = {"rate": rate, "model": "cnn", "on": True, "none": None}
+        write_report(tmp_path, flags, {"test/loss": 0.25}, {"claims": "a claim"})
+    (path,) = (tmp_path / "tensorboard" / "report").iterdir()
+    content, at, found = path.read_bytes(), 0, {}
+    while at < len(content):
+        (length,) = struct.unpack("<Q", content[at : at + 8])
+        for value in Event.FromString(content[at + 12 : at + 12 + length]).summary.value:
+            found[value.tag] = value
+        at += 16 + length
+    assert found["test/loss"].simple_value == 0.25
+    assert (found["deep/one.png"].image.width, found["deep/one.png"].image.height) == (7, 5)
+    assert found["deep/one.png"].image.encoded_image_string == (tmp_path / "deep/one.png").read_bytes()
+    assert found["claims/text_summary"].tensor.string_val == [b"a claim"]
+    start = found["_hparams_/session_start_info"].metadata.plugin_data.content
+    assert b"rate" in start
+    assert struct.pack("<d", 0.5) in start
+    assert struct.pack("<d", 0.1) not in start
+    assert b"cnn" in start
+    assert b"none" not in start

@@ -21,7 +21,7 @@ from jaxdl.data import DataError, MissingData
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.contract import findings, named
 from jaxdl.run.command.download import download
-from jaxdl.run.command.flags import FlagError, given, help_text, parse
+from jaxdl.run.command.flags import FlagError, flags_of, given, help_text, parse
 from jaxdl.run.command.predictions import use_run
 from jaxdl.run.command.source import source_of
 from jaxdl.run.command.sweep import configs, sweep
@@ -38,6 +38,7 @@ from jaxdl.run.store.files import read_json, write_json
 from jaxdl.run.store.folder import begun, open_run, recorded, records, undo, with_folder
 from jaxdl.run.store.lock import locked
 from jaxdl.run.store.runs import read_run
+from jaxdl.run.store.tensorboard import write_report
 from jaxdl.streams import keep_streams, printable, shell
 from jaxdl.tuned import set_xla_flags
 
@@ -162,11 +163,33 @@ def _run(
         draw_curves(config)
     except DataError as error:
         log(f"warning: {error}: no curves of it are drawn")
+    if is_first() and config.tensorboard:
+        _report(config, claims)
     if is_first():
         print(claims_table(claims, rows=config.rows), flush=True)
     if failed := getattr(sys.stdout, "failed", ""):
         log(f"stdout: {failed}; the table is in {workdir / 'summary.json'}")
     log(ending)
+
+
+def _report(config: RunConfig, claims: Sequence[Finding]) -> None:
+    """TensorBoard's hyper-parameters, pictures and texts; what goes wrong there costs no run its end."""
+    workdir = Path(str(config.workdir))
+    ends = {str(p.parent.relative_to(workdir)): read_json(p) for p in sorted(workdir.glob("**/result.json"))}
+    metrics = {
+        f"{part}/{'' if fit == '.' else f'{fit}/'}{name}": float(value)
+        for fit, end in ends.items()
+        for part, of in (("test", "metrics"), ("valid", "valid"))
+        for name, value in end[of].items()
+        if value is not None
+    }
+    texts = {path.name: f"```\n{path.read_text(encoding='utf-8')}\n```" for path in sorted(workdir.glob("*.txt"))}
+    texts["claims"] = f"```\n{claims_table(claims, width=120)}\n```"
+    flags = {f.name: getattr(config, f.name) for f in flags_of(type(config)) if f.rule.affects_result}
+    try:
+        write_report(workdir, flags, metrics, texts)
+    except OSError as error:
+        log(f"warning: {error.filename}: TensorBoard's report could not be written ({error.strerror})")
 
 
 def draw_curves(config: RunConfig) -> None:
