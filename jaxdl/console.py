@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -103,7 +104,7 @@ def parse(word: str, words: Sequence[str]) -> tuple[argparse.Namespace, list[str
         parser.add_argument("--fit")
     else:
         parser.add_argument("folders", nargs="*", metavar="RUN")
-        parser.add_argument("--out", default="compare.png")
+        parser.add_argument("--out", help="compare.png, or the next free name")
         parser.add_argument("--fit")
     asked, rest = parser.parse_known_intermixed_args(words)
     if rest and word not in ("predict", "evaluate"):
@@ -112,6 +113,8 @@ def parse(word: str, words: Sequence[str]) -> tuple[argparse.Namespace, list[str
         fail(f"{rest[0]}: {word} does not know it; the nearest is {nearest} (--help has examples)")
     if word == "compare" and not asked.folders:
         fail("compare: name the folders of runs (jaxdl list --runs)")
+    if word == "compare":
+        asked.out = asked.out or free("compare.png")
     if word == "compare" and not asked.out.endswith(".png"):
         fail(f"--out={asked.out}: must end in .png")
     return asked, rest
@@ -209,6 +212,13 @@ def compare(folders: Sequence[Path], out: Path, fit: str | None) -> None:
         raise FlagError(f"--out={out}: cannot be written ({error.strerror})") from None
     print(table(found))
     print(f"picture: {out}", file=sys.stderr)
+
+
+def free(name: str) -> str:
+    """A file of this name, or name-2, name-3 where there is one."""
+    path = Path(name)
+    names = (path if n == 1 else path.with_stem(f"{path.stem}-{n}") for n in itertools.count(1))
+    return str(next(path for path in names if not path.exists()))
 
 
 def fail(message: str, status: int = USAGE) -> NoReturn:

@@ -63,10 +63,13 @@ class TestTable:
         folder("b", optimizer="sgd", progress=False, data_dir="x")
         assert run("compare", "a", "b") == 0
         head, a, b = capsys.readouterr().out.splitlines()
-        assert head.split() == ["run", "optimizer", "learning_rate", "loss", "steps", "seconds"]
+        assert head.split() == ["run", "optimizer", "learning_rate", "loss", "done", "seconds"]
         assert a.split() == ["a", "adam", "0.5", "0.2", "7", "3.5"]
         assert b.split() == ["b", "sgd", "0.001", "0.2", "7", "3.5"]
         assert Path("compare.png").stat().st_size > 10_000
+        assert run("compare", "a", "b") == 0
+        assert "picture: compare-2.png" in capsys.readouterr().err
+        assert Path("compare-2.png").read_bytes() == Path("compare.png").read_bytes()
 
     def test_seeds_are_mean_and_deviation(self, folder):
         text = table(lines([read_run(folder("a", seeds=3))]))
@@ -75,8 +78,8 @@ class TestTable:
     def test_a_run_that_has_not_ended_is_marked(self, folder):
         found = lines([read_run(folder("a")), read_run(folder("b", seeds=2, ended=False, steps=5))])
         assert "NOT ENDED" not in table(found).splitlines()[1]
-        assert table(found).splitlines()[2].endswith("5-7    2.42 ± 2  2      NOT ENDED: seed1 at step 5 of 7")
-        assert curves(found).legends[0].get_texts()[1].get_text() == "seeds=2 (seed1 at step 5 of 7)"
+        assert table(found).splitlines()[2].endswith("5-7   2.42 ± 2  2      NOT ENDED: seed1 at step 5 of 7")
+        assert curves(found).legends[0].get_texts()[1].get_text() == "b: seeds=2 (seed1 at step 5 of 7)"
 
     def test_fits_are_rows_or_one_is_chosen(self, folder):
         runs = [
@@ -93,13 +96,16 @@ class TestTable:
             lines(runs, "z")
 
     def test_other_experiments_need_a_metric_in_common(self, folder, capsys):
-        folder("a")
-        folder("b", experiment="other", optimizer="sgd")
+        folder("a", metric="accuracy")
+        folder("b", experiment="other", optimizer="sgd", metric="accuracy")
         folder("c", experiment="other", metric="reward")
+        folder("d")
+        folder("e", experiment="other")
         assert run("compare", "a", "b") == 0
         assert capsys.readouterr().out.split()[:3] == ["run", "experiment", "optimizer"]
         assert run("compare", "a", "b", "c") == 65
-        assert "error: no metric in common: a has loss; b has loss; c has reward" in capsys.readouterr().err
+        assert "error: no metric in common: a has accuracy; b has accuracy; c has reward" in capsys.readouterr().err
+        assert run("compare", "d", "e") == 65  # what each minimises is another thing
 
     def test_a_sweep_stands_for_its_points(self, folder):
         root = folder("s", ended=False, steps=0)
@@ -120,12 +126,12 @@ class TestPicture:
         assert [line.get_color() for line in steps.lines] == ["C0", "C0", "C1", "C1", "C1", "C1"]
         assert list(steps.lines[0].get_xdata()) == [1, 2, 3, 4, 5, 6, 7]
         assert list(seconds.lines[0].get_xdata()) == [t / 4 for t in range(1, 8)]
-        assert [t.get_text() for t in figure.legends[0].get_texts()] == ["seed=0, seeds=1", "seed=1, seeds=2"]
+        assert [t.get_text() for t in figure.legends[0].get_texts()] == ["a: seed=0, seeds=1", "b: seed=1, seeds=2"]
 
     def test_labels_fall_back_on_folders(self, folder):
         runs = [read_run(folder(name, **flags)) for name, flags in (("a", {}), ("b", {}), ("c/a", {"seed": 1}))]
         assert labels(runs[:2]) == ["a", "b"]
-        assert labels(runs) == ["seed=0 (a)", "seed=0 (b)", "seed=1"]
+        assert labels(runs) == ["a: seed=0", "b: seed=0", "c/a: seed=1"]
         assert labels([runs[0], read_run(folder("d/a"))]) == ["a", "d/a"]
 
 

@@ -67,19 +67,23 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """What tells the runs apart: experiment and flags; the folder where that is not enough."""
+    """The folder of each run, and what tells it apart from the others: experiment and flags."""
     names, many = differing(runs), mixed(runs)
     words = lambda run: [f"{name}={shown(run.flags[name])}" for name in names if run.flags[name] is not None]
     told = [", ".join([run.experiment] * many + words(run)) for run in runs]
     names = [run.folder.name for run in runs]
     places = [str(run.folder) if names.count(name) > 1 else name for run, name in zip(runs, names, strict=True)]
-    return [t if t and told.count(t) == 1 else f"{t} ({p})" if t else p for t, p in zip(told, places, strict=True)]
+    return [f"{place}: {words}" if words else place for place, words in zip(places, told, strict=True)]
 
 
 def panels(lines: Sequence[Line]) -> list[str]:
-    """The metrics to draw: those of all lines together, or in common if the experiments differ."""
+    """The metrics to draw: those of all lines together; if the experiments differ, those in common but the loss.
+
+    What one experiment minimises is not what another does, and does not belong on one axis.
+    """
     common = _shared(lines, [_panels(line) for line in lines])
-    return [name for name in plots.panels(t.rows for line in lines for t in line.traces) if name in common]
+    found = [name for name in plots.panels(t.rows for line in lines for t in line.traces) if name in common]
+    return [name for name in found if name != "loss" or not mixed([line.run for line in lines])]
 
 
 def _shared(lines: Sequence[Line], each: Sequence[Iterable[str]]) -> list[str]:
@@ -109,7 +113,7 @@ def table(lines: Sequence[Line]) -> str:
     many, fits, seeds = mixed(runs), any(line.fit for line in lines), any(len(line.traces) > 1 for line in lines)
     flags = [name for name in differing(runs) if not (seeds and name == "seeds")]  # it has a column of what there is
     names = _shared(lines, [line.metrics() for line in lines])
-    head = ["run", *["experiment"] * many, *["fit"] * fits, *flags, *names, "steps", "seconds", *["seeds"] * seeds]
+    head = ["run", *["experiment"] * many, *["fit"] * fits, *flags, *names, "done", "seconds", *["seeds"] * seeds]
     rows = [[*head, ""]]
     for line in lines:
         state = line.run.state()
