@@ -166,7 +166,9 @@ def batches_in(train: Any, size: int) -> float | None:
     train = of_seed(train, size, 0) if callable(train) else _batched(train, size)
     if in_memory(train):
         return max(x.length / x.batch_size for _, x in leaves(train))
-    return train.batches if isinstance(train, Stream) else length_of(train)
+    if isinstance(train, Stream):
+        return train.batches
+    return None if isinstance(train, Mapping) else length_of(train)
 
 
 def example_of(train: Any) -> Any:

@@ -1,10 +1,9 @@
 """Training data and parts that are no arrays in memory: loaders, generators, lists, functions of a seed."""
 
-import subprocess
+import os
+import signal
 import sys
 import threading
-import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,11 +12,13 @@ import pytest
 from flax import linen as nn
 
 from jaxdl import losses, metrics, run
-from jaxdl.data import Batches, Data, Stream
+from jaxdl.data import Batches, Data, DataError, Stream
 from jaxdl.run import FlagError, RunConfig, fit
+from jaxdl.run.engine import ahead
+from jaxdl.run.engine.ahead import Ahead
+from jaxdl.run.store.identity import digest_of_data
 from jaxdl.supervision import supervised
 
-ROOT = Path(__file__).parents[2]
 N, B, D = 53, 7, 5
 X = np.random.default_rng(0).normal(size=(N, D)).astype(np.float32)
 Y = (X[:, 0] > X[:, 1]).astype(np.int32)
@@ -34,7 +35,7 @@ def classifier(model=DENSE, **more):
         "loss": lambda z, b: losses.softmax_cross_entropy(z, b["y"]),
         "metrics": lambda z, b: {"accuracy": metrics.accuracy(z, b["y"])},
     }
-    return supervised(model, optax.adam(0.01), example=LIST[0], **options | more)
+    return supervised(model, optax.adam(0.01), **{"example": LIST[0]} | options | more)
 
 
 class Listed:
@@ -61,6 +62,11 @@ def grain_rows():
     return rows.batch(B, drop_remainder=True).to_iter_dataset()
 
 
+def fetching():
+    """The threads that fetch."""
+    return [thread for thread in threading.enumerate() if thread.name == "jaxdl-feed"]
+
+
 def bits(result):
     return b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(result.state.learner))
 
@@ -80,17 +86,17 @@ def plain():
         lambda: lambda seed: LIST,
         loader,
         grain_rows,
-        lambda: [*LIST, TAIL][:7],
+        lambda: [*LIST, TAIL],
+        lambda: [(batch["x"], batch["y"]) for batch in LIST],
+        lambda: iter([[batch["x"].astype(np.float64), batch["y"].astype(np.int64)] for batch in [*LIST, TAIL] * 3]),
+        lambda: lambda seed: generator([*LIST, TAIL]),
     ],
 )
 def test_the_same_batches_are_the_same_bits(plain, make):
     found = fit(classifier(), Data(make(), test=[*LIST, TAIL]), QUIET)
     assert bits(found) == bits(plain)
     assert found.metrics == pytest.approx(plain.metrics, rel=1e-5)
-    for thread in threading.enumerate():
-        if thread.name.startswith("jaxdl-feed"):
-            thread.join(10)
-            assert not thread.is_alive()
+    assert not fetching()
 
 
 @pytest.mark.parametrize(
@@ -104,14 +110,29 @@ def test_parts_are_read_whole(plain, make):
     assert found.metrics["accuracy"] == pytest.approx((z.argmax(-1) == Y[:rows]).mean())
 
 
+class Numbered:
+    """Batches by number, and how many; no __iter__."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, t):
+        return self.batches[t]
+
+
 def test_arrays_become_batches_and_predictions_follow_any_part(plain):
     arrays = {"x": X, "y": Y}
     found = fit(classifier(), Data(arrays, arrays, arrays), QUIET, batch_size=B)
     same = fit(classifier(), Data(Batches(arrays, B), test=Batches(arrays, 16)), QUIET)
     assert bits(found) == bits(same)
     expected = found.predict(Batches(arrays, 16))
-    for part in (arrays, [*LIST, TAIL], generator([*LIST, TAIL])):
+    for part in (arrays, [*LIST, TAIL], generator([*LIST, TAIL]), Numbered([*LIST, TAIL])):
         np.testing.assert_allclose(found.predict(part), expected, rtol=1e-5, atol=1e-6)
+    see = lambda scale, batch: scale * batch["x"]
+    np.testing.assert_array_equal(run.map_batches(see, 2, [*LIST, TAIL]), 2 * X)
 
 
 def test_epochs_of_what_has_a_length_and_early_stopping_over_a_stream(capsys):
@@ -157,24 +178,121 @@ def test_an_error_of_the_source_comes_up_as_itself():
         fit(classifier(), broken(), QUIET)
 
 
-def test_several_devices(plain):
-    """In a process of its own with four devices: jit, pmap and fsdp as one device."""
-    code = """
-import numpy as np, sys
-sys.path.insert(0, ".")
-import tests.run.test_data_streams as t
-from jaxdl.data import Data
-from jaxdl.run import fit
-batches = [{name: rows[:4] for name, rows in batch.items()} for batch in t.LIST]
-for parallel in ("jit", "pmap", "fsdp"):
-    source = lambda seed: t.generator(batches, times=3)
-    one, four = (fit(t.classifier(), Data(source, test=batches), t.QUIET, devices=n, parallel=parallel) for n in (1, 4))
-    np.testing.assert_allclose(one.metrics["loss"], four.metrics["loss"], rtol=1e-5)
-print("equal")
-"""
-    env = {"PATH": "/usr/bin:/bin", "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=env, check=False)
-    assert done.stdout == "equal\n", done.stderr[-2000:]
+def test_nothing_is_fetched_behind_an_error_nor_after_ctrl_c():
+    """The source fails, or the main thread is interrupted while it waits for it: the thread has ended with the fit."""
+    for error, end in (
+        (ZeroDivisionError, lambda: 1 / 0),
+        (KeyboardInterrupt, lambda: os.kill(os.getpid(), signal.SIGINT)),
+    ):
+        asked, opened = [], []
+
+        class Ending:
+            def __iter__(self):
+                opened.append(1)
+                for t in range(7):
+                    asked.append(t)
+                    if t == 3:
+                        end()
+                    yield LIST[t]
+
+        with pytest.raises(error):
+            fit(classifier(), Ending(), QUIET)
+        assert asked[-1] <= 3 + ahead.AHEAD * (error is KeyboardInterrupt)
+        assert len(opened) == 1
+        assert not fetching()
+
+
+def test_ahead_fetches_in_order_what_nobody_has_asked_for_yet(monkeypatch):
+    fetched, three = [], threading.Event()
+
+    def fetch(seed, t):
+        fetched.append((seed, t))
+        if len(fetched) == 3:
+            three.set()
+        return 10 * seed + t
+
+    one = Ahead(fetch, 4)
+    assert one.get(1, 0) == 10
+    assert three.wait(10)
+    assert fetched == [(1, 0), (1, 1), (1, 2)]
+    assert [one.get(1, t) for t in (1, 2, 3)] == [11, 12, 13]
+    assert [one.get(2, 1), one.get(2, 2)] == [21, 22]
+    one.close()
+    assert [t for seed, t in fetched if seed == 1] == [0, 1, 2, 3]
+    assert not fetching()
+    monkeypatch.setattr(ahead, "LONGEST", 0.01)
+    go_on = threading.Event()
+    stuck = Ahead(lambda seed, t: t and go_on.wait(60), 4)
+    stuck.get(0, 0)
+    stuck.close()
+    assert all(thread.daemon for thread in fetching())
+    go_on.set()
+
+
+def test_an_iterable_is_opened_once_an_epoch():
+    """The batch that was looked at for shapes is the first of the first pass."""
+
+    class Opened:
+        times = 0
+
+        def __iter__(self):
+            self.times += 1
+            return iter(LIST)
+
+    source = Opened()
+    fit(classifier(), source, QUIET)
+    assert source.times == 3
+
+
+def test_a_function_of_a_seed_may_make_arrays(plain):
+    arrays = {"x": X, "y": Y}
+    by_seed = lambda seed: {name: values[seed:] for name, values in arrays.items()}
+    found = fit(classifier(), by_seed, QUIET, batch_size=B, seeds=2)
+    for seed, one in enumerate(found.runs):
+        rows = Batches(by_seed(seed), B)
+        assert bits(one) == bits(fit(classifier(), rows, QUIET, seed=seed))
+    assert digest_of_data(lambda seed: rows) == digest_of_data(rows)
+
+
+def test_a_digest_of_a_stream_reads_nothing_of_it():
+    once = Stream(iter(LIST))
+    assert digest_of_data(once) == digest_of_data(Stream([{**batch, "x": batch["x"] + 1} for batch in LIST]))
+    assert digest_of_data(once) != digest_of_data(Stream([{**batch, "x": batch["x"][:, :3]} for batch in LIST]))
+    assert len(list(once)) == 7
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap", "fsdp"])
+def test_several_devices(parallel):
+    """Four devices: a stream gives the bits of the same batches by number, and the figures of one device."""
+    batches = [{"x": X[i : i + 12], "y": Y[i : i + 12]} for i in range(0, 48, 12)]
+
+    class Numbered:
+        def __getitem__(self, t):
+            return batches[t % 4]
+
+    parts = [{name: rows[i : i + 7] for name, rows in {"x": X, "y": Y}.items()} for i in range(0, N, 7)]
+    config = QUIET.replace(parallel=parallel, scan=16)
+    four, same = (
+        fit(classifier(), Data(train, test=test), config, devices=4)
+        for train, test in ((iter(batches * 5), parts), (Numbered(), Batches({"x": X, "y": Y}, 7)))
+    )
+    assert bits(four) == bits(same)
+    assert four.metrics == pytest.approx(same.metrics, rel=1e-6)
+    assert four.metrics == pytest.approx(fit(classifier(), Data(batches, test=parts), QUIET).metrics, rel=1e-5)
+
+
+def test_epochs_are_counted_in_batches_of_what_has_a_length():
+    steps = lambda train: RunConfig(epochs=3, batch_size=B).resolve(Data(train)).steps
+    for train in (LIST, {"x": X[:49], "y": Y[:49]}, lambda seed: LIST, lambda seed: {"x": X[:49]}, Listed7()):
+        assert steps(train) == 21
+    for endless in (generator(), lambda seed: generator(), Listed()):
+        with pytest.raises(FlagError, match="--epochs"):
+            steps(endless)
+
+
+class Listed7(Listed):
+    def __len__(self):
+        return 7
 
 
 class Rows:
@@ -189,6 +307,36 @@ class Rows:
 
 class Frame:
     columns = ("x", "y")
+
+
+class Endless:
+    def __iter__(self):
+        while True:
+            yield LIST[0]
+
+    def __len__(self):
+        return sys.maxsize
+
+
+def torch_rows():
+    torch = pytest.importorskip("torch")
+    return torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
+
+
+def torch_gradient():
+    return {"x": pytest.importorskip("torch").tensor(X, requires_grad=True), "y": Y}
+
+
+def counting():
+    """An experiment none of whose steps may be made."""
+    experiment = classifier()
+    never = lambda _: pytest.fail("a step was made")
+
+    def step(state, batch):
+        jax.debug.callback(never, state.step)
+        return experiment.step(state, batch)
+
+    return experiment._replace(step=step)
 
 
 class NoWeights(nn.Module):
@@ -206,6 +354,32 @@ WRONG = {
     "a set": (lambda: fit(classifier(), {1, 2}, QUIET), "train"),
     "rows, not batches": (lambda: fit(classifier(), Rows(), QUIET), "one example"),
     "a list of rows": (lambda: fit(classifier(), [{"x": X[0], "y": Y[0]}], QUIET), "one example"),
+    "rows of a torch data set": (lambda: fit(classifier(), torch_rows(), QUIET), "one example"),
+    "a pandas table": (lambda: fit(classifier(), pytest.importorskip("pandas").DataFrame(X), QUIET), "DataFrame"),
+    "a pair of arrays": (lambda: fit(classifier(), (X, Y), QUIET), '"x"'),
+    "lists in a dict": (lambda: fit(classifier(), {"x": X.tolist(), "y": Y.tolist()}, QUIET), "x is a list"),
+    "an empty dict": (lambda: fit(classifier(), {}, QUIET), "train"),
+    "tensors with a gradient": (lambda: fit(classifier(), torch_gradient(), QUIET), "array x"),
+    "columns of different lengths": (lambda: fit(classifier(), [{"x": X[:7], "y": Y[:6]}], QUIET), "x 7, y 6"),
+    "integers beyond 32 bits": (
+        lambda: fit(classifier(), [{"x": X[:7], "y": Y[:7].astype(np.int64) + 2**40}], QUIET), "train.0.: y"),
+    "tuples without names": (lambda: fit(classifier(), [(X[:7], Y[:7], Y[:7])], QUIET), "tuple"),
+    "arrays without names": (lambda: fit(classifier(), [X[:7]], QUIET), "data"),
+    "no data": (lambda: fit(classifier(), None, QUIET), "no batch"),
+    "other features": (lambda: fit(classifier(), [{"x": X[:7, :3], "y": Y[:7]}], QUIET), "example"),
+    "rows that the devices do not divide": (lambda: fit(classifier(), LIST, QUIET, devices=2), "--devices.*7 rows"),
+    "a function without a seed": (lambda: fit(classifier(), lambda: LIST, QUIET), "train.*seed"),
+    "a function that makes a number": (lambda: fit(classifier(), lambda seed: 7, QUIET), "train: int"),
+    "a part made of a seed": (
+        lambda: fit(classifier(), Data(LIST, lambda seed: LIST), QUIET), "valid.*no arguments"),
+    "a part that is a number": (lambda: fit(classifier(), Data(LIST, 7), QUIET), "valid"),
+    "a part without end": (lambda: fit(classifier(), Data(LIST, Endless()), QUIET), "valid.*without end"),
+    "a part without names": (lambda: fit(classifier(), Data(LIST, [(X[:7], Y[:7], Y[:7])]), QUIET), "valid.*tuple"),
+    "a table to validate by": (lambda: fit(classifier(), Data(LIST, {"a": Frame()}), QUIET), "valid a"),
+    "a test part without labels": (lambda: fit(counting(), Data(LIST, test=[{"x": X[:7]}]), QUIET), "asks for 'y'"),
+    "a generator to watch": (
+        lambda: fit(classifier(), Data(LIST, test=generator()), QUIET, watch_test=True), "test: a generator"),
+    "no example": (lambda: classifier(example=None), "example"),
     "an empty list": (lambda: fit(classifier(), [], QUIET), "train"),
     "an empty generator": (lambda: fit(classifier(), iter(()), QUIET), "no batch"),
     "arrays of other lengths": (lambda: fit(classifier(), {"x": X, "y": Y[:3]}, QUIET), "y 3"),
@@ -219,7 +393,7 @@ WRONG = {
     "a path for a test part": (lambda: fit(classifier(), Data(LIST, test="test.csv"), QUIET), "test"),
     "a generator to validate by": (lambda: fit(classifier(), Data(LIST, generator()), QUIET), "valid"),
     "a generator and seeds": (lambda: fit(classifier(), generator(), QUIET, seeds=2), "train"),
-    "a generator that ends": (lambda: fit(classifier(), generator(), QUIET), "after 7 full batches"),
+    "a generator that ends": (lambda: fit(classifier(), generator(), QUIET), "--steps: .*after 7 full batches, and step 8 "),
     "epochs without a length": (lambda: fit(classifier(), generator(), QUIET, steps=None, epochs=1), "--epochs"),
     "neither steps nor epochs": (lambda: fit(classifier(), LIST, progress=False), "--steps"),
     "both": (lambda: fit(classifier(), LIST, QUIET, epochs=2), "--steps"),
@@ -286,12 +460,22 @@ class Deterministic(nn.Module, Told):
         return self.forward(x, not deterministic)
 
 
-@pytest.mark.parametrize("model", [Train(), Training(), Deterministic(), DENSE])
+class HandsOn(nn.Module):
+    inner: nn.Module
+
+    def __call__(self, x, **options):
+        return self.inner(x, **options)
+
+
+TOLD = [Train(), Training(), Deterministic(), DENSE, HandsOn(Train()), nn.Sequential([Deterministic(), lambda x: x])]
+
+
+@pytest.mark.parametrize("model", TOLD)
 def test_a_module_is_told_in_its_own_words(model):
     experiment = classifier(model)
     state, batch = experiment.init(jax.random.key(0)), LIST[0]
-    dense = state.learner.params.get("Dense_0", state.learner.params)
-    z = X[:B] @ np.asarray(dense["kernel"])
+    (kernel,) = (x for x in jax.tree.leaves(state.learner.params) if x.ndim == 2)
+    z = X[:B] @ np.asarray(kernel)
     np.testing.assert_allclose(experiment.predict(state, batch), z, atol=1e-5)
     loss = losses.softmax_cross_entropy(z * (1 if model is DENSE else 2), batch["y"]).mean()
     assert float(experiment.step(state, batch)[1]["loss"]) == pytest.approx(float(loss), rel=1e-5)
@@ -305,23 +489,10 @@ def test_a_stream_says_what_it_knows():
     once = Stream(iter(LIST), "mine")
     assert (once.batches, once.once) == (None, True)
     assert len(list(once)) == 7
-    with pytest.raises(ValueError, match="mine: this list_iterator has been read"):
+    with pytest.raises(DataError, match="mine: this list_iterator has been read"):
         list(once)
-
-
-def test_fetching_hides_behind_the_steps():
-    """A source that sleeps costs less than its sleep and the step one after another."""
-
-    class Slow:
-        def __getitem__(self, t):
-            time.sleep(0.02)
-            return LIST[t % 7]
-
-    experiment = classifier()
-
-    def step(state, batch):
-        paused = jax.pure_callback(lambda _: (time.sleep(0.02), np.float32(0))[1], np.float32(0), batch["y"])
-        return experiment.step(state, {**batch, "x": batch["x"] + paused})
-
-    found = fit(experiment._replace(step=step), Slow(), QUIET, steps=60, eval_every=20)
-    assert 1 / found.steps_per_second < 0.038
+    spent = iter(LIST)
+    again = Stream(lambda: spent, "mine")
+    assert len(list(again)) == 7
+    with pytest.raises(DataError, match="mine: another pass"):
+        list(again)

@@ -99,7 +99,7 @@ def traced(experiment: Experiment, part: Parts, state: Any) -> tuple[Any, list[s
     return program, names
 
 
-NOT_NAMED = ("subscriptable", "indices must be", "string index", "Unexpected input type for array")
+NOT_NAMED = ("subscriptable", "indices must be", "string index", "__contains__")
 
 
 @contextlib.contextmanager
