@@ -20,7 +20,7 @@ class Stream:
 
     A batch is a pytree of arrays with a leading axis of rows. A pair, as PyTorch's loaders give it, is {"x", "y"};
     whatever `np.asarray` takes, tensors for one, becomes an array of at most 32 bits. A generator can be read once. The
-    first batch, which is looked at for shapes, is part of the first pass.
+    first batch, which is looked at for shapes, is part of the first pass. `fit` reads on in a thread of its own.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ import pytest
 from flax import linen as nn
 
 from jaxdl import losses, metrics, run
+from jaxdl.core import Experiment, State
 from jaxdl.data import Batches, Data, DataError, Stream
 from jaxdl.run import FlagError, RunConfig, fit
 from jaxdl.run.engine import ahead
@@ -218,6 +219,12 @@ def test_ahead_fetches_in_order_what_nobody_has_asked_for_yet(monkeypatch):
     assert [one.get(1, t) for t in (1, 2, 3)] == [11, 12, 13]
     assert [one.get(2, 1), one.get(2, 2)] == [21, 22]
     one.close()
+    broken = Ahead(lambda seed, t: 6 // (2 - t), 9)
+    assert [broken.get(0, 0), broken.get(0, 1)] == [3, 6]
+    with pytest.raises(ZeroDivisionError):
+        broken.get(0, 2)
+    assert broken.get(0, 3) == -6
+    broken.close()
     assert [t for seed, t in fetched if seed == 1] == [0, 1, 2, 3]
     assert not fetching()
     monkeypatch.setattr(ahead, "LONGEST", 0.01)
@@ -252,6 +259,18 @@ def test_a_function_of_a_seed_may_make_arrays(plain):
         rows = Batches(by_seed(seed), B)
         assert bits(one) == bits(fit(classifier(), rows, QUIET, seed=seed))
     assert digest_of_data(lambda seed: rows) == digest_of_data(rows)
+
+
+def test_batches_may_be_arrays_alone():
+    class Walk(State):
+        sum: jax.Array
+
+    def step(state, batch):
+        return state.advance(sum=state.sum + batch.sum()), {"sum": batch.sum()}
+
+    experiment = Experiment(lambda key: Walk.create(key, sum=np.float32(0)), step)
+    found = fit(experiment, [batch["x"] for batch in LIST], QUIET, steps=14)
+    assert float(found.state.sum) == pytest.approx(2 * X[: 7 * B].sum(), rel=1e-4)
 
 
 def test_a_digest_of_a_stream_reads_nothing_of_it():
@@ -393,7 +412,7 @@ WRONG = {
     "a path for a test part": (lambda: fit(classifier(), Data(LIST, test="test.csv"), QUIET), "test"),
     "a generator to validate by": (lambda: fit(classifier(), Data(LIST, generator()), QUIET), "valid"),
     "a generator and seeds": (lambda: fit(classifier(), generator(), QUIET, seeds=2), "train"),
-    "a generator that ends": (lambda: fit(classifier(), generator(), QUIET), "--steps: .*after 7 full batches, and step 8 "),
+    "a generator that ends": (lambda: fit(classifier(), generator(), QUIET), "--steps: .*after 7 full batches"),
     "epochs without a length": (lambda: fit(classifier(), generator(), QUIET, steps=None, epochs=1), "--epochs"),
     "neither steps nor epochs": (lambda: fit(classifier(), LIST, progress=False), "--steps"),
     "both": (lambda: fit(classifier(), LIST, QUIET, epochs=2), "--steps"),

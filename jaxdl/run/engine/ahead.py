@@ -32,7 +32,11 @@ class Ahead:
             self._ask(seed, t)
         while len(self._coming) <= AHEAD and (last := self._coming[-1][1]) + 1 < self._steps:
             self._ask(seed, last + 1)
-        return self._coming.popleft()[2].result()
+        try:
+            return self._coming.popleft()[2].result()
+        except BaseException:
+            self.close()  # nothing comes behind what failed
+            raise
 
     def close(self) -> None:
         """Drops what is not begun and waits for what is."""

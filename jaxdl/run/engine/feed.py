@@ -27,8 +27,9 @@ SCAN = 16
 class Feed:
     """Training data placed on the devices; `rows(seed, t, count)` is what the compiled calls are handed of it.
 
-    `Batches` and pytrees of them stay on the devices, and a call is handed row numbers; of anything else batch t is
-    `train[t]`, or `train(seed)[t]` where it is a function of the seed, and with None there is no batch.
+    `Batches` and pytrees of them stay on the devices, and a call is handed row numbers. Of anything else a thread
+    fetches batch t while the devices compute: `train[t]`, the t-th of a stream, or that of `train(seed)` where it is a
+    function of the seed. With None there is no batch.
     """
 
     def __init__(self, train: Any, mesh: Mesh, steps: int = 0, example: Any = None) -> None:
@@ -85,7 +86,7 @@ class Feed:
         else:
             batch = self._next(source, seed, t) if isinstance(source, Stream) else item(source, t)
         batch = jax.tree.map(np.asarray, batch)
-        self._first = self._first or batch
+        self._first = batch if self._first is None else self._first
         if told := unlike(batch, self._first):
             raise DataError(f"train: batch {t} {told}")
         return jax.tree.map(lambda x: x[None], batch)
