@@ -39,12 +39,23 @@ class Supervised(State):
         return {"params": self.learner.averaged, **self.stats}
 
 
-def modes(model: nn.Module) -> Callable[[bool], dict[str, Any]]:
-    """train -> the keyword by which a module's call is told: `train`, `training`, `deterministic`; or none of them."""
-    known = inspect.signature(type(model).__call__).parameters
+def modes(model: Any) -> Callable[[bool], dict[str, Any]]:
+    """train -> the keyword by which a module's call is told: `train`, `training`, `deterministic`; or none of them.
+
+    A module that hands on whatever keywords it gets is told by `train`; of a Sequential the first layer gets them.
+    """
+    if isinstance(model, nn.Sequential):
+        return modes(model.layers[0]) if model.layers else lambda train: {}
+    try:
+        known = inspect.signature(type(model).__call__ if isinstance(model, nn.Module) else model).parameters
+    except ValueError:  # a layer written in C
+        return lambda train: {}
     if "deterministic" in known and "train" not in known:
         return lambda train: {"deterministic": not train}
-    return lambda train: {name: train for name in ("train", "training") if name in known}
+    names = [name for name in ("train", "training") if name in known]
+    if not names and any(x.kind is inspect.Parameter.VAR_KEYWORD for x in known.values()):
+        names = ["train"]
+    return lambda train: dict.fromkeys(names, train)
 
 
 def supervised(
@@ -79,9 +90,13 @@ def supervised(
         float32 again for the loss, and parameters, batch norm's averages and evaluation are float32 all along.
 
     Raises:
-      ValueError: when a step or an evaluation is traced, if the loss or a metric is reduced to a scalar already.
+      ValueError: there is no example; when a step or an evaluation is traced, if the loss or a metric is reduced to a
+        scalar already.
     """
-
+    if example is None:
+        raise ValueError(
+            "example: None; one batch is needed, for its shapes (of a dict of arrays some first rows will do)"
+        )
     mode = modes(model)
 
     def scores(outputs: Any, batch: Batch) -> Metrics:

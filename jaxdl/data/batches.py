@@ -88,7 +88,7 @@ class Batches:
           ValueError: no arrays, no rows, different lengths, no numbers, integers beyond 32 bits, B below 1.
         """
         _at_least_one("batch_size", batch_size)
-        self.arrays: dict[str, np.ndarray] = {name: _narrowed(name, values) for name, values in arrays.items()}
+        self.arrays: dict[str, np.ndarray] = {name: narrowed(name, values) for name, values in arrays.items()}
         self.length: int = same_length(self.arrays) if length is None else length
         _at_least_one("length", self.length)
         self.batch_size: int = batch_size
@@ -143,8 +143,12 @@ def same_length(arrays: Mapping[str, np.ndarray]) -> int:
     return length
 
 
-def _narrowed(name: str, values: ArrayLike) -> np.ndarray:
-    array = np.asarray(values)
+def narrowed(name: str, values: ArrayLike) -> np.ndarray:
+    """Values as an array of at most 32 bits; ValueError for texts, objects and integers beyond them."""
+    try:
+        array = np.asarray(values)
+    except (RuntimeError, TypeError) as error:  # a tensor that keeps its gradient, or is a GPU's
+        raise ValueError(f"array {name} cannot be read: {' '.join(str(error).split())[:120]}") from error
     if array.dtype.kind in "OUSMmT" or array.dtype.type is np.void:  # bfloat16 has kind V too, but a type of its own
         raise ValueError(f"array {name} has dtype {array.dtype}; numbers or booleans are needed")
     dtype = NARROW.get(array.dtype.name)

@@ -1,14 +1,16 @@
 """What an experiment reads: its training, validation and test part, and what is worth remembering of them."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from jaxdl.data.batches import Batches
-from jaxdl.data.streamed import Stream, check_batch, length_of
+from jaxdl.data.streamed import ENDLESS, Stream, batch_of, check_batch, check_call, is_numbers, length_of
+from jaxdl.data.trees import leaves, mapped
 
 
 def is_batches(x: Any) -> bool:
@@ -20,13 +22,17 @@ def is_batches(x: Any) -> bool:
 class Data:
     """Three parts, no unit in two of them, and what a finished run has to know of them.
 
-    train: `Batches`, or a pytree of them (a batch is then the same pytree); or a dict of arrays of equal length, which
-      `fit` makes batches of; or anything whose `train[t]` is batch t (a `grain.MapDataset`, a list of batches); or an
-      iterable of batches (a `torch` DataLoader, a `grain.IterDataset`, a generator), which `Stream` describes; or a
-      function from a seed to any of these; or None where a step needs none.
-    valid: what chooses a step or a hyperparameter looks at: `Batches`, a dict of arrays, an iterable of batches or a
-      function that makes one, or several of these by name, or None.
-    test: read once, when everything has been chosen; as `valid`.
+    train: None where a step needs none, or one of
+      - `Batches`, or a pytree of them: a batch is then the same pytree;
+      - a dict of arrays of equal length, which `fit` makes batches of;
+      - a list of batches; a pair in it is {"x", "y"};
+      - anything whose `train[t]` is batch t: a `grain.MapDataset`, a class with `__getitem__`;
+      - an iterable of batches: a `torch` DataLoader, a `grain.IterDataset`, a generator (see `Stream`);
+      - a function from a seed to any of these.
+      What ends before the last step begins again; a smaller last batch of a list or an iterable is left out.
+    valid: what chooses a step or a hyperparameter looks at, all of it in each pass: `Batches`, a dict of arrays, an
+      iterable of batches, a function without arguments that makes one, or several of these by name, or None.
+    test: read once, when everything has been chosen; as `valid`, and a generator will do.
     note: one line for the person who runs it: counts, sizes, where from.
     facts: what `build` and the use of a finished run need of the data, in values that JSON can hold: class names, a
       vocabulary, scales.
@@ -54,32 +60,53 @@ class Data:
 
     def batched(self, size: int) -> "Data":
         """The same data with batches of `size` in the place of dicts of arrays."""
-        made = {name: _batched(getattr(self, name), size) for name in ("train", "valid", "test")}
-        return replace(self, **made)
+        function = callable(self.train) and getattr(self.train, "func", None) is not of_seed
+        train = partial(of_seed, self.train, size) if function else _batched(self.train, size)
+        return replace(self, train=train, valid=_batched(self.valid, size), test=_batched(self.test, size))
 
 
 def training(train: Any) -> Any:
-    """Training data as `Data` describes them; iterables become a `Stream`."""
+    """Training data as `Data` describes them: iterables become a `Stream`, the batches of a list arrays."""
     if train is None or in_memory(train) or is_arrays(train) or callable(train) or isinstance(train, Stream):
         return train
     _refuse(train, "train")
-    if hasattr(train, "__getitem__") and not isinstance(train, Mapping):
+    if isinstance(train, (list, tuple)):
+        return [batch_of(batch, f"train[{t}]") for t, batch in enumerate(train)]
+    if hasattr(train, "__getitem__"):
         return train
-    if isinstance(train, Iterable) and not isinstance(train, Mapping):
+    if isinstance(train, Iterable):
         return Stream(train, "train")
     raise TypeError(f"train: {_kind(train)} is no training data; {KINDS}")
 
 
+def of_seed(train: Callable[[int], Any], size: int | None, seed: int) -> Any:
+    """What a function makes of a seed, with batches of `size` where it is a dict of arrays."""
+    check_call(train, "train", seed)
+    found = train(seed)
+    if isinstance(found, Iterator):
+        return Stream(found, "train", again=partial(train, seed))
+    return _batched(training(found), size)
+
+
 def part(data: Any, name: str) -> Any:
-    """A part to evaluate as `Data` describes them; iterables become a `Stream`."""
-    if data is None or isinstance(data, (Batches, Stream)) or is_arrays(data):
+    """A part to evaluate as `Data` describes them; iterables become a `Stream`, whose batches have names."""
+    if data is None or isinstance(data, Batches) or is_arrays(data):
         return data
-    if isinstance(data, Mapping) and data:
+    columns = lambda: all(isinstance(one, (list, tuple)) and is_numbers(one) for one in data.values())
+    if isinstance(data, Mapping) and not columns():
         return {key: part(one, f"{name} {key}") for key, one in data.items()}
-    _refuse(data, name)
-    if callable(data) or isinstance(data, Iterable):
-        return Stream(data, name)
-    raise TypeError(f"{name}: {_kind(data)} is no part to evaluate; {KINDS}")
+    if not isinstance(data, Stream):
+        _refuse(data, name)
+        counted = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+        if not (callable(data) or isinstance(data, Iterable) or counted):
+            raise TypeError(f"{name}: {_kind(data)} is no part to evaluate; {KINDS}")
+        if hasattr(data, "__len__") and len(data) >= ENDLESS:
+            raise ValueError(f"{name}: this {_kind(data)} repeats without end; give one that ends")
+        data = Stream(data, name)
+    if not isinstance(data.example, Mapping):
+        kind = type(data.example).__name__
+        raise TypeError(f'{name}: a batch is a {kind}, and its arrays need names; give {{"x": ..., "y": ...}}')
+    return data
 
 
 KINDS = "give Batches, a dict of arrays of equal length, or an iterable of batches"
@@ -94,9 +121,14 @@ def is_arrays(data: Any) -> bool:
 
 def _refuse(data: Any, name: str) -> None:
     """TypeError for what has entries, but no batches."""
+    if isinstance(data, Mapping):
+        kinds = ", ".join(f"{key} is a {type(one).__name__}" for key, one in list(data.items())[:4]) or "it is empty"
+        raise TypeError(f"{name}: a dict has to hold arrays of rows (np.asarray makes them), but {kinds}")
     wrong = isinstance(data, (str, bytes, PathLike, set)) or hasattr(data, "__array__") or hasattr(data, "columns")
     if wrong:
         raise TypeError(f"{name}: {_kind(data)} is not in batches; {KINDS}")
+    if isinstance(data, tuple) and all(hasattr(one, "__array__") for one in data):
+        raise TypeError(f'{name}: a tuple of {len(data)} arrays has no names; give {{"x": ..., "y": ...}}')
     if isinstance(data, (list, tuple)) and not data:
         raise ValueError(f"{name}: an empty {type(data).__name__} has no batch")
 
@@ -106,9 +138,11 @@ def _kind(data: Any) -> str:
     return f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.")
 
 
-def _batched(data: Any, size: int) -> Any:
+def _batched(data: Any, size: int | None) -> Any:
+    if size is None:
+        return data
     if is_arrays(data):
-        return Batches({name: np.asarray(values) for name, values in data.items()}, size)
+        return Batches(data, size)
     if isinstance(data, Mapping) and not in_memory(data):
         return {name: _batched(one, size) for name, one in data.items()}
     return data
@@ -124,62 +158,38 @@ def item(train: Any, t: int) -> Any:
         return train[t % count]
 
 
-def batches_in(train: Any) -> float | None:
-    """Batches of a pass over training data, the longest; None where nobody knows."""
-    found = _leaves(train)
+def batches_in(train: Any, size: int) -> float | None:
+    """Batches of a pass over training data, the longest; None where nobody knows.
+
+    size: of a batch of what is no more than arrays.
+    """
+    train = of_seed(train, size, 0) if callable(train) else _batched(train, size)
     if in_memory(train):
-        return max(x.length / x.batch_size for x in found)
-    return train.batches if isinstance(train, Stream) else None if callable(train) else length_of(train)
+        return max(x.length / x.batch_size for _, x in leaves(train))
+    if isinstance(train, Stream):
+        return train.batches
+    return None if isinstance(train, Mapping) else length_of(train)
 
 
 def example_of(train: Any) -> Any:
-    """A batch of training data as `Data` describes them; None of None."""
+    """A batch of training data as `Data` describes them; None of None, and of what has no batches yet."""
+    train = of_seed(train, None, 0) if callable(train) else train
     if in_memory(train):
-        return _mapped(lambda one: one.example, train)
+        return mapped(lambda one: one.example, train)
     if train is None or is_arrays(train):
         return None
-    train = training(train(0)) if callable(train) else train
-    if in_memory(train) or isinstance(train, Stream):
-        return _mapped(lambda one: one.example, train)
+    if isinstance(train, Stream):
+        return train.example
     try:
-        found = _mapped(np.asarray, item(train, 0))
+        found = mapped(np.asarray, item(train, 0))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         told = f"batch 0, train[0], cannot be had ({type(error).__name__}: {error})"
-        raise TypeError(f"train: of {_kind(train)} {' '.join(told.split())[:160]}; {KINDS}") from None
+        raise TypeError(f"train: of {_kind(train)} {' '.join(told.split())[:160]}; {KINDS}") from error
     check_batch(found, "train[0]")
     return found
 
 
 def in_memory(train: Any) -> bool:
     """Whether training data are `Batches`, or a pytree of nothing else."""
-    found = _leaves(train)
-    return bool(found) and all(map(is_batches, found))
-
-
-def _children(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]] | None:
-    """What a container holds, and how it is made of others; None of a leaf. NumPy's readers do without jax.tree."""
-    if isinstance(tree, Mapping):
-        # | keeps what else a dict has, as a defaultdict's default
-        make: Callable[[dict[Any, Any]], Any] = tree.__or__ if isinstance(tree, dict) else type(tree)
-        return list(tree.values()), lambda new: make(dict(zip(tree, new, strict=True)))
-    if isinstance(tree, (list, tuple)):
-        return list(tree), lambda new: type(tree)(*new) if hasattr(tree, "_fields") else type(tree)(new)
-    if is_dataclass(tree) and not isinstance(tree, type):
-        # a static field, as flax.struct and jax.tree_util.register_dataclass mark it, is no part of the data
-        names = [f.name for f in fields(tree) if f.metadata.get("pytree_node", not f.metadata.get("static"))]
-        return [getattr(tree, name) for name in names], lambda new: replace(tree, **dict(zip(names, new, strict=True)))
-    return None
-
-
-def _leaves(tree: Any) -> list[Any]:
-    inside = _children(tree)
-    if inside is None:
-        return [] if tree is None else [tree]
-    return [leaf for one in inside[0] for leaf in _leaves(one)]
-
-
-def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
-    inside = _children(tree)
-    if inside is None:
-        return None if tree is None else function(tree)
-    return inside[1]([_mapped(function, one) for one in inside[0]])
+    found = leaves(train)
+    return bool(found) and all(is_batches(x) for _, x in found)

@@ -1,77 +1,97 @@
 """Batches that flow: loaders, generators and other iterables, as training data and as parts to be evaluated."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
+from jaxdl.data.batches import narrowed
+from jaxdl.data.errors import DataError
+from jaxdl.data.trees import children, leaves
+
 Tree = Any
+ENDLESS = 2**31  # a length that stands for none
 
 
 class Stream:
     """An iterable of batches, each pass from its beginning.
 
     A batch is a pytree of arrays with a leading axis of rows. A pair, as PyTorch's loaders give it, is {"x", "y"};
-    whatever `np.asarray` takes, tensors for one, becomes an array. A generator can be read once; its first batch, which
-    is looked at for shapes, is part of that pass.
+    whatever `np.asarray` takes, tensors for one, becomes an array of at most 32 bits. A generator can be read once. The
+    first batch, which is looked at for shapes, is part of the first pass. `fit` reads on in a thread of its own.
     """
 
-    def __init__(self, source: Iterable[Any] | Callable[[], Iterable[Any]], name: str = "data") -> None:
+    def __init__(
+        self,
+        source: Iterable[Any] | Callable[[], Iterable[Any]],
+        name: str = "data",
+        again: Callable[[], Iterable[Any]] | None = None,
+    ) -> None:
         """Looks at the first batch.
 
         Args:
-          source: the iterable, or a function that makes one for each pass.
+          source: the iterable, or a function that makes one for each pass, or what has a length and entries by number.
           name: what it is called in messages.
+          again: what makes the iterable of each further pass.
 
         Raises:
-          ValueError: no batch is in it.
+          TypeError: it is no iterable.
+          DataError: no batch is in it, or the first one is none.
         """
         self.name = name
-        self.once: bool = isinstance(source, Iterator)  # a second pass over it would be empty
-        self._source: Any = source
-        self._begun: Iterator[Any] | None = self._open()
+        self.once: bool = isinstance(source, Iterator) and again is None  # a second pass over it would be empty
+        self.batches: int | None = length_of(source)  # of a pass; None where nobody knows
+        self._again: Any = again or source
+        self._begun: Iterator[Any] | None = self._open(source)
         first = next(self._begun, None)
         if first is None:
-            raise ValueError(f"{name}: no batch is in this {type(source).__name__}")
+            raise DataError(f"{name}: no batch is in this {type(source).__name__}")
         self.example: Any = batch_of(first, f"the first batch of {name}")
         self.batch_size: int = rows_of(self.example)
 
-    def _open(self) -> Iterator[Any]:
-        return iter(self._source() if callable(self._source) else self._source)
-
-    @property
-    def batches(self) -> int | None:
-        """How many batches a pass has; None where nobody knows."""
-        return length_of(self._source)
+    def _open(self, source: Any) -> Iterator[Any]:
+        if callable(source):
+            check_call(source, self.name)
+            source = source()
+        if not hasattr(source, "__iter__") and (count := length_of(source)):
+            return (source[t] for t in range(count))
+        if not hasattr(source, "__iter__"):
+            raise TypeError(f"{self.name}: {type(source).__name__} has no batches; give an iterable of them")
+        return iter(source)
 
     def __iter__(self) -> Iterator[Any]:
         """A pass over all batches.
 
         Raises:
-          ValueError: of a generator, the second time; of batches that are not all alike.
+          DataError: of a generator, the second time; of batches that are not all alike.
         """
-        if not self.once:
-            self._begun, passed = None, self._open()
-        elif self._begun is None:
-            told = "has been read, which it can be once; give a list, a loader, or a function that makes the generator"
-            raise ValueError(f"{self.name}: this {type(self._source).__name__} {told}")
-        else:
-            passed, self._begun = self._begun, None
+        start = 0
+        if self._begun is not None:
+            passed, self._begun, start = self._begun, None, 1
             yield self.example
-        for t, batch in enumerate(passed, int(self.once)):
+        elif self.once:
+            told = "has been read, which it can be once; give a list, a loader, or a function that makes the generator"
+            raise DataError(f"{self.name}: this {type(self._again).__name__} {told}")
+        else:
+            passed = self._open(self._again)
+        t = start - 1
+        for t, batch in enumerate(passed, start):
             yield self._like_first(batch_of(batch, f"batch {t} of {self.name}"), t)
+        if t < 0:
+            raise DataError(f"{self.name}: another pass over it has no batch; give what can be read again")
 
     def _like_first(self, batch: Tree, t: int) -> Tree:
         rows = rows_of(batch)
         if told := unlike(batch, self.example, rows=rows <= self.batch_size):
-            raise ValueError(f"{self.name}: batch {t} {told}")
+            raise DataError(f"{self.name}: batch {t} {told}")
         return batch
 
 
 def unlike(batch: Tree, first: Tree, rows: bool = False) -> str:
     """What a batch has that the first has not, in words; "" if nothing. `rows`: their number may differ."""
-    look = lambda tree: [(path, x.dtype.name, list(x.shape[rows:])) for path, x in leaves(tree)]
+    look = lambda tree: sorted((path, x.dtype.name, list(x.shape[rows:])) for path, x in leaves(tree))
     now, before = look(batch), look(first)
     if now == before:
         return ""
@@ -81,59 +101,75 @@ def unlike(batch: Tree, first: Tree, rows: bool = False) -> str:
     return f"has {side(new)}, where the first has {side(old)}"
 
 
-def leaves(tree: Tree, path: str = "") -> list[tuple[str, Any]]:
-    """(path, leaf) of dicts, lists and tuples."""
-    if isinstance(tree, Mapping):
-        return [leaf for name in sorted(tree, key=str) for leaf in leaves(tree[name], f"{path}/{name}".lstrip("/"))]
-    if isinstance(tree, (list, tuple)):
-        return [leaf for i, one in enumerate(tree) for leaf in leaves(one, f"{path}/{i}".lstrip("/"))]
-    return [] if tree is None else [(path, tree)]
-
-
 def rows_of(batch: Tree) -> int:
     """Rows of a batch: the length of its first array."""
     return len(leaves(batch)[0][1])
 
 
 def batch_of(batch: Any, name: str) -> Any:
-    """A batch of an iterable as dicts, lists and tuples of arrays; a pair as {"x", "y"}.
+    """A batch of an iterable as a pytree of arrays; a pair as {"x", "y"}.
 
     Raises:
-      ValueError: no arrays, arrays of objects, or one row instead of a batch.
+      DataError: no arrays, arrays of objects, one row instead of a batch, or columns of different lengths.
     """
     if isinstance(batch, (list, tuple)) and len(batch) == 2 and not hasattr(batch, "_fields"):
         batch = dict(zip(("x", "y"), batch, strict=True))
     made = _arrays(batch, name)
     check_batch(made, name)
+    rows = {path: len(array) for path, array in leaves(made)}
+    if len(set(rows.values())) > 1:
+        listed = ", ".join(f"{path} {count}" for path, count in rows.items())
+        raise DataError(f"{name}: its arrays have different numbers of rows: {listed}")
     return made
 
 
 def check_batch(batch: Any, name: str) -> None:
-    """Raises ValueError for what is no batch: no arrays, arrays of objects, arrays without rows."""
+    """Raises DataError for what is no batch: no arrays, arrays of objects, arrays without rows."""
     found = leaves(batch)
     if not found:
-        raise ValueError(f"{name}: holds no arrays")
+        raise DataError(f"{name}: holds no arrays")
     for path, array in found:
-        where = f"{name}: {path or 'it'}"
-        if np.asarray(array).dtype.kind in "OUSMm":
-            raise ValueError(f"{where} has dtype {np.asarray(array).dtype}; numbers or booleans are needed")
+        where, dtype = f"{name}: {path or 'it'}", np.asarray(array).dtype
+        if dtype.kind in "OUSMm":
+            raise DataError(f"{where} has dtype {dtype}; numbers or booleans are needed")
         if np.ndim(array) == 0:
             told = "is a single number, so this is one example and not a batch; put examples into batches"
-            raise ValueError(f"{where} {told} (a loader, or jaxdl.data.Batches)")
+            raise DataError(f"{where} {told} (a loader, or jaxdl.data.Batches)")
         if len(array) == 0:
-            raise ValueError(f"{where} has no rows")
+            raise DataError(f"{where} has no rows")
 
 
-def _arrays(tree: Any, name: str) -> Any:
-    if isinstance(tree, Mapping):
-        return {key: _arrays(value, name) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)) and any(isinstance(x, Mapping) or hasattr(x, "__array__") for x in tree):
-        made = [_arrays(one, name) for one in tree]
-        return type(tree)(*made) if hasattr(tree, "_fields") else type(tree)(made)
+def _arrays(tree: Any, name: str, path: str = "") -> Any:
+    inside = children(tree)
+    if inside is not None and not is_numbers(tree):
+        return inside[1]([_arrays(one, name, f"{path}/{key}".lstrip("/")) for key, one in inside[0].items()])
     try:
-        return np.asarray(tree)
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors that have a gradient
-        raise ValueError(f"{name}: cannot become an array ({' '.join(str(error).split())[:100]})") from None
+        return None if tree is None else narrowed(path, tree)
+    except ValueError as error:  # ragged lists, integers beyond 32 bits, tensors of a GPU
+        raise DataError(
+            f"{name}: {path or 'it'} cannot become an array ({' '.join(str(error).split())[:120]})"
+        ) from error
+
+
+def is_numbers(tree: Any) -> bool:
+    """Whether lists in lists hold nothing but numbers, so that they are one array and no structure."""
+    if type(tree) in (list, tuple):
+        return all(map(is_numbers, tree))
+    return children(tree) is None and not (hasattr(tree, "__array__") and np.ndim(tree))
+
+
+def check_call(function: Callable[..., Any], name: str, *args: Any) -> None:
+    """Raises TypeError where a function does not take these arguments; what it raises itself is its own."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # written in C
+        return
+    try:
+        signature.bind(*args)
+    except TypeError as error:
+        needed = "one argument, the seed" if args else "no arguments"
+        kind = getattr(function, "__name__", type(function).__name__)
+        raise TypeError(f"{name}: the function {kind} has to take {needed} ({error})") from None
 
 
 def length_of(source: Any) -> int | None:
@@ -142,4 +178,4 @@ def length_of(source: Any) -> int | None:
         count = len(source)
     except (TypeError, NotImplementedError, OverflowError):
         return None
-    return count if 0 < count < 2**31 else None
+    return count if 0 < count < ENDLESS else None

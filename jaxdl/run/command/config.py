@@ -277,7 +277,7 @@ class RunConfig:
         if self.epochs is None:
             raise FlagError("--steps: not given, nor is --epochs; give one of the two")
         train = train.train if isinstance(train, Data) else train
-        count = batches_in(train)
+        count = batches_in(train, self.batch_size)
         if count is None:
             raise FlagError(f"--epochs={self.epochs:g}: this training data has no length; give --steps")
         steps = math.ceil(self.epochs * count)

@@ -76,7 +76,7 @@ def findings(module: Study, config: RunConfig, command: str | None = None) -> li
       config: how; a `workdir` of its own is where its fits live.
       command: how it is started; python -m MODULE if not given.
     """
-    data = module.data(config)
+    data = module.data(config).batched(config.batch_size)
     if data.note:
         log(data.note)
     if config.epochs is not None and data.train is not None:

@@ -1,5 +1,6 @@
 """What is not a training step: scores over a test set, a function applied to data, the cost of a call."""
 
+import contextlib
 import functools
 import time
 from collections import deque
@@ -8,15 +9,18 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax.errors import ScopeParamShapeError
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import AXIS, Experiment
-from jaxdl.data import Batches, Stream
+from jaxdl.data import Batches, Data, Stream
 from jaxdl.data.streamed import rows_of
+from jaxdl.run.command.flags import FlagError
 from jaxdl.run.engine.feed import IN_FLIGHT
 from jaxdl.run.engine.parallel import make_mesh, place, remembered
 
+ROWS = 256  # of a batch where arrays have no size of their own
 Part = Batches | Stream
 Parts = Part | Mapping[str, Part] | None
 
@@ -88,22 +92,49 @@ def traced(experiment: Experiment, part: Parts, state: Any) -> tuple[Any, list[s
         if source is not None:
             ones = np.ones(source.batch_size, np.float32)
             batch = {**source.example, "mask": source.example.get("mask", ones)}
-        program, sums = jax.make_jaxpr(experiment.evaluate, return_shape=True)(state, batch)
+        with understood(batch):
+            program, sums = jax.make_jaxpr(experiment.evaluate, return_shape=True)(state, batch)
         ones = jax.tree.map(lambda x: np.ones(x.shape), sums)
         names += [f"{name}/{key}".lstrip("/") for key in experiment.summarize(ones)]
     return program, names
 
 
-def map_batches(function: Callable[[Any, Any], Any], state: Any, data: Part, *, devices: int | None = None) -> Any:
+NOT_NAMED = ("subscriptable", "indices must be", "string index", "__contains__")
+
+
+@contextlib.contextmanager
+def understood(batch: Any) -> Iterator[None]:
+    """Where functions that are traced ask a batch for what it has not, FlagError says what it has."""
+    try:
+        yield
+    except KeyError as error:
+        if isinstance(batch, Mapping) and error.args[:1] and error.args[0] in batch:
+            raise
+        has = ", ".join(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
+        raise FlagError(f"data: a batch has {has}, and the experiment asks for {error}") from error
+    except (TypeError, IndexError) as error:
+        if isinstance(batch, Mapping) or not any(words in str(error) for words in NOT_NAMED):
+            raise
+        has = "there is no batch" if batch is None else f"a batch is a {type(batch).__name__}"
+        told = 'the experiment asks for its arrays by name; give {"x": ..., "y": ...}'
+        raise FlagError(f"data: {has}, and {told}") from error
+    except ScopeParamShapeError as error:
+        told = "was made for an `example` of other shapes than these data have"
+        raise FlagError(f"data: the experiment {told} ({str(error).partition(' (http')[0]})") from error
+
+
+def map_batches(function: Callable[[Any, Any], Any], state: Any, data: Any, *, devices: int | None = None) -> Any:
     """function(state, batch) -> [B, ...] over all rows of `data` in order; the results are joined on the host.
 
     For predictions, samples and whatever else is wanted row by row. `batch["mask"]` is 0 on the padding of the last
-    batch, whose results are cut off. The same function is compiled once, however often it is applied.
+    batch, whose results are cut off. The same function is compiled once, however often it is applied. `data` are
+    `Batches`, a dict of arrays, or an iterable of batches.
 
     Returns:
       The pytree that `function` returns, as NumPy arrays with a row for each of `data`; each of several processes
       computes them for itself.
     """
+    data = Data(test=data).batched(ROWS).test
     mesh = make_mesh(devices if jax.process_count() == 1 else 1, local=True)
     if data.batch_size % mesh.size:
         mesh = make_mesh(1, local=True)

@@ -3,7 +3,6 @@
 import functools
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -12,14 +11,14 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxdl.core import AXIS
-from jaxdl.data import Stream
-from jaxdl.data.parts import batches_in, in_memory, is_batches, item, training
+from jaxdl.data import DataError, Stream
+from jaxdl.data.parts import batches_in, in_memory, is_batches, item
 from jaxdl.data.streamed import rows_of, unlike
 from jaxdl.run.command.flags import FlagError
+from jaxdl.run.engine.ahead import Ahead
 from jaxdl.run.engine.parallel import check_divisible, place
 from jaxdl.run.show.report import log
 
-AHEAD = 2  # batches that are fetched while the devices compute
 IN_FLIGHT = 2  # calls not waited for: with many in flight on several CPU devices the collectives deadlock
 # steps per call where a loop is not slow: a small MLP's step falls from 40 to 17 us, a large one loses nothing
 SCAN = 16
@@ -28,35 +27,37 @@ SCAN = 16
 class Feed:
     """Training data placed on the devices; `rows(seed, t, count)` is what the compiled calls are handed of it.
 
-    `Batches` and pytrees of them stay on the devices, and a call is handed row numbers; of anything else batch t is
-    `train[t]`, or `train(seed)[t]` where it is a function of the seed, and with None there is no batch.
+    `Batches` and pytrees of them stay on the devices, and a call is handed row numbers. Of anything else a thread
+    fetches batch t while the devices compute: `train[t]`, the t-th of a stream, or that of `train(seed)` where it is a
+    function of the seed. With None there is no batch.
     """
 
-    def __init__(self, train: Any, mesh: Mesh, steps: int = 0) -> None:
+    def __init__(self, train: Any, mesh: Mesh, steps: int = 0, example: Any = None) -> None:
         """Places the arrays; raises FlagError where the devices do not divide a batch.
 
-        steps: of a fit, past which nothing is fetched ahead.
+        steps: of a fit, past which nothing is fetched ahead. example: a batch of what is not in memory.
         """
-        self._steps = steps
-        self._worker: ThreadPoolExecutor | None = None
-        self._ahead: deque[tuple[int, int, Future[Any]]] = deque()  # (seed, t, batch) in order
+        self._ahead = Ahead(self._fetch, steps)
         self._told, self._first = False, None
         self._flow: tuple[int, int, Iterator[Any]] | None = None  # of a stream: seed, the batch that comes next
         self._sources = jax.tree.leaves(train, is_leaf=is_batches)
         self._structure = jax.tree.structure(train, is_leaf=is_batches)
         self.in_memory = in_memory(train)
         self._train, self._mesh = train, mesh
-        made = (lambda seed: training(train(seed))) if callable(train) else lambda seed: train
-        self._of_seed = functools.lru_cache(maxsize=4)(made)
+        self._of_seed = functools.lru_cache(maxsize=4)(
+            lambda seed: self._full(train(seed) if callable(train) else train)
+        )
         self.arrays: Any = ()
         if self.in_memory:
             check_divisible(self._sources, mesh)
             self.arrays = place(jax.tree.unflatten(self._structure, [s.arrays for s in self._sources]), mesh, P())
+        elif train is not None:
+            check_rows(example, mesh)
 
     @property
     def epoch(self) -> float:
         """Steps of a pass over the training data, the longest; 0 where their length is not known."""
-        return batches_in(self._train) or 0.0
+        return 0.0 if callable(self._train) else batches_in(self._train, 1) or 0.0
 
     def take(self, arrays: Any, rows: Any) -> Any:
         """The batch that the row numbers [B] stand for; what is not `Batches` is the batch itself."""
@@ -75,18 +76,8 @@ class Feed:
                 self._structure, [np.stack([s.order(seed, step) for step in steps]) for s in self._sources]
             )
         else:
-            rows = None if self._train is None else self._fetched(seed, t)
+            rows = None if self._train is None else self._ahead.get(seed, t)
         return rows if jax.process_count() == 1 else place(rows, self._mesh, P(None, AXIS))
-
-    def _fetched(self, seed: int, t: int) -> Any:
-        """Batch t, which the worker has fetched while the devices computed, or does now; AHEAD more are begun."""
-        self._worker = self._worker or ThreadPoolExecutor(1, "jaxdl-feed")
-        if not self._ahead or self._ahead[0][:2] != (seed, t):
-            self._drop()
-            self._ahead.append((seed, t, self._worker.submit(self._fetch, seed, t)))
-        while len(self._ahead) <= AHEAD and (last := self._ahead[-1][1]) + 1 < self._steps:
-            self._ahead.append((seed, last + 1, self._worker.submit(self._fetch, seed, last + 1)))
-        return self._ahead.popleft()[2].result()
 
     def _fetch(self, seed: int, t: int) -> Any:
         source = self._of_seed(seed)
@@ -95,9 +86,9 @@ class Feed:
         else:
             batch = self._next(source, seed, t) if isinstance(source, Stream) else item(source, t)
         batch = jax.tree.map(np.asarray, batch)
-        self._first = self._first or batch
+        self._first = batch if self._first is None else self._first
         if told := unlike(batch, self._first):
-            raise FlagError(f"train: batch {t} {told}")
+            raise DataError(f"train: batch {t} {told}")
         return jax.tree.map(lambda x: x[None], batch)
 
     def _next(self, stream: Stream, seed: int, t: int) -> Any:
@@ -113,29 +104,32 @@ class Feed:
             if found is None:
                 if stream.once or not some:
                     told = "give a list, a loader, or a function from a seed to the generator"
-                    raise FlagError(f"{stream.name}: ended after {at} full batches, --steps asks for more; {told}")
+                    ended = f"ended after {at} full batches, and step {t + 1} needs one more"
+                    raise FlagError(f"--steps: {stream.name} {ended}; {told}")
                 flow, some = iter(stream), False  # the next epoch
             elif rows_of(found) == stream.batch_size:
                 batch, at, some = found, at + 1, True
-            elif not self._told:  # its step would be another program
-                self._told = True
-                told = f"{rows_of(found)} rows of {stream.batch_size}"
-                log(f"{stream.name}: a last batch, {told}, is left out of training")
+            else:
+                self._left_out(found, stream.batch_size)
         self._flow = seed, at, flow
         return batch
 
-    def _drop(self) -> None:
-        for _, _, future in self._ahead:
-            if not future.cancel():
-                future.exception()
-        self._ahead.clear()
+    def _full(self, source: Any) -> Any:
+        """A list without a smaller last batch; anything else as it is."""
+        if isinstance(source, list) and not in_memory(source) and rows_of(source[-1]) < rows_of(source[0]):
+            self._left_out(source[-1], rows_of(source[0]))
+            return source[:-1]
+        return source
+
+    def _left_out(self, batch: Any, size: int) -> None:
+        """Says so, once: a step on fewer rows would be another program."""
+        if not self._told:
+            self._told = True
+            log(f"train: a last batch, {rows_of(batch)} rows of {size}, is left out of training")
 
     def close(self) -> None:
-        """Ends the worker."""
-        if self._worker is not None:
-            self._worker.shutdown(wait=False, cancel_futures=True)
-            self._worker = None
-            self._ahead.clear()
+        """Ends the thread that fetches."""
+        self._ahead.close()
 
     def scan(self, program: Any, asked: int | None) -> int:
         """How many steps one call makes at most: as many as asked for, or (None) as many as pay.
@@ -150,6 +144,15 @@ class Feed:
             return asked
         slow = jax.default_backend() == "cpu" and "conv_general_dilated" in str(program)
         return 1 if slow else SCAN
+
+
+def check_rows(example: Any, mesh: Mesh) -> None:
+    """Raises FlagError where the devices do not divide a batch that comes as it is."""
+    for x in jax.tree.leaves(example):
+        if np.ndim(x) and len(x) % mesh.size:
+            fits = -(-len(x) // mesh.size) * mesh.size
+            told = f"{mesh.size} devices do not divide a batch of {len(x)} rows"
+            raise FlagError(f"--devices: {told}; give batches of {fits}, or --devices=1")
 
 
 def advance(

@@ -1,9 +1,8 @@
 """What one fit compiles, places and checks before its first step, for the runs of all its seeds."""
 
-import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ from jaxdl.data import Batches, Data, Stream
 from jaxdl.optim import norms, with_peak_of
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.flags import FlagError
-from jaxdl.run.engine.evaluate import Part, Parts, evaluator, traced
+from jaxdl.run.engine.evaluate import Part, Parts, evaluator, traced, understood
 from jaxdl.run.engine.feed import Feed
 from jaxdl.run.engine.parallel import compile_steps, make_mesh, place_state, remembered, whole
 from jaxdl.run.show.report import start_line
@@ -61,9 +60,10 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
     mesh = make_mesh(config.devices)
     if config.norms:
         experiment = experiment._replace(step=_with_norms(experiment.step))
-    for part in (train, valid, *(test,) * (config.seeds > 1)):
-        check_once(part, config.seeds > 1 or part is valid)
-    feed = Feed(train, mesh, config.steps or 0)
+    several = config.seeds > 1
+    for part, again in ((train, several), (valid, True), (test, several or config.watch_test)):
+        check_once(part, again)
+    feed = Feed(train, mesh, config.steps or 0, data.example)
     try:
         init, like = jax.make_jaxpr(experiment.init, return_shape=True)(jax.random.key(0))
     except ValueError as error:  # images too small for the model, --freeze that matches nothing
@@ -76,10 +76,10 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
     like = like if state is None else state
     # without any data evaluation plays episodes of its own
     evaluated = valid is not None or (train is None and test is None)
-    with _named(valid.example if isinstance(valid, (Batches, Stream)) else data.example):
-        program, names = traced(experiment, valid, like) if evaluated else (None, [])
+    program, names = traced(experiment, valid, like) if evaluated else (None, [])
+    traced(experiment, _streams(test), like)  # what was looked at already is checked before the first step
     check_monitor(config, names, evaluated, test)
-    with _named(data.example):
+    with understood(data.example):
         step, (_, metrics) = jax.make_jaxpr(experiment.step, return_shape=True)(like, data.example)
     for name, value in metrics.items():
         if value.shape:
@@ -141,14 +141,9 @@ def check_once(part: Any, again: bool) -> None:
             raise FlagError(f"{one.name}: a generator can be read once, and this is read several times; give {told}")
 
 
-@contextlib.contextmanager
-def _named(batch: Any) -> Iterator[None]:
-    """Names what a batch has where a function asks for something else."""
-    try:
-        yield
-    except KeyError as error:
-        has = ", ".join(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
-        raise FlagError(f"data: a batch has {has}, and the experiment asks for {error}") from error
+def _streams(part: Parts) -> dict[str, Stream]:
+    parts = part.items() if isinstance(part, Mapping) else [("", part)]
+    return {name: one for name, one in parts if isinstance(one, Stream)}
 
 
 def _with_norms(step: Any) -> Any:

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from jaxdl.core import Experiment
-from jaxdl.data import Data, DataError
+from jaxdl.data import DataError
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.engine.evaluate import map_batches
 from jaxdl.run.show.report import Row, curve, with_prefix
@@ -64,8 +64,7 @@ class Result:
         """
         if self.experiment.predict is None:
             raise ValueError("this experiment predicts nothing: it has no predict(state, batch)")
-        rows = Data(test=part).batched(256).test
-        return map_batches(self.experiment.predict, self.state, rows)
+        return map_batches(self.experiment.predict, self.state, part)
 
 
 def together(runs: Sequence[Result]) -> Result:

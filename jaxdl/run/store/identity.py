@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxdl.data import Batches, DataError, Stream
-from jaxdl.data.parts import training
+from jaxdl.data.trees import leaves as paths
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.flags import FlagError, flags_of, shown
 from jaxdl.run.engine.distributed import is_first
@@ -137,17 +137,16 @@ def digest_of_data(data: Any) -> dict[str, Any] | None:
 
     Of a stream, which may come in another order each time, only what its batches look like is known.
     """
-    leaves = jax.tree.leaves(data, is_leaf=lambda x: isinstance(x, Batches))
-    if not leaves:
+    data = data(0) if callable(data) else data
+    parts = jax.tree.leaves(data, is_leaf=lambda x: isinstance(x, Batches))
+    if not parts:
         return None
-    if all(isinstance(x, Batches) for x in leaves):
-        digests = [x.digest() for x in leaves]
-        return {"rows": sum(x.length for x in leaves), "sha256": hashlib.sha256("".join(digests).encode()).hexdigest()}
-    data = training(data(0)) if callable(data) else data
-    if all(isinstance(x, (Batches, Stream)) for x in jax.tree.leaves(data, is_leaf=lambda x: isinstance(x, Batches))):
-        looks = [(x.batch_size, jax.tree.map(lambda a: (a.dtype.name, a.shape), x.example))
-                 for x in jax.tree.leaves(data, is_leaf=lambda x: isinstance(x, Batches))]  # fmt: skip
-        return {"rows": "streamed", "sha256": hashlib.sha256(repr(looks).encode()).hexdigest()}
+    if all(isinstance(x, (Batches, Stream)) for x in parts):
+        known = all(isinstance(x, Batches) for x in parts)
+        looks = lambda x: repr([(path, a.dtype.name, a.shape) for path, a in paths(x.example)])
+        digests = [x.digest() if isinstance(x, Batches) else looks(x) for x in parts]
+        rows = sum(x.length for x in parts) if known else "streamed"
+        return {"rows": rows, "sha256": hashlib.sha256("".join(digests).encode()).hexdigest()}
     rows = len(data) if hasattr(data, "__len__") else "unknown"
     return {"rows": rows, "sha256": digest_of_arrays(data[0])}
 
