@@ -104,7 +104,10 @@ class TestTable:
         assert run("compare", "a", "b") == 0
         assert capsys.readouterr().out.split()[:3] == ["run", "experiment", "optimizer"]
         assert run("compare", "a", "b", "c") == 65
-        assert "error: no metric in common: a has accuracy; b has accuracy; c has reward" in capsys.readouterr().err
+        assert (
+            "error: no metric besides the loss in common: a has accuracy; b has accuracy; c has reward"
+            in capsys.readouterr().err
+        )
         assert run("compare", "d", "e") == 65  # what each minimises is another thing
 
     def test_a_sweep_stands_for_its_points(self, folder):

@@ -83,6 +83,7 @@ def test_a_report_holds_hyper_parameters_pictures_and_texts(tmp_path):
     from tensorboardX.proto.event_pb2 import Event
 
     (tmp_path / "deep").mkdir()
+    (tmp_path / "broken.png").write_text("none")
     Image.fromarray(np.zeros((5, 7), np.uint8)).save(tmp_path / "deep" / "one.png")
     for rate in (0.1, 0.5):
         flags = {"rate": rate, "model": "cnn", "on": True, "none": None}
@@ -97,7 +98,7 @@ def test_a_report_holds_hyper_parameters_pictures_and_texts(tmp_path):
     assert found["test/loss"].simple_value == 0.25
     assert (found["deep/one.png"].image.width, found["deep/one.png"].image.height) == (7, 5)
     assert found["deep/one.png"].image.encoded_image_string == (tmp_path / "deep/one.png").read_bytes()
-    assert found["claims/text_summary"].tensor.string_val == [b"a claim"]
+    assert found["claims/text_summary"].tensor.string_val == [b"    a claim"]
     start = found["_hparams_/session_start_info"].metadata.plugin_data.content
     assert b"rate" in start
     assert struct.pack("<d", 0.5) in start

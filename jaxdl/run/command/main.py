@@ -34,10 +34,10 @@ from jaxdl.run.show.report import log
 from jaxdl.run.show.summary import summary
 from jaxdl.run.store import settings
 from jaxdl.run.store.checkpoint import Unwritten
-from jaxdl.run.store.files import read_json, write_json
+from jaxdl.run.store.files import numbers, read_json, read_text, write_json
 from jaxdl.run.store.folder import begun, open_run, recorded, records, undo, with_folder
 from jaxdl.run.store.lock import locked
-from jaxdl.run.store.runs import read_run
+from jaxdl.run.store.runs import expand, read_run
 from jaxdl.run.store.tensorboard import write_report
 from jaxdl.streams import keep_streams, printable, shell
 from jaxdl.tuned import set_xla_flags
@@ -173,23 +173,30 @@ def _run(
 
 
 def _report(config: RunConfig, claims: Sequence[Finding]) -> None:
-    """TensorBoard's hyper-parameters, pictures and texts; what goes wrong there costs no run its end."""
-    workdir = Path(str(config.workdir))
-    ends = {str(p.parent.relative_to(workdir)): read_json(p) for p in sorted(workdir.glob("**/result.json"))}
-    metrics = {
-        f"{part}/{'' if fit == '.' else f'{fit}/'}{name}": float(value)
-        for fit, end in ends.items()
-        for part, of in (("test", "metrics"), ("valid", "valid"))
-        for name, value in end[of].items()
-        if value is not None
-    }
-    texts = {path.name: f"```\n{path.read_text(encoding='utf-8')}\n```" for path in sorted(workdir.glob("*.txt"))}
-    texts["claims"] = f"```\n{claims_table(claims, width=120)}\n```"
-    flags = {f.name: getattr(config, f.name) for f in flags_of(type(config)) if f.rule.affects_result}
-    try:
-        write_report(workdir, flags, metrics, texts)
-    except OSError as error:
-        log(f"warning: {error.filename}: TensorBoard's report could not be written ({error.strerror})")
+    """TensorBoard's hyper-parameters, pictures and texts, of each point where it is a sweep.
+
+    What goes wrong there costs no run its end.
+    """
+    for workdir in expand(Path(str(config.workdir))):
+        try:
+            flags = (read_json(workdir / "config.json") or {}).get("flags", {})
+            told = {f.name: flags.get(f.name) for f in flags_of(type(config)) if f.rule.affects_result}
+            texts = {path.name: read_text(path) or "" for path in sorted(workdir.glob("*.txt"))}
+            texts |= {} if config.sweep else {"claims": claims_table(claims, width=120)}
+            write_report(workdir, told, _last_metrics(workdir), texts)
+        except (OSError, DataError) as error:
+            log(f"warning: {workdir}: TensorBoard's report could not be written ({error})")
+
+
+def _last_metrics(workdir: Path) -> dict[str, float]:
+    """{"test/accuracy": 0.98} of each fit at its end, the mean over its seeds."""
+    found: dict[str, list[float]] = {}
+    for path in sorted(workdir.glob("**/result.json")):
+        fit = re.sub(r"(^|/)(seed\d+|\.)$", "", str(path.parent.relative_to(workdir)))
+        for part, name in (("test", "metrics"), ("valid", "valid")):
+            for metric, value in numbers((read_json(path) or {}).get(name, {})).items():
+                found.setdefault("/".join(filter(None, (part, fit, metric))), []).append(value)
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 def draw_curves(config: RunConfig) -> None:

@@ -50,8 +50,10 @@ def lines(runs: Sequence[Run], fit: str | None = None) -> list[Line]:
                 told = f"{label}, {name}" if name and fit is None else label
                 found.append(Line(run, name, told, traces, f"C{i % 10}", STYLES[(j + i // 10) % 4]))
     if not panels(found):
-        sides = [f"{line.run.folder} has {', '.join(_panels(line)) or 'none'}" for line in found]
-        raise DataError(f"no metric in common: {'; '.join(sides)}")
+        seen = lambda line: [name for name in _panels(line) if name != "loss" or not mixed(runs)]
+        sides = dict.fromkeys(f"{line.run.folder} has {', '.join(seen(line)) or 'none'}" for line in found)
+        besides = " besides the loss" if mixed(runs) else ""
+        raise DataError(f"no metric{besides} in common: {'; '.join(sides)}")
     return found
 
 

@@ -1,11 +1,13 @@
 """What TensorBoard shows of a run besides curves: hyper-parameters with the last metrics, pictures, texts."""
 
 import shutil
+import textwrap
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxdl.run.show.report import log
 from jaxdl.run.store.files import naming
 
 FOLDER = "report"  # beside the curves of the run's own fit; made anew each time
@@ -38,11 +40,16 @@ def write_report(
         found = list(summary.hparams(told, dict(metrics)))
         found.append(Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]))
         for path in sorted(workdir.rglob("*.png")):
-            with Image.open(path) as image:
-                (width, height), content = image.size, path.read_bytes()
+            try:
+                with Image.open(path) as image:
+                    (width, height), content = image.size, path.read_bytes()
+            except OSError as error:
+                log(f"warning: {path}: is no picture that TensorBoard could show ({str(error).partition(chr(10))[0]})")
+                continue
             picture = Summary.Image(encoded_image_string=content, width=width, height=height, colorspace=4)
             found.append(Summary(value=[Summary.Value(tag=str(path.relative_to(workdir)), image=picture)]))
-        found += [summary.text(title, text) for title, text in texts.items()]
+        # four blanks before each line: Markdown shows them as they are
+        found += [summary.text(title, textwrap.indent(text, "    ")) for title, text in texts.items()]
         for one in found:
             file.write_event(Event(step=0, wall_time=time.time(), summary=one))
         file.close()
