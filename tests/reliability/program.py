@@ -20,7 +20,7 @@ class Config(run.RunConfig):
     """The size of the problem; the defaults end in about a second."""
 
     width: int = run.flag(13, "hidden units", minimum=1)
-    rows: int = run.flag(101, "training examples", minimum=1)
+    examples: int = run.flag(101, "training examples", minimum=1)
     nap: float = run.flag(0.0, "seconds slept at each call that draws a batch", minimum=0, affects_result=False)
     steps: int | None = 60
     batch_size: int = 8
@@ -46,7 +46,7 @@ class Net(nn.Module):
 def data(config: Config) -> Data:
     """Random inputs [rows, 5] and classes that depend on them; 31 rows more for validation."""
     rng = np.random.default_rng(7)
-    x = rng.normal(size=(config.rows + 31, 5)).astype(np.float32)
+    x = rng.normal(size=(config.examples + 31, 5)).astype(np.float32)
     y = (x @ rng.normal(size=(5, 3))).argmax(-1).astype(np.int32)
     part = lambda rows: Batches({"x": x[rows], "y": y[rows]}, config.batch_size)
     return Data(part(slice(31, None)), part(slice(31)))

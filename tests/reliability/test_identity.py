@@ -24,14 +24,19 @@ TEXTS = {
     "target": "price",
     "drop": "id",
     "hidden": "7",
+    "init": "other.npz",
+    "init_skip": "kernel",
+    "group": "patient",
 }
 # what gives a flag an effect beside its `needs`
 WITH = {"target": {"table": "some.csv"}, "drop": {"table": "some.csv"}, "remat": {"model": "resnet20"},
-        "features": {"parameters": 200_000}}  # fmt: skip
+        "features": {"parameters": 200_000}, "init_skip": {"init": "some.npz"}, "separator": {"table": "some.csv"},
+        "no_header": {"table": "some.csv"}, "decimal": {"table": "some.csv"},
+        "split": {"table": "some.csv"}, "group": {"table": "some.csv", "split": "group", "group": "id"}}  # fmt: skip
 LENGTH = ("steps", "epochs")  # one of the two is set
 # that need files of their own, or are no part of a single fit, and so meet `open_run` only
 NO_FIT = ("sweep", "seeds", "epochs", "dataset", "text", "table", "target", "drop", "task",
-          "image_size")  # fmt: skip
+          "image_size", "init", "init_skip", "separator", "no_header", "decimal", "split", "group")  # fmt: skip
 
 
 def others(flag, value):
@@ -54,11 +59,11 @@ def changes(config):
         unset = flag.name in LENGTH and getattr(config, flag.name) is None
         if unset or not flag.rule.affects_result or len(flag.rule.choices) == 1:
             continue
-        base = config
+        effect = {}
         if flag.rule.needs and getattr(config, flag.rule.needs[0]) not in flag.rule.needs[1]:
-            base = dataclasses.replace(base, **{flag.rule.needs[0]: flag.rule.needs[1][0]})
-        with_it = {name: value for name, value in WITH.get(flag.name, {}).items() if hasattr(config, name)}
-        base = dataclasses.replace(base, **with_it)
+            effect = {flag.rule.needs[0]: flag.rule.needs[1][0]}
+        effect |= {name: value for name, value in WITH.get(flag.name, {}).items() if hasattr(config, name)}
+        base = dataclasses.replace(config, **effect)
         for value in others(flag, getattr(base, flag.name)):
             try:
                 changed = dataclasses.replace(base, **{flag.name: value})
