@@ -169,8 +169,8 @@ def numbers(value: Any) -> tuple[float, ...]:
 
 
 def plain_number(value: float, digits: int = 4) -> str:
-    """One number for people: 61,706, 0.9917, 8e-06."""
-    whole = math.isfinite(value) and value == round(value) and abs(value) < 1e15
+    """One number for people: 61,706, 55,320.4 as 55,320, 0.9917, 8e-06."""
+    whole = math.isfinite(value) and abs(value) < 1e15 and (value == round(value) or abs(value) >= 10**digits)
     return f"{value:,.0f}" if whole else f"{value:.{digits}g}"
 
 
