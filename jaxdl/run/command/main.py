@@ -34,10 +34,10 @@ from jaxdl.run.show.report import log
 from jaxdl.run.show.summary import summary
 from jaxdl.run.store import settings
 from jaxdl.run.store.checkpoint import Unwritten
-from jaxdl.run.store.files import numbers, read_json, read_text, write_json
+from jaxdl.run.store.files import read_json, read_text, write_json
 from jaxdl.run.store.folder import begun, open_run, recorded, records, undo, with_folder
 from jaxdl.run.store.lock import locked
-from jaxdl.run.store.runs import expand, read_run
+from jaxdl.run.store.runs import Run, expand, read_run
 from jaxdl.run.store.tensorboard import write_report
 from jaxdl.streams import keep_streams, printable, shell
 from jaxdl.tuned import set_xla_flags
@@ -179,22 +179,21 @@ def _report(config: RunConfig, claims: Sequence[Finding]) -> None:
     """
     for workdir in expand(Path(str(config.workdir))):
         try:
-            flags = (read_json(workdir / "config.json") or {}).get("flags", {})
-            told = {f.name: flags.get(f.name) for f in flags_of(type(config)) if f.rule.affects_result}
+            run = read_run(workdir)
+            told = {f.name: run.flags.get(f.name) for f in flags_of(type(config)) if f.rule.affects_result}
             texts = {path.name: read_text(path) or "" for path in sorted(workdir.glob("*.txt"))}
             texts |= {} if config.sweep else {"claims": claims_table(claims, width=120)}
-            write_report(workdir, told, _last_metrics(workdir), texts)
+            write_report(workdir, told, _last_metrics(run), texts)
         except (OSError, DataError) as error:
             log(f"warning: {workdir}: TensorBoard's report could not be written ({error})")
 
 
-def _last_metrics(workdir: Path) -> dict[str, float]:
-    """{"test/accuracy": 0.98} of each fit at its end, the mean over its seeds."""
+def _last_metrics(run: Run) -> dict[str, float]:
+    """{"test/accuracy": 0.98} of each fit that has ended, the mean over its seeds."""
     found: dict[str, list[float]] = {}
-    for path in sorted(workdir.glob("**/result.json")):
-        fit = re.sub(r"(^|/)(seed\d+|\.)$", "", str(path.parent.relative_to(workdir)))
-        for part, name in (("test", "metrics"), ("valid", "valid")):
-            for metric, value in numbers((read_json(path) or {}).get(name, {})).items():
+    for fit, trace in ((fit, trace) for fit, traces in run.fits.items() for trace in traces if trace.ended):
+        for part, metrics in (("test", trace.metrics()), ("valid", trace.valid())):
+            for metric, value in metrics.items():
                 found.setdefault("/".join(filter(None, (part, fit, metric))), []).append(value)
     return {name: sum(values) / len(values) for name, values in found.items()}
 

@@ -1,7 +1,6 @@
 """--predict and --evaluate: a finished run on files, shown on the screen and written beside it."""
 
 import csv
-import dataclasses
 import glob
 import io
 import os
@@ -14,7 +13,7 @@ import numpy as np
 from jaxdl.data import MissingData
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.flags import FlagError, flags_of, nearest, parse
-from jaxdl.run.command.use import Loaded, inference_of, open_finished
+from jaxdl.run.command.use import Loaded, open_finished
 from jaxdl.run.show.claims import number
 from jaxdl.run.show.pictures import image_grid
 from jaxdl.run.show.report import log
@@ -73,8 +72,7 @@ def with_flags(run: Loaded, words: Sequence[str]) -> Loaded:
                 )
         return run.config
 
-    config = parse(type(run.config), words, checked)
-    return dataclasses.replace(run, config=config, inference=inference_of(run.module, config, run.data))
+    return run.using(parse(type(run.config), words, checked))
 
 
 def expand(words: str, literally: bool = False) -> list[str]:
@@ -143,9 +141,7 @@ def _save_images(out: Path, images: np.ndarray) -> str:
 
 def write_evaluation(run: Loaded, source: str) -> None:
     """Shows the run's scores on another data set beside those of its own test set; adds them to evaluations.json."""
-    if run.inference.test is None:
-        raise FlagError("--evaluate: this experiment is not scored on other data")
-    test = run.inference.test(source)
+    test = run.test(source)
     found = run.evaluate(test)
     path = Path(run.config.workdir) / "evaluations.json"
     print(f"{'':14}{'on ' + printable(source):>24}{'on its own test set':>24}")

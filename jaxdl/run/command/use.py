@@ -81,7 +81,10 @@ class Loaded:
         for name in flags:
             if name not in names:
                 raise FlagError(f"{name}: is no flag of a finished run's use; the nearest is {nearest(name, names)}")
-        config = self.config.replace(**flags)
+        return self.using(self.config.replace(**flags))
+
+    def using(self, config: Any) -> "Loaded":
+        """The same run with a configuration that differs in flags of its use."""
         return dataclasses.replace(self, config=config, inference=inference_of(self.module, config, self.data))
 
     def predict(self, inputs: Any, **flags: Any) -> Any:
@@ -169,13 +172,19 @@ class Loaded:
         Raises:
           FlagError, DataError, MissingData: of `source`.
         """
-        test = source if isinstance(source, Batches) else None
-        if test is None:
-            if self.inference.test is None:
-                raise FlagError("--evaluate: this experiment is not scored on other data")
-            test = self.inference.test(source)
+        test = source if isinstance(source, Batches) else self.test(source)
         score = evaluator(self.experiment, make_mesh(1))
         return [score(state, test) for state in self.states]
+
+    def test(self, source: str) -> Batches:
+        """The rows of another data set, by name or path, on which the run is scored.
+
+        Raises:
+          FlagError, DataError, MissingData: of `source`.
+        """
+        if self.inference.test is None:
+            raise FlagError("--evaluate: this experiment is not scored on other data")
+        return self.inference.test(source)
 
     def save(self, path: str | Path) -> None:
         """Writes the weights into FILE.npz, {"learner/params/Dense_0/kernel": array, ...}, which --init takes.

@@ -16,7 +16,7 @@ from jaxdl.run.engine.training import Training
 from jaxdl.run.show.report import last_of, log
 from jaxdl.run.store.checkpoint import Checkpoints
 from jaxdl.run.store.files import numbers, refuse_links
-from jaxdl.run.store.folder import begun, record
+from jaxdl.run.store.folder import begun, record_fit
 from jaxdl.run.store.history import Log
 from jaxdl.run.store.identity import claim_folder, same, versions
 from jaxdl.run.store.lock import FIT, locked
@@ -87,7 +87,7 @@ def _fit(plan: Plan, config: RunConfig, name: str, on_row: Any) -> Result:
             held.enter_context(locked(folder, FIT))
             refuse_links(folder)
             claim_folder(folder, plan.identity(config))
-            record(config)
+            record_fit(config)
             for root in (Path(str(config.workdir)), Path(str(config.workdir)).parent):  # a sweep's is one above
                 begun(root)
         history = Log(folder, writers(config, folder, name, on_row))

@@ -127,7 +127,7 @@ def recorded(config_class: type[C], name: str, given: Mapping[str, Any]) -> C | 
     return config.replace(**changed) if changed else config
 
 
-def record(config: RunConfig) -> None:
+def record_fit(config: RunConfig) -> None:
     """Writes config.json for a fit that no `run.main` stands around, so that listing, comparing and loading find it."""
     workdir = Path(str(config.workdir))
     if not any((root / "config.json").exists() for root in (workdir, workdir.parent)):

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxdl.core import Learner
 from jaxdl.data import DataError, MissingData
+from jaxdl.data.trees import leaves
 from jaxdl.optim import begun_at, path_of
 from jaxdl.run.command.flags import FlagError
 from jaxdl.run.engine.result import read_end
@@ -106,8 +107,8 @@ def _evaluated(tree: Any, above: str = "") -> Iterator[tuple[str, np.ndarray]]:
     for name, node in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
         path = f"{above}/{name}".lstrip("/")
         if name == "params" and "opt_state" in tree:
-            averages = dict(_flat(_average(tree["opt_state"], node)))
-            yield from ((f"{path}/{below}", averages.get(below, leaf)) for below, leaf in _flat(node))
+            averages = dict(leaves(_average(tree["opt_state"], node)))
+            yield from ((f"{path}/{below}", averages.get(below, leaf)) for below, leaf in leaves(node))
         elif isinstance(node, (dict, list)) and name not in KEPT:
             yield from _evaluated(node, path)
         elif name not in KEPT and isinstance(node, np.ndarray):
@@ -120,19 +121,10 @@ def _average(node: Any, params: Any) -> Any:
         if {"inner", "average"} <= node.keys():
             return node["average"]
         if {"z", "b1", "weight_sum"} <= node.keys():  # Schedule-Free: y = (1 - b1) z + b1 x
-            y, b = dict(_flat(params)), node["b1"]
-            return {path: (y[path] - (1 - b) * z) / b for path, z in _flat(node["z"]) if path in y}
+            y, b = dict(leaves(params)), node["b1"]
+            return {path: (y[path] - (1 - b) * z) / b for path, z in leaves(node["z"]) if path in y}
     inside = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     return next(filter(None, (_average(one, params) for one in inside)), {})
-
-
-def _flat(tree: Any, above: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    for name, node in tree.items():
-        path = f"{above}/{name}".lstrip("/")
-        if isinstance(node, dict):
-            yield from _flat(node, path)
-        elif isinstance(node, np.ndarray):
-            yield path, node
 
 
 def check_weights(like: Any, found: Weights, skip: str | None) -> str:
