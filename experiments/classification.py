@@ -162,7 +162,7 @@ def boundary(config: Config) -> run.Finding:
 
     run.save_figure(config, "boundary", drawn)
     right = Quantity("flowers on the right side", np.mean(result.predict(train) == iris.y), ">", 0.93)
-    return run.measured("boundary", right, beside=baselines.classifiers(train.arrays, train.arrays))
+    return run.measured("boundary", right, reference=baselines.classifiers(train.arrays, train.arrays))
 
 
 if __name__ == "__main__":

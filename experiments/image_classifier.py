@@ -156,12 +156,12 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
 
     key = config.dataset, config.model
     least = TARGETS.get(key, min(2 / len(names), 0.5))  # without a target: far above chance
-    beside = baselines.classifiers(data.train.arrays, test, ("SVC", "logistic regression")) | REFERENCES.get(key, {})
-    yield run.measured("accuracy", Quantity("accuracy", result.values("accuracy"), ">=", least), beside=beside)
+    reference = baselines.classifiers(data.train.arrays, test, ("SVC", "logistic regression")) | REFERENCES.get(key, {})
+    yield run.measured("accuracy", Quantity("accuracy", result.values("accuracy"), ">=", least), reference=reference)
     if key == ("mnist", "lenet"):
         size = Quantity("weights", parameter_count(result.state.learner.params), "==", 61_706)
         error = Quantity("error", [1 - right for right in result.values("accuracy")], "<=", 0.01)
-        yield run.measured("lenet5", size, error, beside={"LeCun 1998, without distortions": 0.0095})
+        yield run.measured("lenet5", size, error, reference={"LeCun 1998, without distortions": 0.0095})
 
 
 if __name__ == "__main__":

@@ -80,14 +80,14 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
 
     def below(claim: str, first: str, *others: str) -> run.Finding:
         under = [Quantity(f"minus {name.replace('_', ' ')}'s", found[first] - found[name], "<", 0) for name in others]
-        beside = {f"{name.replace('_', ' ')}, as many weights": told[name] for name in others}
-        return run.measured(claim, Quantity("perplexity", told[first]), *under, weights(first), beside=beside)
+        reference = {f"{name.replace('_', ' ')}, as many weights": told[name] for name in others}
+        return run.measured(claim, Quantity("perplexity", told[first]), *under, weights(first), reference=reference)
 
     yield below("gru", "gru", "rnn")
     yield below("lstm", "lstm", "rnn")
     apart = Quantity("relative difference", abs(found["lstm"] / found["lstm_of_1_layer"] - 1), "<", 0.1)
     yield run.measured(
-        "depth", Quantity("two layers", told["lstm"]), apart, beside={"one layer": told["lstm_of_1_layer"]}
+        "depth", Quantity("two layers", told["lstm"]), apart, reference={"one layer": told["lstm_of_1_layer"]}
     )
     yield below("attention", "transformer", "rnn", "gru", "lstm")
     fastest = max(fits[cell].steps_per_second for cell in ("rnn", "gru", "lstm"))

@@ -138,7 +138,7 @@ def on_a_line(config: Config, data: Data) -> Iterator[run.Finding]:
         Quantity("from what H says", abs(distance - said)[EPOCHS - 1], "<", 1e-4),
         Quantity("epochs to 1e-3", reached(distance)),
         Quantity("from what H says", abs(reached(distance) - reached(said)), "<=", 20, "epochs"),
-        beside={"H's larger eigenvalue": values[1], "H's smaller one": values[0]},
+        reference={"H's larger eigenvalue": values[1], "H's smaller one": values[0]},
     )
     try:
         squared = lambda torch, parameters, x, y: torch.nn.MSELoss()(parameters[0] * x + parameters[1], y)
@@ -147,7 +147,7 @@ def on_a_line(config: Config, data: Data) -> Iterator[run.Finding]:
         return
     history = np.array(result.curve("train/loss")[1][:EPOCHS])
     apart = Quantity("losses apart", np.abs(history - peer).max(), "<", 1e-4)
-    yield run.measured("script", Quantity("last loss", history[-1]), apart, beside={"PyTorch": peer[-1]})
+    yield run.measured("script", Quantity("last loss", history[-1]), apart, reference={"PyTorch": peer[-1]})
 
 
 def on_a_table(config: Config) -> Iterator[run.Finding]:
@@ -173,7 +173,7 @@ def on_a_table(config: Config) -> Iterator[run.Finding]:
             "held_out": Quantity("RMSE beside scikit-learn's", mse**0.5 / known, "<=", 1.001, "times"),
         }[name]
         rmse = Quantity("RMSE", mse**0.5 * float(train["y"].std()))
-        yield run.measured(name, Quantity("R^2", r2), rmse, kept, beside={f"R^2, {source}": known_r2})
+        yield run.measured(name, Quantity("R^2", r2), rmse, kept, reference={f"R^2, {source}": known_r2})
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def constants(config: Config) -> run.Finding:
             Quantity(name, value)
             for name, value in zip(("L2", "with outlier", "L1", "with outlier"), found, strict=True)
         ),
-        beside={"np.mean": known[0], "np.median": known[2]},
+        reference={"np.mean": known[0], "np.median": known[2]},
     )
 
 
@@ -129,7 +129,7 @@ def lines(config: Config, data: Data) -> run.Finding:
         Quantity("than Huber by", off[0] - off[2], ">", 0.0),
         Quantity("from scikit-learn's", np.abs(found[0] - [*known.values()])[:2].max(), "<", 0.01),
         Quantity("draws of 100 of five other points in which scikit-learn's L2 is further than its L1", further),
-        beside=known,
+        reference=known,
     )
 
 

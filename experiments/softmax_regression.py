@@ -118,8 +118,8 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
     least = LEAST.get(config.dataset, 2 / len(names))
     for net in (name for name in nets if name in CLAIMS):
         peers = baselines.classifiers(data.train.arrays, test) if net == "linear" else {}
-        beside = REFERENCES.get((config.dataset, net), {}) | peers
-        yield run.measured(net, Quantity("accuracy", fits[net].values("accuracy"), ">=", least), beside=beside)
+        reference = REFERENCES.get((config.dataset, net), {}) | peers
+        yield run.measured(net, Quantity("accuracy", fits[net].values("accuracy"), ">=", least), reference=reference)
     if config.net:
         return
     shapes = jax.eval_shape(MLP((128, 10)).init, jax.random.key(0), np.zeros((1, 28, 28, 1)))
@@ -170,7 +170,7 @@ def beside_torch(config: Config, result: run.Result, data: Data) -> Iterator[run
     except ImportError:
         return
     apart = Quantity("losses apart", np.abs(np.subtract(history, peer)).max(), "<", 1e-4)
-    yield run.measured("script", Quantity("last loss", history[-1]), apart, beside={"PyTorch": peer[-1]})
+    yield run.measured("script", Quantity("last loss", history[-1]), apart, reference={"PyTorch": peer[-1]})
 
 
 def order(config: Config, train: Batches) -> run.Finding:

@@ -293,14 +293,14 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
         accuracy = Quantity("accuracy", result.values("accuracy"), ">", y.mean(0).max())
         models = ("logistic regression", "boosted trees")
         peers: Any = baselines.classifiers(train, test, models, seed=config.seed, most=np.inf)
-        yield run.measured("classes", accuracy, beside=peers)
+        yield run.measured("classes", accuracy, reference=peers)
         return
     units = in_units(scales, data.facts.get("transform", ""), np)
     truth = units(y[:, 0])
     run.save_figure(config, "predictions", lambda: pictures.errors(truth, found, data.facts["schema"]["target"]))
     peers = baselines.regressors(train, test, ("least squares", "boosted trees"), seed=config.seed, units=units)
     rmse, r2 = Quantity("RMSE", result.values("rmse")), Quantity("R^2", result.values("r2"), ">", 0.0)
-    yield run.measured("numbers", rmse, r2, beside={f"R^2, {source}": score for source, (_, score) in peers.items()})
+    yield run.measured("numbers", rmse, r2, reference={f"R^2, {source}": score for source, (_, score) in peers.items()})
 
 
 if __name__ == "__main__":

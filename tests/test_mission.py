@@ -31,8 +31,8 @@ def quantity(value=7.0, sign=">", limit=5.0):
     return {"name": "n", "values": [value], "sign": sign, "limit": limit, "unit": "", "enough": 0}
 
 
-def found(value=7.0, beside=None):
-    return {"quantities": [quantity(value)], "beside": {"a paper": [11.0]} if beside is None else beside}
+def found(value=7.0, reference=None):
+    return {"quantities": [quantity(value)], "reference": {"a paper": [11.0]} if reference is None else reference}
 
 
 def record(command="python -m experiments.vae --seed=3", **claims):
@@ -84,7 +84,7 @@ def test_a_record_names_what_exists(kept):
         (record("python -m experiments.vae --latnet=3"), "--latnet: no such flag; the nearest is"),
         (record("python -m experiments.vae --seed=-3"), "--seed=-3: must be"),
         (record(four=found()), "there is no claim four of vae"),
-        (record(one=found(beside={"seen in /home/me/x": [1.0]})), "a path of one machine: seen in /home/me/x"),
+        (record(one=found(reference={"seen in /home/me/x": [1.0]})), "a path of one machine: seen in /home/me/x"),
         (record("python -m experiments.language_model --text=~/a.txt"), "a path of one machine"),
     ],
 )
@@ -99,13 +99,13 @@ def test_a_row_that_is_not_there_is_found(monkeypatch):
 
 
 def test_a_record_leaves_out_what_belongs_to_one_machine():
-    made = make_record(summary(one={"quantities": [], "beside": {}, "text": "a"}, two=found() | {"text": "b"}))
+    made = make_record(summary(one={"quantities": [], "reference": {}, "text": "a"}, two=found() | {"text": "b"}))
     assert made["command"] == "python -m experiments.vae --seed=3"
     assert (made["experiment"], made["seconds"], made["jax"]) == ("vae", 5.8, "0.10.2")
     assert file_name(made["command"]) == "vae.seed-3.json"
     assert made["claims"] == {"two": found()}
     with pytest.raises(ValueError, match="none of its claims was measured"):
-        make_record(summary(one={"quantities": [], "beside": {}}))
+        make_record(summary(one={"quantities": [], "reference": {}}))
 
 
 def test_a_claim_that_one_command_measured_is_not_open_in_another():
@@ -182,7 +182,7 @@ def test_the_command_line(tmp_path, capsys):
 def test_a_record_from_elsewhere_makes_no_link_picture_or_row():
     hostile = "![x](http://a)\n| [b](c) \\| <img> \x1b[2J"
     page = mission(
-        [record("python -m experiments.vae '--x=a`|\n'", one=found(beside={hostile: [1.0]}))], SECTIONS, ROWS
+        [record("python -m experiments.vae '--x=a`|\n'", one=found(reference={hostile: [1.0]}))], SECTIONS, ROWS
     )
     lines = [line for line in page.splitlines() if line.startswith("| **A01** ")]
     assert len(lines) == 1

@@ -41,7 +41,7 @@ def test_an_experiment_of_your_own(tmp_path, seed, bound):
     assert claim["text"] == "codes keep more of a digit than as many principal components"
     (error,) = claim["quantities"]
     bound(error["values"][0] - error["limit"], "<", 0.0, "error under that of components")
-    assert claim["beside"] == {"principal components": [error["limit"]]}
+    assert claim["reference"] == {"principal components": [error["limit"]]}
     assert claim["holds"]
     assert {"rebuilt.png", "curves.png", "summary.json", "metrics.jsonl", "flags.txt"} <= {
         p.name for p in folder.iterdir()

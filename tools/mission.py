@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdl.run.command.flags import FlagError, parse
-from jaxdl.run.show.claims import Claim, Finding, Quantity, beside_words, completed, found_words, verdict
+from jaxdl.run.show.claims import Claim, Finding, Quantity, completed, found_words, reference_words, verdict
 from jaxdl.run.store.files import plain, read_json, write
 from jaxdl.run.store.runs import PLACE
 from jaxdl.streams import printable
@@ -81,7 +81,7 @@ def make_record(summary: dict[str, Any]) -> Record:
       ValueError: nothing was measured.
     """
     words = [word for word in shlex.split(summary["command"]) if word.lstrip("-").partition("=")[0] not in PLACE]
-    claims = {c["name"]: {"quantities": c["quantities"], "beside": c["beside"]} for c in summary["claims"]
+    claims = {c["name"]: {"quantities": c["quantities"], "reference": c["reference"]} for c in summary["claims"]
               if c["quantities"]}  # fmt: skip
     if not claims:
         raise ValueError("none of its claims was measured")
@@ -107,7 +107,7 @@ def findings(record: Record) -> list[Finding]:
     """What a record says of every claim of its experiment."""
     quantity = lambda q: Quantity(**{key: value for key, value in q.items() if value is not None})
     found = [
-        Finding(name, tuple(map(quantity, claim["quantities"])), claim["beside"])
+        Finding(name, tuple(map(quantity, claim["quantities"])), claim["reference"])
         for name, claim in record["claims"].items()
     ]
     return completed(claims_of(record["experiment"]), found, PREFIX + record["experiment"])
@@ -126,7 +126,7 @@ def faults(record: Record, rows: dict[str, Row]) -> list[str]:
     claims = claims_of(name)
     out += [f"there is no claim {claim} of {name}" for claim in record["claims"] if claims and claim not in claims]
     out += [f"there is no row {row}" for claim in claims.values() for row in claim.rows.split() if row not in rows]
-    texts = [record["command"], *(source for claim in record["claims"].values() for source in claim["beside"])]
+    texts = [record["command"], *(source for claim in record["claims"].values() for source in claim["reference"])]
     return out + [f"a path of one machine: {text}" for text in texts if MACHINE_PATH.search(text)]
 
 
@@ -153,12 +153,12 @@ def cell(words: str) -> str:
 
 def results(records: Sequence[Record]) -> str:
     """The README's table: a line for every headline that a command measured."""
-    out = [line("command", "claim", "measured", "beside it"), line(*["---"] * 4)]
+    out = [line("command", "claim", "measured", "reference"), line(*["---"] * 4)]
     for record in records:
         command = code(short(record["command"]))
         for found in (f for f in findings(record) if f.claim.headline and f.holds is not None):
             told = f"**{cell(found_words(found))}**" + f" (holds: {text(verdict(found))})" * (not found.holds)
-            out.append(line(command, text(found.claim.text), told, cell(beside_words(found))))
+            out.append(line(command, text(found.claim.text), told, cell(reference_words(found))))
             command = ""
     return "\n".join(out) + "\n"
 
@@ -203,7 +203,7 @@ def mission(records: Sequence[Record], sections: dict[str, str], rows: dict[str,
                 out.append(line(*first, "-", "-", "-", "-", planned))
             for one, command in found[row.id]:
                 told = found_words(one) if one.holds is not None else "-"
-                middle = [text(one.claim.text), *map(cell, (told, beside_words(one))), text(verdict(one).lower())]
+                middle = [text(one.claim.text), *map(cell, (told, reference_words(one))), text(verdict(one).lower())]
                 out.append(line(*first, *middle, code(short(command))))
                 first = ("", "")
     out += [

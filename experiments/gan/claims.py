@@ -80,7 +80,7 @@ def of_ring(
     draws = (wgan.watched[0], made, real[N:])
     start, end, least = (metrics.earth_movers_distance(x[:N], real[:N]) for x in draws)
     share = Quantity("at the end / at the start", end / start, "<", 0.25)
-    yield measured("distance", share, Quantity("at the end", end), beside={"two draws of data": least})
+    yield measured("distance", share, Quantity("at the end", end), reference={"two draws of data": least})
     yield of_regression(
         *(np.asarray(metrics.mode_hits(jnp.asarray(x), jnp.asarray(centres), radius)) for x in (answers, made))
     )
@@ -102,13 +102,13 @@ def of_ring(
         Quantity("modes when D is surest", fewest, "<=", modes / 2),
         Quantity("modes at the end", left),
         Quantity("D's loss - best possible on so many", abs(loss - best), "<", 0.25),
-        beside={
+        reference={
             "D's least loss on so many modes": best,
             "on all": least_loss(1),
             "modes of wgan_gp": wgan.values("modes")[0],
         },
     )
-    yield measured("recovery", of("modes", freed, ">="), beside={"the original": left})
+    yield measured("recovery", of("modes", freed, ">="), reference={"the original": left})
 
 
 def regression(config: run.RunConfig, x: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -149,7 +149,7 @@ def of_images(config: Any, judge: Judge, result: Result, compared: Batches) -> I
         Quantity("- halves'", last - halves, ">", 0),
         Quantity("images", n),
         Quantity("accuracy of the classifier", judge.accuracy),
-        beside={"halves of the real images": halves, "uniform noise": noise},
+        reference={"halves of the real images": halves, "uniform noise": noise},
     )
     path, labels = walk(config.prior == "normal", judge, result, compared.arrays["z"])
     pictures.images(config, config.dataset, result.watched, path[:8], labels[:8])
@@ -160,7 +160,7 @@ def of_images(config: Any, judge: Judge, result: Result, compared: Batches) -> I
     yield measured("path", Quantity("|x - x'|, neighbours / random pairs", near / far, "<", 1 / 3))
     flips = np.count_nonzero(np.diff(labels), axis=1).mean()
     chance = 0.9 * (labels.shape[1] - 1)
-    yield measured("labels", Quantity("changes on a path", flips, "<=", 4), beside={"between random images": chance})
+    yield measured("labels", Quantity("changes on a path", flips, "<=", 4), reference={"between random images": chance})
 
 
 def walk(circle: bool, judge: Judge, result: Result, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -213,8 +213,8 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
     run.save_figure(config, "perplexity", lambda: pictures.perplexity(fits, rows, dots))
     below = Quantity("perplexity", result.values("perplexity"), "<", counted["bigram"])
     weights = Quantity("weights", parameter_count(result.state.learner.params))
-    beside = {f"{name}, counted on the same text": value for name, value in counted.items()}
-    yield run.measured(config.cell, below, weights, beside=beside)
+    reference = {f"{name}, counted on the same text": value for name, value in counted.items()}
+    yield run.measured(config.cell, below, weights, reference=reference)
     read = lambda tokens: result.predict(Batches({"x": tokens}, min(256, len(tokens))))
     yield from checks.checks(read, first_windows(test, config.context, 8)["x"], len(vocabulary))
 

@@ -256,7 +256,7 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
     elbo = np.add(result.values("reconstruction"), result.values("kl"))
     if config.dataset == "mnist" and (config.steps or 0) * config.batch_size >= 10 * data.train.length:
         goal = Quantity("-ELBO", elbo, "<=", 104.0, "nats")
-        yield run.measured("mnist", goal, beside={"flax's VAE example, 10 epochs, about": 104})
+        yield run.measured("mnist", goal, reference={"flax's VAE example, 10 epochs, about": 104})
     L, x = importance_bounds(model, state, test, config.importance_samples), data.train.arrays["x"]
     mixtures = {n: mixture_of_bernoullis(x, test.arrays["x"], n) for n in (1, 10, 50)}
     yield run.measured(
@@ -266,7 +266,7 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
         Quantity("active latents", (means.var(0) > 0.01).sum()),  # Burda et al. 2015, section 5.2
         Quantity(f"L({len(L)})", L[-1], "<", min(mixtures.values()), "nats"),
         Quantity(f"L({len(L)}) - L(1)", L[-1] - L[0], "<=", 0, "nats"),
-        beside={f"exact, mixture of {n}": value for n, value in mixtures.items()},
+        reference={f"exact, mixture of {n}": value for n, value in mixtures.items()},
     )
     yield judged(config, images, samples)
 
@@ -292,6 +292,6 @@ def judged(config: Config, images: Any, samples: np.ndarray) -> run.Finding:
         Quantity("Frechet distance", far[0], "<", far[2]),
         Quantity("least share of a class", shares.min()),
         Quantity("accuracy of the classifier", eyes.accuracy),
-        beside={"top probability, test images": sure[1], "noise": sure[2], "distance, test images": far[1],
+        reference={"top probability, test images": sure[1], "noise": sure[2], "distance, test images": far[1],
                 "noise: test pixels shuffled over images": far[2]},
     )  # fmt: skip

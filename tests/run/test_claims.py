@@ -9,12 +9,12 @@ import pytest
 from jaxdl.run import Claim, Quantity, measured
 from jaxdl.run.show.claims import (
     Finding,
-    beside_words,
     claims_table,
     completed,
     found_words,
     number,
     plus_minus,
+    reference_words,
     verdict,
 )
 from jaxdl.run.store.files import plain
@@ -76,7 +76,7 @@ def test_numbers_in_words():
 
 
 def test_what_was_not_measured_says_what_does():
-    found = completed(CLAIMS, [measured("good", Quantity("a", 1.0, ">", 0), beside={"x": 2.0})], "python -m e.x")
+    found = completed(CLAIMS, [measured("good", Quantity("a", 1.0, ">", 0), reference={"x": 2.0})], "python -m e.x")
     assert [one.name for one in found] == list(CLAIMS)
     assert [one.holds for one in found] == [True, None, None, None]
     assert [one.command for one in found] == [
@@ -86,7 +86,7 @@ def test_what_was_not_measured_says_what_does():
         found_words(found[2])
         == "not measured (needs files mnist hours); measure it with: python -m e.x --dataset=mnist"
     )
-    assert beside_words(found[0]) == "2 (x)"
+    assert reference_words(found[0]) == "2 (x)"
 
 
 def test_verdicts_in_words():
@@ -109,7 +109,7 @@ def test_findings_and_claims_must_agree():
 
 def test_a_record_is_plain_and_holds_numbers():
     told = measured(
-        "good", Quantity("a", [np.float32(0.5), 1.5], ">", 0.25), Quantity("b", 3), beside={"x": np.float64(2)}
+        "good", Quantity("a", [np.float32(0.5), 1.5], ">", 0.25), Quantity("b", 3), reference={"x": np.float64(2)}
     )
     record = told._replace(claim=CLAIMS["good"]).record()
     assert json.loads(json.dumps(plain(record))) == {
@@ -118,7 +118,7 @@ def test_a_record_is_plain_and_holds_numbers():
             {"name": "a", "values": [0.5, 1.5], "sign": ">", "limit": 0.25, "unit": "", "enough": 0},
             {"name": "b", "values": [3.0], "sign": "", "limit": None, "unit": "", "enough": 0},
         ],
-        "beside": {"x": [2.0]}, "holds": True, "command": "",
+        "reference": {"x": [2.0]}, "holds": True, "command": "",
     }  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
     p, names = result.predict(data.test), data.facts["names"]
     run.save_figure(config, "confusion", lambda: pictures.confusion(test["y"], p.argmax(-1), names))
     accuracy = Quantity("accuracy", result.values("accuracy"), ">=", 0.5)
-    yield run.measured("accuracy", accuracy, beside=baselines.classifiers(data.train.arrays, test))
+    yield run.measured("accuracy", accuracy, reference=baselines.classifiers(data.train.arrays, test))
 
 
 if __name__ == "__main__":

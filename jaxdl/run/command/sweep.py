@@ -24,7 +24,7 @@ from jaxdl.data import DataError, MissingData
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.flags import WORDS, Flag, FlagError, flags_of, given, nearest, shown
 from jaxdl.run.engine.training import Diverged
-from jaxdl.run.show.claims import Finding, beside_words, found_words
+from jaxdl.run.show.claims import Finding, found_words, reference_words
 from jaxdl.run.show.plots import save_figure
 from jaxdl.run.show.report import log
 from jaxdl.run.show.sweep_report import Point, picture, table, verdict
@@ -167,7 +167,7 @@ def sweep(
     for point in (point for point in ranked if point.why):
         print(printable(f"{point.id}: {point.state}: {point.why}"))
     line = verdict(ranked, config.monitor)
-    told = "; ".join(filter(None, (*found_words(line).split("\n"), beside_words(line))))
+    told = "; ".join(filter(None, (*found_words(line).split("\n"), reference_words(line))))
     print(f"best point: {ranked[0].id}; {told}")
     return [line]
 

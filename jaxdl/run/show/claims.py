@@ -7,7 +7,8 @@
 
     def report(config, data):
         ...
-        yield measured("accuracy", Quantity("accuracy", result.values("accuracy"), ">=", 0.985), beside={"SVC": 0.98})
+        yield measured("accuracy", Quantity("accuracy", result.values("accuracy"), ">=", 0.985),
+                       reference={"SVC": 0.98})
 
 A claim has a name, and a text that is the same in every run; numbers are in its quantities alone. What `report` does
 not yield was not measured, and the frame says which command measures it. Nothing here has effects.
@@ -100,12 +101,13 @@ class Quantity:
 class Finding(NamedTuple):
     """A claim with what a run found for it; without quantities it was not measured.
 
-    beside: other people's numbers, by where they are from. command: what measures it, where this run did not.
+    reference: values from other sources, keyed by source. command: the command that measures the claim, if this run
+    did not.
     """
 
     name: str
     quantities: tuple[Quantity, ...] = ()
-    beside: Mapping[str, Any] = {}
+    reference: Mapping[str, Any] = {}
     claim: Claim = Claim("")
     command: str = ""
 
@@ -119,25 +121,25 @@ class Finding(NamedTuple):
         quantities = [
             {**vars(quantity), "limit": quantity.limit if quantity.sign else None} for quantity in self.quantities
         ]
-        beside = {source: list(numbers(value)) for source, value in self.beside.items()}
-        found = {"quantities": quantities, "beside": beside, "holds": self.holds, "command": self.command}
+        reference = {source: list(numbers(value)) for source, value in self.reference.items()}
+        found = {"quantities": quantities, "reference": reference, "holds": self.holds, "command": self.command}
         return {"name": self.name, **self.claim._asdict(), **found}
 
 
-def measured(name: str, *quantities: Quantity, beside: Mapping[str, Any] | None = None) -> Finding:
+def measured(name: str, *quantities: Quantity, reference: Mapping[str, Any] | None = None) -> Finding:
     """What a run found for the claim of this name.
 
     Args:
       name: of a claim in the experiment's CLAIMS.
       quantities: one at least; the claim holds if all of them keep their limits.
-      beside: {where from: a number, or one for each seed}.
+      reference: {source: a number, or one per seed}.
 
     Raises:
       ValueError: no quantities.
     """
     if not quantities:
         raise ValueError(f"{name}: measured, but without a quantity")
-    return Finding(name, quantities, beside or {})
+    return Finding(name, quantities, reference or {})
 
 
 def completed(claims: Mapping[str, Claim], found: Iterable[Finding], command: str) -> list[Finding]:
@@ -198,9 +200,9 @@ def found_words(finding: Finding) -> str:
     return f"not measured{need}; measure it with: {finding.command}"
 
 
-def beside_words(finding: Finding) -> str:
+def reference_words(finding: Finding) -> str:
     """Other people's numbers, each with where it is from, a line each."""
-    return "\n".join(f"{number(value)} ({source})" for source, value in finding.beside.items())
+    return "\n".join(f"{number(value)} ({source})" for source, value in finding.reference.items())
 
 
 def verdict(finding: Finding) -> str:
@@ -221,8 +223,8 @@ def claims_table(findings: Sequence[Finding], width: int | None = None, rows: bo
     left = f"not measured by this command: {', '.join(others)} (summary.json has the command for each)"
     if not found:
         return "\n".join(_wrapped(left, width))
-    cells: list[tuple[str, ...]] = [("claim", "measured", "beside it (source)", "holds")]
-    cells += [(f.claim.text, found_words(f), beside_words(f), verdict(f)) for f in found]
+    cells: list[tuple[str, ...]] = [("claim", "measured", "reference (source)", "holds")]
+    cells += [(f.claim.text, found_words(f), reference_words(f), verdict(f)) for f in found]
     answers = ["rows", *(f.claim.rows or f.name for f in found)]
     narrow, holds = max(len(word) for answer in answers for word in answer.split()), 10
     part = (width - holds - 6 - rows * (narrow + 2)) // 3

@@ -61,7 +61,7 @@ def verdict(ranked: Sequence[Point], monitor: str) -> Finding:
     told = [Quantity(f"best {monitor}, validation", ranked[0].metrics[monitor])]
     if monitor in ranked[0].test and ranked[0].test != ranked[0].metrics:
         told.append(Quantity("its test part", ranked[0].test[monitor]))
-    return measured("search", *told, gained, beside={"median of the points": middle})._replace(claim=SEARCH)
+    return measured("search", *told, gained, reference={"median of the points": middle})._replace(claim=SEARCH)
 
 
 def picture(ranked: Sequence[Point], monitor: str, mode: str) -> "Figure":
