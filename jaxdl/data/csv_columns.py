@@ -114,7 +114,7 @@ def _parsed(
                 has = "the header" if reading.header else "the first line"
                 raise DataError(
                     f"{path}: line {reader.line_num}: {len(row)} fields, but {has} has {len(header)}; "
-                    f"correct the line, or set --separator if it is not {separator}"
+                    f"correct the line, or set --separator ({separator} was used)"
                 )
             fields += [None if field.lower() in absent else field for field in row]
             lines.append(reader.line_num)
@@ -229,7 +229,9 @@ def whole_numbers_of(path: str | Path, column: Column) -> list[int]:
     numbers = numbers_of(path, column)
     for number, place in zip(numbers, column.places, strict=True):
         if not number.is_integer():
-            raise DataError(f"{path}: {column.at(place)}: {number} is no class; classes are whole numbers or text")
+            raise DataError(
+                f"{path}: {column.at(place)}: {number} is not a class; classes must be whole numbers or text"
+            )
     return [int(number) for number in numbers]
 
 

@@ -129,7 +129,9 @@ def _texts(path: str | Path, column: Column) -> tuple[dict[str, Any], list[str]]
     other, absent = other_decimal(column), column.values.count(None)
     if not is_text(column, other):
         place, value = next(one for one in zip(column.places, column.values, strict=True) if one[1] is not None)
-        raise DataError(f"{path}: {column.at(place)}: {value!r:.40}; set --decimal={other} to read it as a number")
+        raise DataError(
+            f"{path}: {column.at(place)}: {value!r:.40} is not a number; set --decimal={other} to read it as one"
+        )
     categories = sorted(set(texts_of(column)))
     said = f"{column.name}: {len(categories)} categories, one-hot encoded"
     said += f", {absent:,} missing (category 'missing')" if absent else ""
@@ -141,7 +143,7 @@ def _dates(column: Column, formats: Sequence[str]) -> tuple[dict[str, Any], list
     entry = describe_dates(column.name, days_of(column.values, formats[0]), formats[0])
     said = f"{column.name}: dates ({formats[0]}), encoded as {len(names_of(entry))} columns"
     said += f", {absent:,} missing, replaced with the median" if absent else ""
-    unclear = f"ambiguous, they may be {formats[1]}: write year-month-day; " if len(formats) > 1 else ""
+    unclear = f"could also be {formats[1]}, write year-month-day to be unambiguous; " if len(formats) > 1 else ""
     return entry, [f"{said} ({unclear}{drop_flag([column.name])} removes them)"]
 
 

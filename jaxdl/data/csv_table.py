@@ -161,8 +161,8 @@ def encode_columns(columns: Columns, schema: Mapping[str, Any], *, target: bool 
     for name in wanted:
         if name not in there:
             near = _near(name, extra)
-            hint = f"rename {near!r} to it" if near else f"the columns are {some(there)}"
-            raise DataError(f"{path}: no column {name!r:.60}, an input in training; {hint}")
+            hint = f"rename {near!r}" if near else f"the columns are {some(there)}"
+            raise DataError(f"{path}: no column {name!r:.60}, which is an input of the training table; {hint}")
     if extra:
         notes = [*notes, f"ignored columns that the training table does not have: {some(extra)}"]
     columns = Columns(path, there, notes)
@@ -192,6 +192,8 @@ def _known(columns: Columns, name: str) -> None:
     near = _near(name, there)
     hint = f"did you mean {near!r}? The columns are {some(there)}" if near else f"the columns are {some(there)}"
     read = f" ({'; '.join(notes)}; change this with --separator or --no_header)" if notes else ""
+    if not notes and len(there) == 1:
+        read = " (one column only; set --separator if others are not separated by commas)"
     raise DataError(f"{path}: no column {name!r:.60}; {hint}{read}")
 
 

@@ -166,10 +166,8 @@ def _given_parts(root: Path, parts: list[Path], size: int | Sequence[int] | None
     if len(parts) == 1:
         beside = [f"{folder.name}/" for folder in folders if folder not in parts]
         lacking = "test" if parts[0].name == "train" else "train"
-        found = f" (but {some(beside)})" if beside else ""
-        raise DataError(
-            f"{root}: has {parts[0].name}/ but no {lacking}/ with class folders{found}; both are needed, or neither"
-        )
+        found = f" (other folders: {some(beside)})" if beside else ""
+        raise DataError(f"{root}: has {parts[0].name}/ but no {lacking}/; both are needed, or neither{found}")
     train_folder, test_folder = parts
     files, y, names, strays = _classes(train_folder)
     train, test = (files, y), _labelled_as(names, test_folder, strays)

@@ -91,7 +91,7 @@ def read_files(
         )
     pixels = np.empty((len(files), *expected, channels), np.uint8)  # filled in place: a second copy may not fit
     side = min(SUGGESTED, int(np.median([min(header.size) for header in headers.values()])))
-    scaled = f"set --image_size={side}, or another size, to scale and crop all images to it"
+    scaled = f"set --image_size={side}, or another size, to scale and crop all images"
     for i, file in enumerate(tqdm(files, "reading", unit=" images", leave=False, disable=len(files) <= BAR or None)):
         image = None if file in bad else _tried(read, file, bad)
         if image is None:
