@@ -1,5 +1,7 @@
 """Own tables: what is split and scaled, the scores beside scikit-learn's, a finished run on other rows, wrong uses."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -63,7 +65,7 @@ def test_the_validation_rows_are_of_the_training_rows_alone(name):
 def test_a_number_needs_two_rows_for_validation():
     table = load_table("diabetes")
     table = table._replace(x=table.x[:13], y=table.y[:13])
-    with pytest.raises(ValueError, match=r"--valid_fraction=0.1: 9 training and 1 validation rows of t; .*; 0 trains"):
+    with pytest.raises(ValueError, match=r"--valid_fraction=0.1: 9 training and 1 validation rows of t"):
         scaled_parts(table, 0.2, 0, "t", 0.1)
     assert len(scaled_parts(table, 0.2, 0, "t", 0.2).valid["y"]) == 2
 
@@ -164,10 +166,10 @@ def test_wrong_flags(name):
 
 
 WRONG_FILES = {
-    "no target": ({"target": None}, DataError, "no target column is given; name one of age, city, wage, kind"),
-    "a target that is not there": ({"target": "wages"}, DataError, r"no column 'wages'; did you mean 'wage'\?"),
-    "no file": ({"table": "./none.csv", "target": "y"}, MissingData, "none.csv: no such file"),
-    "text as a number": ({"target": "kind", "task": "regression"}, DataError, "line 2: '(old|young)' in column 'kind'"),
+    "no target": ({"target": None}, DataError, "--target .*age, city, wage, kind"),
+    "a target that is not there": ({"target": "wages"}, DataError, r"'wages'.* 'wage'\?"),
+    "no file": ({"table": "./none.csv", "target": "y"}, MissingData, "none.csv: "),
+    "text as a number": ({"target": "kind", "task": "regression"}, DataError, "line 2: column 'kind': '(old|young)'"),
     "too few to test": ({"target": "kind", "test_fraction": 0.001}, run.FlagError, "96 training and 1 test rows"),
     "a task that does not fit": (
         {"table": "iris", "task": "regression"}, run.FlagError, "--task=regression: the target of iris is classes"
@@ -178,7 +180,7 @@ WRONG_FILES = {
     "two groups for three parts": (
         {"target": "wage", "split": "group", "group": "city"}, run.FlagError, "--split=group: 2 groups"
     ),
-    "no data_dir": ({"table": "bike_sharing"}, MissingData, "set --data_dir"),
+    "no data_dir": ({"table": "bike_sharing"}, MissingData, "--data_dir"),
 }  # fmt: skip
 
 
@@ -194,10 +196,10 @@ def test_wrong_files(tmp_path, name, monkeypatch):
 def test_tables_from_which_nothing_can_be_learnt(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a,y\n1,u\n2,u\n3,v\n")
-    with pytest.raises(DataError, match="a single row has the class 'v' of 'y'; at least two are needed"):
+    with pytest.raises(DataError, match=r"t.csv: .*one row .*'v' of 'y'"):
         data(Config(table=str(path), target="y"))
     path.write_text("a,y\n" + "1,5\n" * 7)
-    with pytest.raises(DataError, match="'y' is 5 in every training row: nothing to learn"):
+    with pytest.raises(DataError, match=r"t.csv: 'y' is 5"):
         data(Config(table=str(path), target="y"))
 
 
@@ -245,8 +247,8 @@ def test_a_split_by_time_tests_on_the_last_rows(tmp_path, drop):
     expected = [hour + 3 for hour in range(97) if hour % 24]
     assert [*train, *valid, *test] == expected
     assert (len(train), len(valid), len(test)) == (65, 8, 19)
-    assert "5 rows without y left out" in parts.note
-    assert "split by time: the last 19 rows, in the order of when, by which the rows were sorted" in parts.note
+    assert "5 rows without y" in parts.note
+    assert re.search("split by time: the last 19 rows .*sorting by when", parts.note)
 
 
 def test_a_split_by_time_without_dates_keeps_the_order_of_the_file(tmp_path):
@@ -256,7 +258,7 @@ def test_a_split_by_time_without_dates_keeps_the_order_of_the_file(tmp_path):
     found = np.concatenate([units(part.arrays["y"][:, 0]) for part in (parts.train, parts.test)])
     np.testing.assert_allclose(found, wages, rtol=1e-5)
     assert parts.valid is None
-    assert "in the order of the file" in parts.note
+    assert "in file order" in parts.note
 
 
 def test_a_random_split_of_dates_names_the_flag(tmp_path):
@@ -267,7 +269,7 @@ def test_a_random_split_of_dates_names_the_flag(tmp_path):
     broken = hourly(tmp_path / "t.csv")
     lines = (tmp_path / "t.csv").read_text().splitlines()
     (tmp_path / "t.csv").write_text("\n".join([*lines[:3], ",1,g1,5", *lines[3:]]))
-    with pytest.raises(DataError, match=r"t.csv: row \d+: no date in column 'when'; --split=time"):
+    with pytest.raises(DataError, match=r"t.csv: row \d+: .*'when'.*--split=time"):
         data(Config(table=broken, target="y", split="time"))
 
 
@@ -358,7 +360,7 @@ def test_a_program_hands_over_what_a_file_holds(tmp_path, target, capsys):
     new = tmp_path / "new.csv"
     new.write_text(f"Id,city,age,{other}\n1,Ulm,30,{'old' if target == 'wage' else 7}\n2,Salmon,,\n")
     _, rows = used.read([str(new)])
-    assert "passed over, as training had no such column: Id" in (told := capsys.readouterr().err)
+    assert ": Id" in (told := capsys.readouterr().err)
     assert "city: 1 x 'Salmon' unknown" in told
     table = {
         "Id": [1, 2],
@@ -368,7 +370,7 @@ def test_a_program_hands_over_what_a_file_holds(tmp_path, target, capsys):
     }
     for one in (table, str(new), new):
         np.testing.assert_array_equal(used.encode(one).arrays["x"], rows.arrays["x"])
-    assert "the table: passed over" in capsys.readouterr().err
+    assert "the table: " in capsys.readouterr().err
     state = jax.jit(experiment.init)(jax.random.key(0))
     found = np.asarray(experiment.predict(state, rows.arrays))
     assert found.shape == ((2,) if target == "wage" else (2, 2))
@@ -378,8 +380,8 @@ def test_rows_without_target_are_not_scored(tmp_path, capsys):
     config = Config(table=str(people(tmp_path / "p.csv")), target="wage", steps=1)
     (tmp_path / "o.csv").write_text("age,city,kind,wage\n30,Ulm,old,\n31,Ulm,old,7\n")
     assert inference(config, data(config)).test(str(tmp_path / "o.csv")).length == 1
-    assert "1 row without wage left out" in capsys.readouterr().err
+    assert "1 row without wage" in capsys.readouterr().err
     (tmp_path / "o.csv").write_text("age,city,kind,wage\n30,Ulm,odd,4\n31,Ulm,old,7\n")
     config = config.replace(target="kind")
-    with pytest.raises(DataError, match="'kind' has the unknown class 'odd'"):
+    with pytest.raises(DataError, match=r"line 2: column 'kind': .*'odd'"):
         inference(config, data(config)).test(str(tmp_path / "o.csv"))

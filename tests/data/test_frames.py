@@ -91,8 +91,8 @@ def test_numbers_where_the_file_had_decimal_commas(tmp_path):
 
 
 WRONG = {
-    "a column is missing": ({"when": ["2016-01-01"], "kinds": ["red"], "size": [1]}, "'kind'.* 'kinds'"),
-    "another case": ({"When": ["2016-01-01"], "kind": ["red"], "size": [1]}, "'when'.* 'When'"),
+    "a column is missing": ({"when": ["2016-01-01"], "kinds": ["red"], "size": [1]}, ".*'kind'.* 'kinds'"),
+    "another case": ({"When": ["2016-01-01"], "kind": ["red"], "size": [1]}, ".*'when'.* 'When'"),
     "a text for a number": ({"when": ["2016-01-01"], "kind": ["red"], "size": ["big"]}, "row 1: column 'size': 'big'"),
     "a text for a date": ({"when": ["soon"], "kind": ["red"], "size": [1]}, "row 1: column 'when': 'soon'"),
     "other lengths": ({"when": ["2016-01-01"] * 2, "kind": ["red"], "size": [1]}, r".*\[1, 2\] rows"),

@@ -82,8 +82,8 @@ def test_note_lists_decisions(tmp_path):
     table = read_csv(path, target="price", drop=["size"])
     assert table.columns == ("colour=blue", "colour=green", "colour=red", "weight, kg")
     assert re.match(
-        f"{path}: 4 rows, 2 input columns .*4; target price; colour: 3 categories.*; weight, kg: 1 missing.* median 2.5; "
-        "dropped columns: size$",
+        f"{path}: 4 rows, 2 input columns .*4; target price; colour: 3 categories.*; "
+        "weight, kg: 1 missing.* median 2.5; dropped columns: size$",
         table.note,
     )
 
@@ -275,7 +275,7 @@ def test_files_that_do_not_fit_the_schema(tmp_path, name):
 
 def test_an_unknown_class(tmp_path):
     schema = read_csv(write(tmp_path, GOOD), target="colour").schema
-    with pytest.raises(DataError, match="line 2: column 'colour': .*'pink'.* 'blue', 'green', 'red'"):
+    with pytest.raises(DataError, match=r"line 2: column 'colour': .*'pink'.* 'blue', 'green', 'red'"):
         again(tmp_path, 'size,colour,"weight, kg",price\n1,pink,2,3\n', schema)
 
 
@@ -514,9 +514,9 @@ class TestReading:
     def test_a_header_of_numbers_names_the_flag(self, tmp_path):
         with pytest.raises(DataError, match=r"line 1: .*--no_header"):
             read_csv(write(tmp_path, "1,2\n3,4\n"), target="1")
-        with pytest.raises(DataError, match="separator: blank.*--separator.*--no_header"):
+        with pytest.raises(DataError, match=r"separator: blank.*--separator.*--no_header"):
             read_csv(write(tmp_path, self.BLANKS), target="mpg")
-        with pytest.raises(DataError, match="line 2: 1 fields.* first line .*2"):
+        with pytest.raises(DataError, match=r"line 2: 1 fields.* first line .*2"):
             read_csv(write(tmp_path, "1,2\n3\n"), target="c1", reading=Reading(header=False))
 
     def test_blanks_are_bounded(self, tmp_path, monkeypatch):
@@ -589,7 +589,7 @@ def test_a_group_is_not_an_input(tmp_path):
     table = read_csv(write(tmp_path, "g,a,y\nu,1,2\nv,3,4\nu,5,6\n"), target="y", group="g")
     assert (table.columns, table.groups.tolist()) == (("a",), [0, 1, 0])
     assert again(tmp_path, "g,a\n?,7\n", table.schema)[0].tolist() == [[7]]
-    with pytest.raises(DataError, match="'y' .*--target.*--group"):
+    with pytest.raises(DataError, match=r"'y' .*--target.*--group"):
         read_csv(tmp_path / "table.csv", target="y", group="y")
 
 

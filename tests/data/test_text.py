@@ -31,7 +31,7 @@ class TestWindows:
         assert (rows["x"] + 1 == rows["y"])[mask > 0].all()
 
     def test_too_few(self):
-        with pytest.raises(ValueError, match="7 tokens .*windows of 7"):
+        with pytest.raises(ValueError, match=r"7 tokens .*windows of 7"):
             windows(TOKENS[:7], 7, 5)
         assert windows(TOKENS[:8], 7, 5).length == 1
 
@@ -52,7 +52,7 @@ class TestStreams:
         np.testing.assert_array_equal(read, TOKENS[:45].reshape(3, 15))
 
     def test_too_few(self):
-        with pytest.raises(ValueError, match="15 tokens .*3 windows of 5.* 16"):
+        with pytest.raises(ValueError, match=r"15 tokens .*3 windows of 5.* 16"):
             streams(TOKENS[:15], 5, 3)
         assert streams(TOKENS[:16], 5, 3).length == 3
 
@@ -119,7 +119,7 @@ class TestLoadText:
             load_text("tinyshakespeare")
         with pytest.raises(MissingData, match=r"wikitext-2/train\.txt"):
             load_text("wikitext2", tmp_path)
-        with pytest.raises(ValueError, match="'shakespeare'.* python_docs, tinyshakespeare"):
+        with pytest.raises(ValueError, match=r"'shakespeare'.* python_docs, tinyshakespeare"):
             load_text("shakespeare")
 
     def test_original_files(self, data_dir):

@@ -225,7 +225,7 @@ def test_categories_that_would_fill_the_memory(tmp_path, promise):
     path = tmp_path / "table.csv"
     path.write_text("y,a,b\n" + "".join(f"1,t{i % 50},u{i % 49}\n" for i in range(1 << 18)))
     told, _ = limited(1 << 31, "[setattr(data.csv_table, 'NUMBERS', 10**7), data.read_csv(path, target='y')]", path)
-    assert "262,144 rows of 99 input columns are 25,952,256 numbers" in told
+    assert "25,952,256 numbers" in told
     promise("S2", told.startswith(f"{path}: ") and "JAXDL_MAX_NUMBERS" in told, 1, told)
 
 

@@ -1,4 +1,4 @@
-"""Training data and parts that are no arrays in memory: loaders, generators, lists, functions of a seed."""
+"""Training data and parts that are not arrays in memory: loaders, generators, lists, functions of a seed."""
 
 import os
 import signal
@@ -397,7 +397,7 @@ WRONG = {
     "a part made of a seed": (
         lambda: fit(classifier(), Data(LIST, lambda seed: LIST), QUIET), "valid.*no arguments"),
     "a part that is a number": (lambda: fit(classifier(), Data(LIST, 7), QUIET), "valid"),
-    "a part without end": (lambda: fit(classifier(), Data(LIST, Endless()), QUIET), "valid.*without end"),
+    "a part without end": (lambda: fit(classifier(), Data(LIST, Endless()), QUIET), "valid: .*Endless"),
     "a part without names": (lambda: fit(classifier(), Data(LIST, [(X[:7], Y[:7], Y[:7])]), QUIET), "valid.*tuple"),
     "a table to validate by": (lambda: fit(classifier(), Data(LIST, {"a": Frame()}), QUIET), "valid a"),
     "a test part without labels": (lambda: fit(counting(), Data(LIST, test=[{"x": X[:7]}]), QUIET), "asks for 'y'"),
@@ -513,10 +513,10 @@ def test_a_stream_says_what_it_knows():
     once = Stream(iter(LIST), "mine")
     assert (once.batches, once.once) == (None, True)
     assert len(list(once)) == 7
-    with pytest.raises(DataError, match="mine: this list_iterator has been read"):
+    with pytest.raises(DataError, match="mine: this list_iterator"):
         list(once)
     spent = iter(LIST)
     again = Stream(lambda: spent, "mine")
     assert len(list(again)) == 7
-    with pytest.raises(DataError, match="mine: another pass"):
+    with pytest.raises(DataError, match=r"mine: .*pass"):
         list(again)
