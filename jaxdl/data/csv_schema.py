@@ -43,7 +43,7 @@ def make_schema(
       target: name of the column to predict.
       target_kind: "number" (regression), "text" or "whole number" (classes).
       names: names of the classes; y indexes them.
-      dropped: columns that are no inputs.
+      dropped: columns that are not used.
       missing: texts that mark a missing value.
       reading: how the file is written.
     """

@@ -164,9 +164,9 @@ def _given_parts(root: Path, parts: list[Path], size: int | Sequence[int] | None
     entries = _entries(root)
     folders = [entry for entry in entries if entry.is_dir()]
     if len(parts) == 1:
-        beside = [f"{folder.name}/" for folder in folders if folder not in parts]
+        others = [f"{folder.name}/" for folder in folders if folder not in parts]
         lacking = "test" if parts[0].name == "train" else "train"
-        found = f" (other folders: {some(beside)})" if beside else ""
+        found = f" (other folders: {some(others)})" if others else ""
         raise DataError(f"{root}: has {parts[0].name}/ but no {lacking}/; both are needed, or neither{found}")
     train_folder, test_folder = parts
     files, y, names, strays = _classes(train_folder)

@@ -148,7 +148,7 @@ def test_wrong_batch_size_is_refused():
         Batches({"x": np.zeros(3)}, 0)
 
 
-def test_digest_changes_with_whatever_there_is_to_learn_from():
+def test_digest_depends_on_all_arrays_and_the_length():
     x, y = np.arange(14, dtype=np.float32).reshape(7, 2), np.arange(7, dtype=np.int32)
     flipped = x.copy()
     flipped.view(np.uint32)[3, 1] ^= 1

@@ -320,7 +320,7 @@ def test_names(monkeypatch):
 
 
 @pytest.mark.parametrize("folder", ["california-housing", "."])
-def test_files_are_found_in_their_folder_or_beside(tmp_path, folder):
+def test_files_are_found_in_their_folder_or_in_data_dir(tmp_path, folder):
     (tmp_path / folder).mkdir(exist_ok=True)
     with pytest.raises(MissingData, match=r"california-housing/housing.csv or housing.csv"):
         load_table("california_housing", tmp_path)
