@@ -54,7 +54,7 @@ def attention_weights(
 
 
 def zero_padding(x: Array, mask: Array | None) -> Array:
-    """Returns x [B, S, ...] with 0 where mask [B, S] is False; a weight of 0 does not suffice, because 0 * NaN is NaN."""
+    """Returns x [B, S, ...] with 0 where mask [B, S] is False; a weight of 0 is not enough, because 0 * NaN is NaN."""
     if mask is None:
         return x
     chex.assert_equal_shape_prefix([x, mask], 2)

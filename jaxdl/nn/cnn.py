@@ -13,11 +13,11 @@ from jaxdl.nn.initializers import ByFanIn, bias_initializer
 from jaxdl.nn.mlp import MLP
 
 average_pool = partial(nn.avg_pool, window_shape=(2, 2), strides=(2, 2))
-"""Average pooling over 2x2 windows, [B, H, W, C] -> [B, H // 2, W // 2, C]; drops the last row or column of an odd side."""
+"""Averages 2x2 windows, [B, H, W, C] -> [B, H // 2, W // 2, C]; an odd side loses its last row or column."""
 
 
 def max_pool(x: Array) -> Array:
-    """Max pooling over 2x2 windows, [B, H, W, C] -> [B, H // 2, W // 2, C]; drops the last row or column of an odd side.
+    """Returns maxima of 2x2 windows, [B, H, W, C] -> [B, H // 2, W // 2, C]; an odd side loses its last row or column.
 
     Equals `flax.linen.max_pool`, whose gradient (select-and-scatter) is slow on the CPU: forward and backward of
     [128, 28, 28, 32] take 53 ms there and 1.6 ms here. Equal maxima of a window share the gradient.
@@ -46,8 +46,8 @@ class LeNet5(nn.Module):
         C1 156 + C3 2,416 + C5 48,120 + F6 10,164 + output 850 = 61,706
 
     Like most modern versions it differs from LeCun et al. 1998: pooling has no parameters (there a sum with trainable
-    coefficient and bias, then a squashing function); C3 is connected to all six maps (there to 60 of the 96 pairs, 1,516
-    parameters); a dense layer computes the logits (there an RBF layer, distances to fixed bitmaps); the default
+    coefficient and bias, then a squashing function); C3 is connected to all six maps (there 60 of the 96 pairs of maps,
+    1,516 parameters); a dense layer computes the logits (there an RBF layer, distances to fixed bitmaps); the default
     activation is ReLU (there 1.7159 tanh(2 x / 3)). `LeNet5(activation=nn.tanh, pool=average_pool)` is closest to the
     original.
 

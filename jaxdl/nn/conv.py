@@ -187,8 +187,8 @@ class ConvTranspose(nn.Module):
 
         y[b, s i + u - p, t j + v - q, o] += x[b, i, j, c] kernel[u, v, c, o] for all i, j, u, v, c
 
-    kernel [h, w, C_in, C_out] is PyTorch's weight [C_in, C_out, h, w]. `flax.linen.ConvTranspose` has the kernel flipped
-    along u and v.
+    kernel [h, w, C_in, C_out] is PyTorch's weight [C_in, C_out, h, w]. The kernel of `flax.linen.ConvTranspose` is this
+    one flipped along u and v.
 
     Attributes:
       features: C_out.
@@ -198,8 +198,7 @@ class ConvTranspose(nn.Module):
         (H' = s (H - 1) + h), or rows and columns to crop, an integer or ((above, below), (left, right))
         (H' = s (H - 1) + h - above - below).
       use_bias: whether to add a bias; use False before a norm.
-      kernel_init: linen initialiser of the kernel. Its fan_in is h w C_in, although only about 1 / (s t) of these inputs
-        reach one output pixel.
+      kernel_init: linen initialiser of the kernel. Its fan_in is h w C_in, of which 1 / (s t) reach one output pixel.
       bias_init: linen initialiser of the bias.
     """
 

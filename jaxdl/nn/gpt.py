@@ -74,8 +74,8 @@ class GPT(nn.Module):
           train: whether to apply dropout.
 
         Raises:
-          ValueError: if T exceeds the context, heads does not divide features, dropout is outside [0, 1), or position is
-            unknown.
+          ValueError: if T exceeds the context, heads does not divide features, dropout is outside [0, 1), or
+            position is unknown.
           AssertionError: if tokens is not of rank 2.
         """
         chex.assert_rank(tokens, 2)
