@@ -143,8 +143,8 @@ def gaussian_kl(mean: Array, log_variance: Array) -> Array:
 def softmax_then_cross_entropy(logits: Array, labels: Array) -> Array:
     """Returns -log softmax(softmax(z))_y, the cross-entropy of probabilities mistaken for logits.
 
-    This mistake, kept for demonstration, occurs if the last layer of a network is a softmax and the loss applies another
-    one, as PyTorch's CrossEntropyLoss does. Probabilities p differ by at most 1, so the loss is at least
+    This mistake, kept for demonstration, occurs if the last layer of a network is a softmax and the loss applies
+    another one, as PyTorch's CrossEntropyLoss does. Probabilities p differ by at most 1, so the loss is at least
     log(1 + (N - 1) / e), 1.4612 for N = 10, and at most log(N - 1 + e). Its gradient contains the Jacobian
     diag(p) - p p^T, which vanishes for confident predictions, right or wrong.
 

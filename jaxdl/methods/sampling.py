@@ -51,9 +51,9 @@ def generate(
 ) -> Array:
     """Continues each row of a prompt by `length` tokens, each drawn by `choose` given all earlier tokens.
 
-    Every token passes the model once, because the memory (a key-value cache or a recurrent state) represents the earlier
-    tokens. A cache holds `context` tokens; when it is full, an empty one is refilled with the second half of them. After
-    that, tokens see at least context // 2 earlier ones. A long text takes up to two passes per token.
+    Every token passes the model once, because the memory (a key-value cache or a recurrent state) represents the
+    earlier tokens. A cache holds `context` tokens; when it is full, an empty one is refilled with the second half of
+    them. After that, tokens see at least context // 2 earlier ones. A long text takes up to two passes per token.
 
     Args:
       decode: (tokens [B, T], memory) -> (logits [B, T, V] of the next tokens, memory).

@@ -1,7 +1,7 @@
 """Metrics per example for jit, and metrics of a whole test set for the host.
 
-Metrics per example return float32 [B, ...], 0 or 1, for `jaxdl.core.weighted_sum`. Metrics of a test set take the sums of
-an evaluation or arrays, and return NumPy arrays or Python numbers.
+Metrics per example return float32 [B, ...], 0 or 1, for `jaxdl.core.weighted_sum`. Metrics of a test set take the sums
+of an evaluation or arrays, and return NumPy arrays or Python numbers.
 """
 
 from jaxdl.metrics.classification import (

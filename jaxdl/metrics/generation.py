@@ -15,8 +15,8 @@ def moments(features: Array, where: Array | None = None) -> dict[str, Array]:
     """Returns the sums n = sum w, sum w x and sum w x x^T, from which `mean_and_covariance` follow.
 
     The sums of several batches can be added. If the mean is large compared with the standard deviation, subtract a
-    constant near the mean from x first, or float32 loses digits; a distance between two sets of features does not change
-    if the same constant is subtracted from both.
+    constant near the mean from x first, or float32 loses digits; a distance between two sets of features does not
+    change if the same constant is subtracted from both.
 
     Args:
       features: x, [B, D], float.
@@ -66,9 +66,9 @@ def frechet_distance(mean1: ArrayLike, cov1: ArrayLike, mean2: ArrayLike, cov2: 
     C1 C2 has the eigenvalues of the symmetric matrix C1^1/2 C2 C1^1/2, so two symmetric eigenproblems give the trace of
     the root. Eigenvalues that are negative because of rounding count as 0; singular covariances need no special case.
 
-    On features of the Inception network this is the FID. Distances on features of different networks are not comparable.
-    An estimate from n examples with D features is too large by about D^2 / n in units of a feature's variance, so report
-    n with every value.
+    On features of the Inception network this is the FID. Distances on features of different networks are not
+    comparable. An estimate from n examples with D features is too large by about D^2 / n in units of a feature's
+    variance, so report n with every value.
 
     Args:
       mean1: m1, [D].

@@ -10,8 +10,8 @@ def r_squared(
 
         sum (y - mean y)^2 = sum y^2 - (sum y)^2 / n
 
-    This difference cancels if the mean is large compared with the standard deviation, and float32 has only seven digits.
-    In that case sum y minus a constant near its mean, which does not change R^2.
+    This difference loses digits if the mean is large compared with the standard deviation, and float32 has only seven
+    digits. In that case sum y minus a constant near its mean, which does not change R^2.
 
     Args:
       sum_squared_error: sum of (p - y)^2 over the test set.
