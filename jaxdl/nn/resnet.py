@@ -36,7 +36,11 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """Returns y [B, ceil(H / stride), ceil(W / stride), features] of x [B, H, W, C], float."""
+        """Returns y [B, ceil(H / stride), ceil(W / stride), features] of x [B, H, W, C], float.
+
+        Raises:
+          ValueError: if features is below C and `projection` is False.
+        """
         y = nn.relu(batch_norm(train)(_convolution(self.features, self.stride)(x)))
         y = batch_norm(train)(_convolution(self.features)(y))
         shortcut = x[:, :: self.stride, :: self.stride]

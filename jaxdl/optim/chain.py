@@ -99,7 +99,7 @@ def optimizer(
         adam      m <- γ m + (1 - γ) g;  s <- β₂ s + (1 - β₂) g²;  w <- w - η m/(1 - γᵗ) / (√(s/(1 - β₂ᵗ)) + ε)
         adamw     adam's step - η weight_decay w, with w before the step
         lion      w <- w - η (sign(γ m + (1 - γ) g) + weight_decay w);  m <- β₂ m + (1 - β₂) g
-        muon      v as for nesterov; a matrix v = U S Vᵗ is replaced by approximately U Vᵗ; NAdam for other parameters
+        muon      as nesterov, with a matrix v = U S Vᵗ [M, N] replaced by about U Vᵗ √max(1, N / M); others: NAdam
         schedule_free  z <- z - η adam's step without momentum;  x is the mean of z over updates;  w = (1 - γ) z + γ x
 
     v, G, s and m start at 0. The momentum of some textbooks, v <- γ v + η g and w <- w - v, is equivalent while η is
