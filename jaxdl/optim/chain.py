@@ -160,8 +160,8 @@ def optimizer(
     require(0 <= weight_decay < math.inf, "weight_decay", weight_decay, "finite and >= 0")
     for key, limit in {"clip_norm": clip_norm, "clip_value": clip_value}.items():
         require(limit is None or 0 < limit < math.inf, key, limit, "finite and > 0, or None")
-    require(accumulate >= 1 and accumulate % 1 == 0, "accumulate", accumulate, "a whole number >= 1")
-    require(norms is None or norms >= 1, "norms", norms, "a whole number >= 1, or None")
+    require(accumulate >= 1 and accumulate % 1 == 0, "accumulate", accumulate, "an integer >= 1")
+    require(norms is None or norms >= 1, "norms", norms, "an integer >= 1, or None")
 
     rule = RULES[name](Numbers(momentum, beta2, rms_decay, epsilon))
     decay = [optax.add_decayed_weights(weight_decay, mask=decays)] if weight_decay else []

@@ -31,7 +31,7 @@ def with_norms(tx: optax.GradientTransformationExtraArgs, every: int) -> optax.G
 
     Args:
       tx: the inner optimiser; updates are unchanged.
-      every: norms are computed in every so many calls, at least 1.
+      every: k >= 1; norms are recorded in every k-th call.
 
     Returns:
       (init, update); `update` needs the parameters. `norms` reads the state.

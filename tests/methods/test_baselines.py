@@ -41,8 +41,8 @@ def test_regressors_against_scikit_learns_scores():
     for scores, model in zip(
         found.values(), (LinearRegression(), HistGradientBoostingRegressor(random_state=3)), strict=True
     ):
-        says = model.fit(x, y[:, 0]).predict(test_x)
-        assert scores == pytest.approx((root_mean_squared_error(test_y, says), r2_score(test_y, says)))
+        predictions = model.fit(x, y[:, 0]).predict(test_x)
+        assert scores == pytest.approx((root_mean_squared_error(test_y, predictions), r2_score(test_y, predictions)))
 
 
 def test_least_squares_with_dependent_columns():
@@ -56,9 +56,9 @@ def test_least_squares_with_dependent_columns():
     train, test = ({"x": scaled[rows], "y": y[rows]} for rows in (slice(499), slice(499, None)))
     ((rmse, r2),) = baselines.regressors(train, test).values()
     independent = one_hot[:, :, 1:].reshape(997, -1)
-    says = LinearRegression().fit(independent[:499], y[:499, 0].astype(float)).predict(independent[499:])
-    assert rmse == pytest.approx(root_mean_squared_error(y[499:], says), rel=1e-5)
-    assert r2 == pytest.approx(r2_score(y[499:], says), rel=1e-4)
+    predictions = LinearRegression().fit(independent[:499], y[:499, 0].astype(float)).predict(independent[499:])
+    assert rmse == pytest.approx(root_mean_squared_error(y[499:], predictions), rel=1e-5)
+    assert r2 == pytest.approx(r2_score(y[499:], predictions), rel=1e-4)
 
 
 def test_least_squares_with_independent_columns_is_scikit_learns():
@@ -72,5 +72,7 @@ def test_least_squares_with_independent_columns_is_scikit_learns():
 def test_scores_in_other_units():
     x, y = RNG.normal(size=(97, 3)), RNG.normal(size=(97, 1))
     ((rmse, r2),) = baselines.regressors({"x": x, "y": y}, {"x": x, "y": y}, units=np.exp).values()
-    says = np.exp(LinearRegression().fit(x, y[:, 0]).predict(x))
-    assert (rmse, r2) == pytest.approx((root_mean_squared_error(np.exp(y), says), r2_score(np.exp(y), says)))
+    predictions = np.exp(LinearRegression().fit(x, y[:, 0]).predict(x))
+    assert (rmse, r2) == pytest.approx(
+        (root_mean_squared_error(np.exp(y), predictions), r2_score(np.exp(y), predictions))
+    )
