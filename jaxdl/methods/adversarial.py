@@ -116,7 +116,7 @@ def game(
     A batch has critic_steps * B rows "x". The metrics of a step are loss, critic_loss, penalty and generator_loss.
 
     Args:
-      generator: module, z [B, D], train -> examples [B, ...], in the range of `scaled`.
+      generator: module, z [B, D], train -> examples [B, ...], in the range of `scaled`'s outputs.
       critic: module, examples [B, ...], train -> [B, 1] or [B].
       objective: losses of both networks, for example OBJECTIVES["wgan_gp"].
       optimizers: (generator's, critic's); the critic's makes critic_steps updates per step.
