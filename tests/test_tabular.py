@@ -1,5 +1,7 @@
 """Own tables: what is split and scaled, the scores beside scikit-learn's, a finished run on other rows, wrong uses."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from experiments.tabular import Config, build, data, inference, load
 from jaxdl import run
 from jaxdl.data import Data, DataError, MissingData, encode_rows, load_table, scaled_parts
 
-QUIET = {"progress": False, "tensorboard": False, "devices": 1}
+QUIET = {"progress": False, "tensorboard": False, "devices": 1, "seeds": 1}
 
 
 def people(path, count=97, seed=0):
@@ -145,13 +147,13 @@ WRONG_FLAGS = {
     "a layer of none": ({"hidden": "64,0"}, "--hidden=64,0: must be"),
     "a comma too many": ({"hidden": "64,"}, "--hidden=64,: must be"),
     "everything held out": ({"test_fraction": 1.0}, "--test_fraction=1.0: must be a finite number > 0 and < 1"),
-    "the target of a named table": ({"target": "class"}, "--target=class: only for files; breast_cancer has its own"),
-    "how a named table is written": ({"no_header": True}, "--no_header=True: only for files"),
-    "groups of a named table": ({"split": "group", "group": "x"}, "--split=group: only for files"),
-    "groups without a column": ({"table": "./t.csv", "split": "group"}, "--split=group: name .* --group=COLUMN"),
+    "the target of a named table": ({"target": "class"}, "--target=class: .*breast_cancer"),
+    "how a named table is written": ({"no_header": True}, "--no_header=True: .*breast_cancer"),
+    "groups of a named table": ({"split": "group", "group": "x"}, "--split=group: .*files"),
+    "groups without a column": ({"table": "./t.csv", "split": "group"}, "--split=group: .*--group=COLUMN"),
     "a column of groups for nothing": ({"table": "./t.csv", "group": "g"}, "--group=g: .*--split=random"),
     "a separator": ({"table": "./t.csv", "separator": "tabs"}, r"--separator=tabs: .*did you mean tab\?"),
-    "a column of a named table": ({"drop": "x"}, "--drop=x: only for files; breast_cancer has its own"),
+    "a column of a named table": ({"drop": "x"}, "--drop=x: .*breast_cancer"),
     "a task": ({"task": "regresion"}, r"--task=regresion: must be .*did you mean regression\?"),
 }
 
@@ -170,10 +172,10 @@ WRONG_FILES = {
     "text as a number": ({"target": "kind", "task": "regression"}, DataError, "line 2: '(old|young)' in column 'kind'"),
     "too few to test": ({"target": "kind", "test_fraction": 0.001}, run.FlagError, "96 training and 1 test rows"),
     "a task that does not fit": (
-        {"table": "iris", "task": "regression"}, run.FlagError, "--task=regression: the target of iris is classes"
+        {"table": "iris", "task": "regression"}, run.FlagError, "--task=regression: .*iris"
     ),
     "a class has no logarithm": (
-        {"target": "kind", "target_transform": "log"}, run.FlagError, "--target_transform=log: kind is a class"
+        {"target": "kind", "target_transform": "log"}, run.FlagError, "--target_transform=log: .*kind"
     ),
     "two groups for three parts": (
         {"target": "wage", "split": "group", "group": "city"}, run.FlagError, "--split=group: 2 groups"
@@ -206,9 +208,9 @@ def test_a_file_to_score_on_must_have_the_target(tmp_path):
     parts = data(config)
     other = tmp_path / "o.csv"
     other.write_text("age,city,kind\n30,Ulm,old\n")
-    with pytest.raises(DataError, match=r"o.csv: no column 'wage' to score by"):
+    with pytest.raises(DataError, match=r"o.csv: .*'wage'"):
         inference(config, parts).test(str(other))
-    with pytest.raises(run.FlagError, match="--evaluate=iris: must be a CSV file with the columns of"):
+    with pytest.raises(run.FlagError, match=r"--evaluate=iris: .*CSV file"):
         inference(config, parts).test("iris")
 
 
@@ -262,7 +264,7 @@ def test_a_split_by_time_without_dates_keeps_the_order_of_the_file(tmp_path):
 def test_a_random_split_of_dates_names_the_flag(tmp_path):
     for drop in (None, "when"):
         parts = data(Config(table=hourly(tmp_path / "t.csv"), target="y", drop=drop))
-        assert "rows are split at random, by --seed; --split=time tests on the last ones by when" in parts.note
+        assert re.search("--split=time .*when", parts.note)
     assert "--split=time" not in data(Config(table=str(people(tmp_path / "p.csv")), target="wage")).note
     broken = hourly(tmp_path / "t.csv")
     lines = (tmp_path / "t.csv").read_text().splitlines()
@@ -332,7 +334,7 @@ def test_a_logarithm_of_the_target_is_scored_in_its_units(tmp_path, zeros):
     np.testing.assert_allclose(whole.arrays["y"][:, 0], (there(y) - train.mean()) / train.std(), atol=1e-4)
     np.testing.assert_array_equal(used.encode(x.astype(str)).arrays["x"], whole.arrays["x"])
     (tmp_path / "n.csv").write_text("a,b,c,y\n1,2,3,-5\n")
-    with pytest.raises(DataError, match=r"n.csv: 'y' is -5 in a row"):
+    with pytest.raises(DataError, match=r"n.csv: 'y' .*-5"):
         used.test(str(tmp_path / "n.csv"))
 
 
@@ -345,7 +347,7 @@ def nearest_rows(part, parts, first):
 
 def test_negative_numbers_have_no_logarithm(tmp_path):
     (tmp_path / "t.csv").write_text("a,y\n" + "1,2\n2,-3\n" * 7)
-    with pytest.raises(run.FlagError, match="--target_transform=log: y has negative values, -3"):
+    with pytest.raises(run.FlagError, match=r"--target_transform=log: y .*-3"):
         data(Config(table=str(tmp_path / "t.csv"), target="y", target_transform="log"))
 
 
