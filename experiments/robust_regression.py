@@ -99,7 +99,7 @@ def constants(config: Config) -> run.Finding:
     experiment = build(config, columns)
     found = weights(run.fit(experiment, columns, config, name="constants"))[1]
     known = np.array([np.mean(values), np.mean(wrong), np.median(values), np.median(wrong)])
-    names = "L2", "L2 with outlier", "L1", "L1 with outlier"
+    names = "L2 estimate", "L2 estimate with outlier", "L1 estimate", "L1 estimate with outlier"
     return run.measured(
         "constant",
         Quantity("distance from mean and median", np.abs(found - known).max(1), "<", 1e-3),
@@ -108,7 +108,7 @@ def constants(config: Config) -> run.Finding:
             np.abs(found[:, 3] - found[:, 2]) / np.abs(found[:, 1] - found[:, 0]), "<", 1.0,
         ),
         *(Quantity(name, value) for name, value in zip(names, found.T, strict=True)),
-        reference={"mean (NumPy)": known[0], "median (NumPy)": known[2]},
+        reference={"np.mean": known[0], "np.median": known[2]},
     )  # fmt: skip
 
 

@@ -22,7 +22,6 @@ Higgins et al. 2017, beta-VAE.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -128,8 +127,8 @@ def make_model(config: Config, shape: tuple[int, ...]) -> Model:
     if config.model == "conv":  # with smaller initial weights the latents remain unused for 300 steps
         sizes: Any = {"dense": width, "layers": Layers(**INITIALIZERS["he_normal"])}
         return Model(ConvEncoder(codes, **sizes), ConvDecoder(shape, **sizes), shape)
-    layers = partial(MLP, **INITIALIZERS["torch_linear"])
-    return Model(layers((width, codes)), layers((width, int(np.prod(shape)))), shape)
+    mlp = lambda outputs: MLP((width, outputs), **INITIALIZERS["torch_linear"])
+    return Model(mlp(codes), mlp(int(np.prod(shape))), shape)
 
 
 def fixed_keys(numbers: Array) -> Array:
@@ -235,9 +234,8 @@ def inference(config: Config, known: Data) -> run.Inference:
             raise run.FlagError(f"--evaluate={source}: images must have shape {shape}, got {got}")
         return found
 
-    return run.Inference(
-        read, encode, predict, table=table, images=lambda outputs: outputs["images"], words=True, test=test
-    )
+    drawn_images = lambda outputs: outputs["images"]
+    return run.Inference(read, encode, predict, table=table, images=drawn_images, words=True, test=test)
 
 
 def report(config: Config, data: Data) -> Iterator[run.Finding]:
@@ -245,8 +243,10 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
     images = load_images(config.dataset, config.data_dir, valid=config.valid_fraction)  # the grey originals
     result = run.fit(build(config, data), data, config)
     model, test = result.experiment.model, data.test
-    decoders, codes = [decoder_of(model, one.state) for one in result.runs], [one.predict(test) for one in result.runs]
-    pictures.draw(config, images, test.arrays["x"], *codes[0], decoders[0])
+    decoders = [decoder_of(model, one.state) for one in result.runs]
+    codes: list[Any] = [one.predict(test) for one in result.runs]
+    means, log_variance = codes[0]
+    pictures.draw(config, images, test.arrays["x"], means, log_variance, decoders[0])
     z = [np.random.default_rng(config.seed + i).normal(size=(DRAWN, config.latents)) for i in range(config.seeds)]
     samples = [decode(codes) for decode, codes in zip(decoders, z, strict=True)]
     run.save_figure(config, "samples", lambda: run.pictures.image_grid(samples[0][:64], title="Samples from the prior"))
@@ -266,7 +266,7 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
         "bounds",
         Quantity("-ELBO", elbo, unit="nats"),
         Quantity("KL", result.values("kl"), unit="nats"),
-        Quantity("active latents", [(means.var(0) > 0.01).sum() for means, _ in codes]),  # Burda et al. 2015, 5.2
+        Quantity("active latents", [(mean.var(0) > 0.01).sum() for mean, _ in codes]),  # Burda et al. 2015, 5.2
         Quantity(f"L({k})", L[:, -1], "<", min(mixtures.values()), "nats"),
         Quantity(f"L({k}) - L(1)", L[:, -1] - L[:, 0], "<=", 0, "nats"),
         reference={f"exact -log p(x), mixture of {n}": value for n, value in mixtures.items()},
