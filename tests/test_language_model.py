@@ -142,7 +142,7 @@ def test_seeds_side_by_side():
 
 
 def test_bad_flags_are_one_line():
-    with pytest.raises(FlagError, match="--features=30: a Transformer's width must be a multiple of 4"):
+    with pytest.raises(FlagError, match=r"--features=30: .*multiple of 4"):
         Config(features=30)
     with pytest.raises(FlagError, match="--context=50, --batch_size=32: 1,201 tokens are too few for 32 windows of 50"):
         data(Config(cell="lstm", context=50))
