@@ -1,8 +1,8 @@
 """Classification basics: 0/1 error, decision boundaries, softmax for one label and sigmoids for several.
 
 A softmax chooses one class of N; an image with several labels needs one sigmoid per label. The experiment trains both
-heads on digits with four labels (even, prime, at least five, closed loop), draws the decision regions of a linear
-classifier on iris flowers, and checks the equations that connect sigmoid, softmax and their gradients.
+heads on digits with four labels (even, prime, at least five, closed loop), plots the decision regions of a linear
+classifier on iris flowers, and checks the equations of sigmoid, softmax and their gradients.
 
     softmax: p_k = e^z_k / sum_j e^z_j        sigmoid: p_k = 1 / (1 + e^-z_k)
 

@@ -2,7 +2,7 @@
 
 Splitting a batch over devices changes the speed of training but not its result: the mean of the devices' gradients is
 the gradient of the whole batch. The experiment trains one classifier on every number of devices in three modes and
-compares test losses and throughput. It also measures the gain from compilation and checks that runs are reproducible.
+compares test losses and throughput; it also measures the gain from compilation.
 
 With r(n) examples per second on n devices the speed-up is r(n) / r(1) and the efficiency r(n) / (n r(1)).
     jit: the compiler splits the step    pmap: each device runs the step    fsdp: jit with the weights split as well

@@ -1,8 +1,8 @@
 """Language models with equal numbers of weights: the effect of gates, depth, attention and positions.
 
-Which part of an architecture helps is only visible if everything else is equal. The experiment trains seven language
-models with the same optimiser, steps, batch size and number of weights on one text and compares their perplexity: with
-and without gates, with one and two layers, recurrent and attentive, with and without positions.
+Which part of an architecture helps is visible only if everything else is equal. The experiment trains seven language
+models with the same text, optimiser, steps and number of weights and compares their perplexities: with and without
+gates, one and two layers, recurrence and attention, with and without positions.
 
 The models are an RNN, a GRU, LSTMs of two layers and of one, and Transformers with learned, sinusoidal and no
 positions. The width of each is chosen so that its number of weights comes closest to --parameters.

@@ -77,20 +77,14 @@ class Config(run.RunConfig):
     table: str = flag("breast_cancer", f"a CSV or TSV file, or one of {','.join(TABLES)}")
     target: str | None = flag(None, "column to predict; named tables have their own", shown="required for a file")
     drop: str | None = flag(None, "columns of the file to ignore, separated by commas", shown="none")
-    task: str | None = flag(
-        None, "kind of target", choices=TASKS, shown="classification if the target is text, else regression"
-    )
+    task: str | None = flag(None, "kind of target", choices=TASKS, shown="classification of text, else regression")
     separator: str = flag("auto", "separator of the file's fields", choices=SEPARATORS)
     no_header: bool = flag(False, "the file's first line is data; columns are named c1, c2, ...")
     decimal: str = flag("point", "the file's decimal sign: 2.5 or 2,5", choices=DECIMALS)
     test_fraction: float = flag(0.2, "fraction of the rows held out for testing", more_than=0, less_than=1)
-    split: str = flag(
-        "random", "test and validation rows: drawn by --seed, the last rows, or whole groups drawn by --seed",
-        choices=SPLITS,
-    )  # fmt: skip
-    group: str | None = flag(
-        None, "column that defines the groups; not an input", shown="none", needs=("split", ("group",))
-    )
+    split: str = flag("random", "test and validation rows: drawn by --seed, the last rows, or groups drawn by --seed",
+                      choices=SPLITS)  # fmt: skip
+    group: str | None = flag(None, "column of the groups; not an input", shown="none", needs=("split", ("group",)))
     target_transform: str = flag("none", "log: train on the target's logarithm", choices=("none", "log"))
     hidden: str = flag("64,64", "units of each hidden layer, separated by commas; empty: a linear model")
     dropout: float = flag(0.1, "dropout rate of the hidden units", minimum=0, less_than=1)
@@ -107,20 +101,17 @@ class Config(run.RunConfig):
         """Raises FlagError for a value outside its range."""
         super().__post_init__()
         if not all(re.fullmatch(r"[1-9]\d{0,8}", word) for word in self.hidden.split(",") if self.hidden):
-            raise run.FlagError(
-                f"--hidden={self.hidden}: must be whole numbers from 1 to 999999999 separated by commas, or empty"
-            )
+            rule = "whole numbers from 1 to 999999999 separated by commas, or empty"
+            raise run.FlagError(f"--hidden={self.hidden}: must be {rule}")
         named = self.table in TABLES
         if not named and not any(sign in self.table for sign in "./\\"):
             near = difflib.get_close_matches(self.table, TABLES, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            choices = f"one of {', '.join(TABLES)}{hint}"
-            raise run.FlagError(
-                f"--table={self.table}: must be a file such as ./{self.table or 'table'}.csv, or {choices}"
-            )
+            choices = f"a file such as ./{self.table or 'table'}.csv, or one of {', '.join(TABLES)}{hint}"
+            raise run.FlagError(f"--table={self.table}: must be {choices}")
         if self.split == "group" and (named or not self.group):
-            told = "applies to files only" if named else "needs --group=COLUMN, the column of the groups"
-            raise run.FlagError(f"--split=group: {told}")
+            wanted = "applies to files only" if named else "needs --group=COLUMN, the column of the groups"
+            raise run.FlagError(f"--split=group: {wanted}")
         for name, usual in (("target", None), ("drop", None), ("separator", "auto"), ("no_header", False),
                             ("decimal", "point")):  # fmt: skip
             if named and getattr(self, name) not in (usual, ""):
@@ -177,10 +168,8 @@ def _transform(config: Config, table: Table) -> str:
     if table.names:
         raise run.FlagError(f"--target_transform={config.target_transform}: {table.target} is a class; omit the flag")
     if table.y.min() < 0:
-        raise run.FlagError(
-            f"--target_transform={config.target_transform}: {table.target} has negative values, such as "
-            f"{table.y.min():g}, which have no logarithm"
-        )
+        reason = f"{table.target} has negative values, such as {table.y.min():g}, which have no logarithm"
+        raise run.FlagError(f"--target_transform={config.target_transform}: {reason}")
     return "log" if table.y.min() > 0 else "log1p"
 
 
@@ -217,7 +206,7 @@ def build(config: Config, data: Data) -> Experiment:
     assert base.evaluate is not None
     assert base.predict is not None
     scores, predict, (deviation,) = base.evaluate, base.predict, scales["y_deviation"]
-    # float32 sums are exact enough for small numbers, so y is summed in standard deviations from about its mean
+    # y is standardised before it is summed: float32 sums are exact enough for small numbers only
     own = in_units(scales, transform, np)
     middle, scale = (own(0.0), own(1.0) - own(0.0)) if transform else (0.0, deviation)
 
@@ -290,13 +279,8 @@ def inference(config: Config, data: Data) -> run.Inference:
 def report(config: Config, data: Data) -> Iterator[run.Finding]:
     """Trains one fit per seed and compares it with scikit-learn's models."""
     result = run.fit(build(config, data), data, config)
-    train, test, scales, names = (
-        data.train.arrays,
-        data.test.arrays,
-        data.facts["scales"],
-        data.facts["schema"]["names"],
-    )
-    found, y = result.predict(data.test), test["y"]
+    train, test, scales, schema = data.train.arrays, data.test.arrays, data.facts["scales"], data.facts["schema"]
+    found, y, names = result.predict(data.test), test["y"], schema["names"]
     if names:
         run.save_figure(config, "confusion", lambda: pictures.confusion(y.argmax(-1), found.argmax(-1), names))
         accuracy = Quantity("test accuracy", result.values("accuracy"), ">", y.mean(0).max())
@@ -306,7 +290,7 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
         return
     units = in_units(scales, data.facts.get("transform", ""), np)
     truth = units(y[:, 0])
-    run.save_figure(config, "predictions", lambda: pictures.errors(truth, found, data.facts["schema"]["target"]))
+    run.save_figure(config, "predictions", lambda: pictures.errors(truth, found, schema["target"]))
     peers = baselines.regressors(train, test, ("least squares", "boosted trees"), seed=config.seed, units=units)
     rmse, r2 = Quantity("RMSE", result.values("rmse")), Quantity("R^2", result.values("r2"), ">", 0.0)
     yield run.measured("numbers", rmse, r2, reference={f"R^2, {source}": score for source, (_, score) in peers.items()})

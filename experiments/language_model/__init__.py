@@ -1,8 +1,8 @@
 """Character language model: an RNN, GRU, LSTM or Transformer predicts the next character of a text.
 
 The task behind every large language model, at a size that trains on a laptop: learn p(next character | text so far),
-score it by perplexity and sample from it. The test perplexity is compared with bigram counts on the same text, and the
-experiment checks that no prediction depends on later characters and that all probabilities are normalised.
+score it by perplexity and sample from it. The experiment compares the perplexity with bigram counts and checks that no
+prediction depends on later characters and that probabilities sum to one.
 
 The loss is the mean cross-entropy over the characters of a window,
     L = -1/T sum_t log p(x_t | x_<t),        perplexity = exp(L)
