@@ -1,4 +1,4 @@
-"""The notes' line beside their own PyTorch script, NumPy and scikit-learn."""
+"""Compares the fit of the notes' line with their PyTorch script, NumPy and scikit-learn."""
 
 import sys
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_steps_of_numpy_and_of_the_framework():
     assert np.max(np.abs(path - expected) / np.abs(expected).max(-1, keepdims=True)) < 1e-6
 
 
-def test_models_side_by_side_do_not_touch_each_other():
+def test_models_trained_together_are_independent():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(11, 3)).astype(np.float32), rng.normal(size=(11, 2)).astype(np.float32)
     config = Config(learning_rate=0.1)

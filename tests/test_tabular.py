@@ -1,4 +1,4 @@
-"""Own tables: what is split and scaled, the scores beside scikit-learn's, a finished run on other rows, wrong uses."""
+"""Tests of tables: splits and scales, scores against scikit-learn, a finished run on new rows, invalid input."""
 
 import re
 
@@ -18,7 +18,7 @@ QUIET = {"progress": False, "tensorboard": False, "devices": 1, "seeds": 1}
 
 
 def people(path, count=97, seed=0):
-    """A file whose number follows from a text and a number: wage = 100 age + 1000 if the city is Ulm."""
+    """Writes a file in which wage = 100 age + 1000 if the city is Ulm."""
     random = np.random.default_rng(seed)
     lines = ["age;city;wage;kind"]
     for _ in range(count):
@@ -54,7 +54,7 @@ def test_the_validation_rows_are_of_the_training_rows_alone(name):
         mean, deviation = (np.array(of.scales[f"x_{name}"]) for name in ("mean", "deviation"))
         x = getattr(of, {"rest": "train", "tested": "test"}.get(part, part))["x"] * deviation + mean
         found[part] = [int(abs((table.x - row) / deviation).sum(1).argmin()) for row in x]
-    # the first rows that were tested before there were validation parts
+    # the first test rows, unchanged since before validation parts existed
     tested = {"wine": [53, 64, 6, 1, 98, 157, 77, 166], "diabetes": [362, 249, 271, 435, 400, 403, 12, 399]}
     assert found["test"][:8] == tested[name]
     assert found["test"] == found["tested"]
@@ -124,7 +124,7 @@ def test_a_file_from_training_to_prediction(tmp_path, target):
 
 
 @pytest.mark.trained
-def test_a_linear_net_finds_the_rule_of_the_file(tmp_path, seed, bound):
+def test_a_linear_model_finds_the_rule_of_the_file(tmp_path, seed, bound):
     """wage = 100 age + 1000 (city is Ulm) has no noise: the fitted line is exact on rows it has not seen."""
     config = Config(
         table=str(people(tmp_path / "people.csv")),
@@ -223,7 +223,7 @@ def test_original_tables(data_dir):
 
 
 def hourly(path, count=97, groups=7):
-    """Rows in disorder: y = 3 + hour since 2016, of which the first of each day has no y; `g` takes turns."""
+    """Writes shuffled rows with y = 3 + hours since 2016, missing in the first of each day; `g` cycles."""
     hours = np.random.default_rng(0).permutation(count)
     when = np.datetime64("2016-01-01T00") + hours.astype("timedelta64[h]")
     lines = [
@@ -288,7 +288,7 @@ def test_no_group_is_in_two_parts(tmp_path, seed):
     assert not np.array_equal(other.test.arrays["x"], parts.test.arrays["x"])
 
 
-def test_a_class_without_training_rows_is_told(tmp_path):
+def test_a_class_without_training_rows_is_reported(tmp_path):
     (tmp_path / "t.csv").write_text("a,y\n" + "1,u\n2,v\n" * 7 + "3,w\n" * 4)
     parts = data(Config(table=str(tmp_path / "t.csv"), target="y", split="time"))
     assert "no training row has the class w" in parts.note
@@ -296,7 +296,7 @@ def test_a_class_without_training_rows_is_told(tmp_path):
 
 @pytest.mark.parametrize("zeros", [False, True])
 def test_a_logarithm_of_the_target_is_scored_in_its_units(tmp_path, zeros):
-    """Beside TransformedTargetRegressor, whose regressor is the net: the same rows, predictions and scores."""
+    """Compares predictions and scores with a TransformedTargetRegressor around the same network."""
     random = np.random.default_rng(0)
     x = random.normal(size=(211, 3))
     y = np.exp(3 * x[:, 0]) * 1000 if not zeros else np.maximum(0, x @ [1, 2, 3]) * 100
@@ -339,7 +339,7 @@ def test_a_logarithm_of_the_target_is_scored_in_its_units(tmp_path, zeros):
 
 
 def nearest_rows(part, parts, first):
-    """Which rows of the table a part holds, by their first column."""
+    """Returns the rows of the table in a part, matched by their first column."""
     scales = parts.facts["scales"]
     x = part.arrays["x"][:, 0] * scales["x_deviation"][0] + scales["x_mean"][0]
     return np.abs(x[:, None] - first).argmin(1)
@@ -352,7 +352,7 @@ def test_negative_numbers_have_no_logarithm(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["wage", "kind"])
-def test_a_program_hands_over_what_a_file_holds(tmp_path, target, capsys):
+def test_a_table_in_memory_equals_its_file(tmp_path, target, capsys):
     config = Config(table=str(people(tmp_path / "p.csv")), target=target, steps=1)
     parts = data(config)
     used, experiment = inference(config, parts), build(config, parts)
