@@ -1,4 +1,4 @@
-"""Every experiment enters these tests by existing; a study, which has no `build`, enters those that need none."""
+"""Tests of every experiment, found automatically; a study, which has no `build`, skips those that need one."""
 
 import ast
 import importlib
@@ -27,20 +27,20 @@ REPRESENTATIVES = ("image_classifier", "linear_regression", "robust_regression")
 LONG = [pytest.param(n, marks=() if n in REPRESENTATIVES else pytest.mark.full) for n in NAMES]
 OP_BY_OP = [pytest.param(n, marks=() if "regression" in n else pytest.mark.full) for n in NAMES]  # slow for a deep net
 QUIET = {"progress": False, "tensorboard": False, "devices": 1, "seeds": 1}
-NUMBER = re.compile(r"(?<![\w^-])\d")  # but for names such as L1, z_1, LeNet-5
+NUMBER = re.compile(r"(?<![\w^-])\d")  # except in names such as L1, z_1, LeNet-5
 
 every = pytest.mark.parametrize("name", NAMES)
 longer = pytest.mark.parametrize("name", LONG)
 
 
 def module_of(name: str) -> Study:
-    """The experiment, which mypy holds against the contract."""
+    """Imports an experiment; mypy checks it against the contract."""
     module: Study = importlib.import_module(f"experiments.{name}")  # type: ignore[assignment]
     return module
 
 
 def recorded(name: str) -> set[str]:
-    """The claims of an experiment that some recorded command has measured."""
+    """Returns the claims of an experiment that a recorded command has measured."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "docs/claims").glob("*.json")]
     return {claim for record in records if record["experiment"] == name for claim in record["claims"]}
 
@@ -108,7 +108,7 @@ def test_docstring_is_complete(name):
 
 @every
 def test_claims_have_rows_and_texts_without_numbers(name):
-    """A number in a text is one that was measured, or a limit, which belongs to a quantity; or the text changes."""
+    """Measured numbers and limits belong in quantities: a text with numbers would change with the run."""
     rows = {line.partition("\t")[0] for line in (ROOT / "docs/mission.tsv").read_text(encoding="utf-8").splitlines()}
     claims = module_of(name).CLAIMS
     assert claims
@@ -116,6 +116,7 @@ def test_claims_have_rows_and_texts_without_numbers(name):
     for key, claim in claims.items():
         assert re.fullmatch(r"[a-z]\w*", key), key
         assert not NUMBER.search(claim.text), claim.text
+        assert re.fullmatch(r"[A-Z].*[^.]", claim.text), claim.text
         assert set(claim.rows.split()) <= rows
         for need in claim.needs.split():
             assert need in ("gpu", "hours") or re.fullmatch(r"files:\w+|extra:peers", need), need
@@ -123,14 +124,14 @@ def test_claims_have_rows_and_texts_without_numbers(name):
 
 @every
 def test_a_claim_that_the_tests_cannot_measure_is_recorded(name):
-    """What needs files or hours has been measured by a command whose record is kept."""
+    """A claim that needs files or hours has a record."""
     beyond = {key for key, claim in module_of(name).CLAIMS.items() if re.search("files|hours", claim.needs)}
     assert beyond <= recorded(name)
 
 
 @every
 def test_an_experiment_imports_no_more_of_another_than_it_offers(name):
-    """Its configuration, data, experiment and fit; what two use belongs to the library."""
+    """Only Config, data, build and fitted may be imported; shared code belongs in the library."""
     offered = {"Config", "data", "build", "fitted"}
     root = ROOT / "experiments"
     for path in [root / f"{name}.py", *(root / name).glob("*.py")]:
@@ -148,16 +149,16 @@ def test_an_experiment_imports_no_more_of_another_than_it_offers(name):
                 assert node.attr in offered, f"{path.name}: {ast.unparse(node)}"
 
 
-def test_nothing_stands_beside_the_experiments():
+def test_the_folder_holds_only_experiments():
     names = {path.stem for path in (ROOT / "experiments").iterdir() if path.stem != "__pycache__"}
     assert names == {*NAMES, "__init__", "__main__"}
 
 
 @every
 def test_one_step(name):
-    """Finite, traced twice the same program, and a loss that falls on a batch shown again.
+    """The step is finite, traces to the same program twice, and lowers the loss of a repeated batch.
 
-    A step that drew from NumPy, or kept something in Python, would be another one when it is traced again.
+    A step that draws from NumPy or keeps state in Python would trace to another program.
     """
     setting = Setting(name)
     init, step = setting.experiment.init, setting.experiment.step
@@ -201,7 +202,7 @@ def test_two_runs_and_resume_are_bitwise(name, tmp_path):
 @longer
 @pytest.mark.parametrize(("parallel", "devices"), [("jit", 8), ("pmap", 8)])
 def test_one_and_eight_devices_agree(name, parallel, devices):
-    """Under SGD, because Adam turns the rounding noise of a vanishing gradient into whole steps."""
+    """Uses SGD, because Adam turns the rounding noise of a vanishing gradient into full steps."""
     size = module_of(name).Config().batch_size
     setting = Setting(name, optimizer="sgd", batch_size=math.ceil(size / 8) * 8, log_every=1, steps=3)
     one, many = setting.fit(), setting.fit(parallel=parallel, devices=devices)
@@ -211,7 +212,7 @@ def test_one_and_eight_devices_agree(name, parallel, devices):
 
 @longer
 def test_claims_at_small_scale(name, tmp_path):
-    """What was measured holds, or fails where that is expected; what was not names its typed reason or its command."""
+    """A measured claim holds, or fails as expected; an unmeasured claim names its reason or command."""
     module = module_of(name)
     config = module.Config(
         **{"progress": False, "tensorboard": False, "devices": 1, **module.SMALL}, workdir=str(tmp_path)

@@ -201,7 +201,7 @@ def test_other_data_or_code_in_the_same_folder_are_refused(cli, tmp_path):
 def test_the_list_of_experiments(cli):
     done = cli(module="experiments")
     assert done.returncode == 0
-    assert re.search("^  image_classifier +Image classification: one model by --model", done.stdout, re.MULTILINE)
+    assert re.search("^  image_classifier +Image classification: ", done.stdout, re.MULTILINE)
 
 
 def test_a_damaged_entry_of_the_compilation_cache_is_made_again(tmp_path):

@@ -258,7 +258,7 @@ def test_a_prompt_is_continued(text, tmp_path, capsys):
     for wrong in ("", [], 7, ["a", ""]):
         with pytest.raises(FlagError, match="a text or a list of texts"):
             run.predict(wrong)
-    with pytest.raises(FlagError, match="--top_k=9: this model knows only 6"):
+    with pytest.raises(FlagError, match=r"--top_k=9: .*6"):
         run.predict("a", top_k=9)
     with pytest.raises(FlagError, match="temprature: is no flag of a finished run's use; the nearest is temperature"):
         run.predict("a", temprature=1.0)
@@ -280,7 +280,7 @@ def test_the_loss_of_a_text_on_its_own_test_part(text, capsys):
     use_run(replace(config, evaluate=str(other)), language_model, "language_model")
     with open(f"{config.workdir}/evaluations.json") as file:
         assert {str(part), str(other)} <= json.load(file).keys()
-    with pytest.raises(FlagError, match="no such file, and no text of python_docs"):
+    with pytest.raises(FlagError, match=r"--evaluate=.*python_docs"):
         run.inference.test("nosuch")
     part.write_text("ab\nab€" * 20)
     run.inference.test(str(part))
