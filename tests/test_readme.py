@@ -97,6 +97,12 @@ def test_relative_links_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_are_named_exist(page):
+    for path in re.findall(r"`((?:jaxdl|experiments|tests|tools|docs)/[\w./-]+)", page.read_text(encoding="utf-8")):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_experiments_that_are_named_exist(page):
     text = page.read_text(encoding="utf-8")
     named = re.findall(r"python -m experiments\.([a-z_]+)|jaxdl run ([a-z_]+)\b(?!\.py)|`([a-z_]+) --", text)
