@@ -21,7 +21,7 @@ from tests.test_tutorial import script
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = {  # expressions in variables of the tutorial, and the bounds that it asserts
-    "right": (">", 0.96),
+    "test_accuracy": (">", 0.96),
     "on_features - on_pixels": (">", 0.05),
     "scores.min()": (">", 0.93),
     "scores.std()": ("<", 0.02),
