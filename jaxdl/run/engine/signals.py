@@ -63,6 +63,4 @@ def _end_at_second(reader: int, say: Callable[[str], None]) -> None:
                 with contextlib.suppress(
                     OSError, ValueError
                 ):  # stderr may be closed; the second signal must still work
-                    say(
-                        f"{signal.Signals(number[0]).name}: saving this step, then stopping; repeat to stop at once"
-                    )
+                    say(f"{signal.Signals(number[0]).name}: saving this step, then stopping; repeat to stop at once")

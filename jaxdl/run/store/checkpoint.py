@@ -53,7 +53,7 @@ class Checkpoints:
             self._clean(folder)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"checkpoints in {folder}")
-        logging.set_verbosity(logging.FATAL)  # otherwise Orbax logs every save, and tracebacks of errors that are raised here
+        logging.set_verbosity(logging.FATAL)  # otherwise Orbax logs every save, and tracebacks of raised errors
         self._sealer = ThreadPoolExecutor(1)
         self._opened = os.open(folder, os.O_RDONLY)  # held open so that no other folder gets its inode
 
@@ -92,8 +92,8 @@ class Checkpoints:
     def save(self, step: int, state: Any, score: float = -math.inf, **facts: Any) -> None:
         """Starts saving `state` as of `step`; the greatest `score` is kept as the best, the first one on a tie.
 
-        The next step may overwrite (donate) the state's buffers: Orbax copies them to the host before this returns. A score
-        that is not finite counts as the lowest.
+        The next step may overwrite (donate) the state's buffers: Orbax copies them to the host before this returns. A
+        score that is not finite counts as the lowest.
         """
         if self._sealer:
             from orbax.checkpoint import v1 as ocp
@@ -175,7 +175,7 @@ class Checkpoints:
         return None
 
     def arrays(self, step: int | None = None) -> Any:
-        """Returns the state of `step`, by default the latest, as dicts and lists of NumPy arrays; its structure is not needed.
+        """Returns the state of `step`, by default the latest, as dicts and lists of NumPy arrays, of any structure.
 
         Raises:
           MissingData: there is no such checkpoint.
@@ -185,7 +185,9 @@ class Checkpoints:
 
         steps = [path for path in _steps(self._folder) if step is None or path.name == str(step)]
         if not steps:
-            raise MissingData(f"{self._folder}: there is no checkpoint yet; let the run finish, or set --checkpoint_every")
+            raise MissingData(
+                f"{self._folder}: there is no checkpoint yet; let the run finish, or set --checkpoint_every"
+            )
         verify(steps[-1])
         try:
             place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -103,7 +103,7 @@ def open_run(config: C, name: str, source: Mapping[str, str] | None = None) -> C
 
 
 def recorded(config_class: type[C], name: str, given: Mapping[str, Any]) -> C | None:
-    """Returns the configuration of the run in --workdir, which supplies the flags that are not given; None without a run.
+    """Returns the configuration of the run in --workdir, for the flags that are not given; None if there is no run.
 
     Args:
       config_class: of the experiment.
@@ -243,7 +243,9 @@ def discard(workdir: Path) -> None:
 
 def _compare(before: dict[str, Any], now: dict[str, Any], config_class: type, workdir: Path) -> None:
     if before["experiment"] != now["experiment"]:
-        raise FlagError(f"--workdir={workdir}: holds a run of {before['experiment']}; use another folder, or --overwrite")
+        raise FlagError(
+            f"--workdir={workdir}: holds a run of {before['experiment']}; use another folder, or --overwrite"
+        )
     old, new = before["flags"], now["flags"]
     changed = []
     for f in flags_of(config_class):

@@ -79,7 +79,7 @@ class Log:
             self.rows, self._sums, self._wrong = read(self._path)
 
     def mark(self, step: int | None = None) -> list[Any]:
-        """Returns [number of rows, checksum of the last] up to `step`, or of all, after syncing the file; input of `check`."""
+        """Returns [number of rows, checksum of the last] up to `step`, or of all, and syncs the file; for `check`."""
         if self._file:
             with naming(self._path):
                 os.fsync(self._file.fileno())

@@ -60,8 +60,8 @@ def versions() -> dict[str, str]:
 def claim_folder(folder: Path, now: dict[str, dict[str, Any]]) -> None:
     """Writes the identity into a fit's folder, or compares it with the one there.
 
-    More steps than before are accepted if the program is the same, that is, if no schedule depends on them. With several
-    processes only the first does this; the others could see a folder that is being created.
+    More steps than before are accepted if the program is the same, that is, if no schedule depends on them. With
+    several processes only the first does this; the others could see a folder that is being created.
 
     Raises:
       FlagError: lists the differences, so that the result of another fit is never continued or returned.
@@ -74,7 +74,9 @@ def claim_folder(folder: Path, now: dict[str, dict[str, Any]]) -> None:
         raise FlagError(f"{error}; use another folder, or --overwrite") from None
     if before is None:
         if any((folder / name).exists() for name in ("result.json", "checkpoints")):
-            raise FlagError(f"{folder}: holds a fit without {NAME}, of an older version; use another folder, or --overwrite")
+            raise FlagError(
+                f"{folder}: holds a fit without {NAME}, of an older version; use another folder, or --overwrite"
+            )
         write_json(folder / NAME, now)
         return
     old, new = before["settings"], now["settings"]

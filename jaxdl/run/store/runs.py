@@ -49,7 +49,7 @@ class Trace(NamedTuple):
         return self.valid()
 
     def valid(self) -> dict[str, float]:
-        """Returns the validation metrics of the kept state, by which runs are compared; before the end, the last ones."""
+        """Returns the validation metrics of the kept state, by which runs are compared; before the end, the last."""
         if self.ended:
             return numbers(self.ended["valid"])
         return last_of(self.rows, "valid/")
@@ -97,10 +97,10 @@ def read_run(folder: Path) -> Run:
       DataError: a file in it is damaged.
     """
     if not folder.is_dir():
-        raise FlagError(f"{folder}: no such folder; to list runs: python -m experiments list --runs")
+        raise FlagError(f"{folder}: no such folder; to list the runs: python -m experiments list --runs")
     record = read_json(folder / "config.json")
     if record is None:
-        raise FlagError(f"{folder}: is not a run's folder, it has no config.json; to list runs: python -m experiments list --runs")
+        raise FlagError(f"{folder}: is not a run's folder, it has no config.json (python -m experiments list --runs)")
     name, source = record.get("experiment"), record.get("source") or {}
     if not isinstance(record.get("flags"), dict) or not isinstance(name, str) or not isinstance(source, dict):
         raise DataError(f"{folder / 'config.json'}: must contain experiment and flags")
@@ -171,7 +171,7 @@ def runs_table(root: Path, defaults: Defaults) -> str:
 
 
 def _agreed(runs: Sequence[Run]) -> dict[str, Any]:
-    """Returns flags to leave out for an unknown experiment: RunConfig's defaults, and values that all its runs share."""
+    """Returns what to omit for an unknown experiment: RunConfig's defaults, and values that all its runs share."""
     usual, first = dataclasses.asdict(RunConfig()), runs[0].flags
     return {k: v for k, v in first.items() if all(k in run.flags and run.flags[k] == v for run in runs)} | usual
 
@@ -190,7 +190,9 @@ def _listed(path: Path, run: Run | Exception, usual: Callable[[Run], Mapping[str
         return run.touched, _row(path, run, read_json(path / "sweep.json"), usual(run))
     except Exception as error:  # as in `_tried`
         touched = (path / "config.json").lstat().st_mtime
-        told = str(error) if isinstance(error, (FlagError, DataError)) else f"its records are not a run's ({error!r:.80})"
+        told = (
+            str(error) if isinstance(error, (FlagError, DataError)) else f"its records are not a run's ({error!r:.80})"
+        )
         return touched, [_when(touched), "?", str(path), "damaged", "-", told]
 
 

@@ -21,7 +21,7 @@ PLACES = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES")
 
 
 def settings(devices: int | None = None) -> dict[str, Any]:
-    """Returns {variable: value} of XLA and jax as they are, and "devices": number (None: all) and kind of those in use."""
+    """Returns {variable: value} of XLA and jax as they are, and "devices": number (None: all) and kind of the used."""
     of_jax = {name: jax.config.values.get(name.lower()) for name in OF_JAX}
     kind = jax.devices()[0].device_kind
     return {"XLA_FLAGS": " ".join(sorted(os.environ.get("XLA_FLAGS", "").split())), **of_jax,

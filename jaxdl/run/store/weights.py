@@ -103,7 +103,7 @@ def _of_file(path: Path) -> dict[str, np.ndarray]:
 
 
 def _evaluated(tree: Any, above: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """Yields (path, array) of a state as a checkpoint stores it, dicts and lists; parameter averages where there are some."""
+    """Yields (path, array) of a state as a checkpoint stores it, dicts and lists; averaged parameters if there are."""
     for name, node in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
         path = f"{above}/{name}".lstrip("/")
         if name == "params" and "opt_state" in tree:
@@ -162,7 +162,7 @@ def _some(words: list[str], most: int = 4) -> str:
 
 
 def begun_with(state: Any, found: Weights, skip: str | None) -> Any:
-    """Returns a fresh state with the weights in place of those that `init` drew; parameter averages start from them too."""
+    """Returns a fresh state with the weights in place of those that `init` drew; averages start from them too."""
 
     def take(path: tuple[Any, ...], leaf: Any) -> Any:
         name = path_of(path)

@@ -27,7 +27,7 @@ class Writer(Protocol):
         ...
 
 
-Opener = Callable[[int], Writer]  # receives the step after which rows follow; later rows of an interrupted run are recomputed
+Opener = Callable[[int], Writer]  # receives the step after which rows follow; later ones are recomputed
 
 
 class Events:
