@@ -204,15 +204,15 @@ class TestSupervised:
 
     @pytest.mark.parametrize(
         ("reduced", "told"),
-        [({"loss": lambda z, b: jnp.mean(z)}, "^loss must return"),
-         ({"metrics": lambda z, b: {"r2": jnp.mean(z)}}, "^the metric r2 must return")],
+        [({"loss": lambda z, b: jnp.mean(z)}, "^loss "),
+         ({"metrics": lambda z, b: {"r2": jnp.mean(z)}}, "^the metric r2 ")],
     )  # fmt: skip
     @pytest.mark.parametrize("run", ["step", "evaluate"])
     def test_a_loss_that_is_reduced_already_says_so(self, reduced, told, run):
         options = {"loss": lambda z, b: cross_entropy(z, b["y"])} | reduced
         e = supervised(nn.Sequential([Flat()]), optimizer("sgd", 0.5), example=BATCH, **options)
         state = jax.eval_shape(e.init, jax.random.key(0))
-        with pytest.raises(ValueError, match=rf"{told} \[B, ...\], .* not a scalar: leave out .mean\(\)"):
+        with pytest.raises(ValueError, match=rf"{told}.*\[B, ...\].*mean\(\)"):
             jax.eval_shape(getattr(e, run), state, BATCH | {"mask": jnp.ones(11)})
 
     def test_masked_rows_are_as_if_absent(self):

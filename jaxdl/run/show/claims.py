@@ -189,12 +189,12 @@ def ratio_number(value: float, digits: int = 4) -> str:
 
 def plus_minus(values: Any, digits: int = 4, ratio: bool = False) -> str:
     """Formats mean ± sample standard deviation; a single value without, and no value as "-"."""
-    values = numbers(values)
+    values, shown = numbers(values), ratio_number if ratio else plain_number
     if len(values) < 2:
-        return plain_number(values[0], digits) if values else "-"
+        return shown(values[0], digits) if values else "-"
     finite = all(map(math.isfinite, values))
     mean, spread = (fmean(values), stdev(values)) if finite else (math.nan, math.nan)
-    return f"{plain_number(mean, digits)} ± {spread:.1g}"
+    return f"{shown(mean, digits)} ± {spread:.1g}"
 
 
 def number(values: Any, more: str = "") -> str:

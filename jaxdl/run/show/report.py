@@ -65,7 +65,7 @@ class Progress:
         show, self._began = show and is_first(), False
         self._show, self._last, self._name, self._bar, self._epoch = show, last, name, None, epoch
         if title:
-            self.log((f"{name}: " if name else "") + title + (f" | starting at step {first}" if first else ""))
+            self.log((f"{name}: " if name else "") + title + (f" | continuing from step {first}" if first else ""))
         if show and sys.stderr.isatty():
             from tqdm import tqdm
 
