@@ -25,7 +25,7 @@ cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
 
 def on_devices(function, *args, devices=4):
-    """function on each of `devices` slices of args [devices * n, ...], as fit's pmap runs it."""
+    """Runs function on each of `devices` slices of args [devices * n, ...], as fit's pmap does."""
     split = [jnp.reshape(a, (devices, -1, *a.shape[1:])) for a in args]
     return jax.pmap(function, AXIS, devices=jax.devices()[:devices])(*split)
 
@@ -157,7 +157,7 @@ class TestDescend:
 
 
 class Net(nn.Module):
-    """Batch norm and dropout, to have statistics and noise."""
+    """Batch norm and dropout, for statistics and noise."""
 
     dropout: float = 0.0
 
@@ -229,7 +229,7 @@ class TestSupervised:
         np.testing.assert_allclose(divide(sums)["loss"], metrics["loss"], rtol=1e-6)
 
     def test_weights_repeat_examples(self):
-        """Weight 2 on a row is the row twice."""
+        """Weight 2 on a row equals the row twice."""
         e = self.experiment(net=nn.Sequential([Flat()]))
         state = jax.jit(e.init)(jax.random.key(0))
         twice = {k: jnp.concatenate([v, v[:1]]) for k, v in BATCH.items()}

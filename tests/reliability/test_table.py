@@ -1,4 +1,4 @@
-"""The page of promises says what was recorded."""
+"""The page of promises shows the recorded results."""
 
 import json
 import re

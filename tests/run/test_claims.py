@@ -1,4 +1,4 @@
-"""Claims: verdicts, the words and the record of what was found, and what is said of the rest."""
+"""Claims: verdicts, formatted findings, their records, and claims that were not measured."""
 
 import json
 import math
@@ -38,13 +38,13 @@ CLAIMS = {
         (3.0, "==", 3, 0, True),
         (3.0, "==", 2, 0, False),
         ([1.0, 5.0], ">", 2, 0, True),  # their mean is 3
-        ([1.0, 5.0], ">", 2, -1, False),  # one does not
+        ([1.0, 5.0], ">", 2, -1, False),  # one seed does not
         ([1.0, 5.0], ">", 2, 1, True),
         ([1.0, 5.0, 7.0], "<", 6, 2, True),
         ([1.0, 7.0, 7.0], "<", 6, 2, False),
         (math.nan, ">", 0, 0, False),
         ([math.nan, 9.0], ">", 0, 1, False),
-        (math.nan, "", math.nan, 0, True),  # only told
+        (math.nan, "", math.nan, 0, True),  # only reported
     ],
 )
 def test_verdicts_of_a_quantity(values, sign, limit, enough, holds):

@@ -22,7 +22,7 @@ from jaxdl.run.store.runs import expand, read_run, runs_table
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Makes the folder of a run as `main` and `fit` would leave it; the loss of seed s ends at 0.2 + s / 10."""
+    """Creates the folder of a run as `main` and `fit` leave it; the loss of seed s ends at 0.2 + s / 10."""
     monkeypatch.chdir(tmp_path)
 
     def make(name, experiment="demo", fits=("",), seeds=1, steps=7, ended=True, metric="loss", **flags):
@@ -105,7 +105,7 @@ class TestTable:
         assert capsys.readouterr().out.split()[:3] == ["run", "experiment", "optimizer"]
         assert run("compare", "a", "b", "c") == 65
         assert "loss in common: a has accuracy; b has accuracy; c has reward" in capsys.readouterr().err
-        assert run("compare", "d", "e") == 65  # what each minimises is another thing
+        assert run("compare", "d", "e") == 65  # the experiments minimise different losses
 
     def test_a_sweep_stands_for_its_points(self, folder):
         root = folder("s", ended=False, steps=0)
@@ -207,14 +207,14 @@ class TestList:
         cells = [[cell.strip() for cell in row.split("  ") if cell.strip()][3:] for row in rows]
         assert cells[0] == ["finished", "loss 0.2", "--learning_rate=0.5"]
         assert cells[1] == ["seed1 at step 5 of 7", "loss 0.25 ± 0.07", "--seeds=2"]
-        assert cells[2] == ["empty", "-", "--steps=7"]  # an experiment that is not here
+        assert cells[2] == ["empty", "-", "--steps=7"]  # an unknown experiment
         assert cells[3][0] == "damaged"
         assert cells[4][0].startswith("sweep: 1 of 2 points")
         assert cells[4][1] == "loss best 0.125"
         assert cells[5] == ["diverged at step 3", "-"]
 
     def test_flags_of_ones_own(self, folder):
-        """An unknown class: what is not RunConfig's default, and of its own flags those in which its runs differ."""
+        """Unknown class: flags that are not RunConfig's defaults, and its own flags in which its runs differ."""
         source = {"module": "", "file": "/x/gan.py", "sha256": "0"}
         flags = {"a": {"width": 3, "kind": "u"}, "b": {"width": 5, "kind": "u"}, "c": {"kind": "u"}}
         for name, own in flags.items():
@@ -275,7 +275,7 @@ class TestList:
 
 
 def test_seconds_go_on_after_a_resume(tmp_path):
-    """The time between the parts of a run is not its time; that of the parts adds up."""
+    """The times of all parts of a run are added up, without the breaks between them."""
     step = lambda state, _: (state.advance(), {"loss": jnp.ones(())})
     still = Experiment(State.create, step, lambda state, _: {"loss": WeightedSum(jnp.ones(()), jnp.ones(()))})
     config = RunConfig(steps=4, log_every=1, workdir=str(tmp_path / "a"), tensorboard=False, progress=False, devices=1)

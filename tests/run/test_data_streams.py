@@ -1,4 +1,4 @@
-"""Training data and parts that are no arrays in memory: loaders, generators, lists, functions of a seed."""
+"""Training data and parts that are not arrays in memory: loaders, generators, lists, functions of a seed."""
 
 import os
 import re
@@ -42,7 +42,7 @@ def classifier(model=DENSE, **more):
 
 
 class Listed:
-    """train[t], as long as anybody likes."""
+    """Batches by number, without end."""
 
     def __getitem__(self, t):
         return LIST[t % 7]
@@ -66,7 +66,7 @@ def grain_rows():
 
 
 def fetching():
-    """The threads that fetch."""
+    """The prefetching threads."""
     return [thread for thread in threading.enumerate() if thread.name == "jaxdl-feed"]
 
 
@@ -106,7 +106,7 @@ def test_the_same_batches_are_the_same_bits(plain, make):
     "make", [lambda: generator([*LIST, TAIL]), loader, grain_rows, lambda: lambda: generator([*LIST])]
 )
 def test_parts_are_read_whole(plain, make):
-    """The last batch is filled up, and its fill does not count."""
+    """The last batch is padded, and the padding does not count."""
     found = fit(classifier(), Data(Listed(), test=make()), QUIET)
     rows = N if make in (loader,) or "TAIL" in str(make.__code__.co_names) else 7 * B
     z = X[:rows] @ np.asarray(found.state.learner.params["kernel"]) + np.asarray(found.state.learner.params["bias"])
@@ -114,7 +114,7 @@ def test_parts_are_read_whole(plain, make):
 
 
 class Numbered:
-    """Batches by number, and how many; no __iter__."""
+    """Batches by number, with a length and without __iter__."""
 
     def __init__(self, batches):
         self.batches = batches
@@ -182,7 +182,7 @@ def test_an_error_of_the_source_comes_up_as_itself():
 
 
 def test_nothing_is_fetched_behind_an_error_nor_after_ctrl_c():
-    """The source fails, or the main thread is interrupted while it waits for it: the thread has ended with the fit."""
+    """The source fails, or the main thread is interrupted while waiting for it: the thread ends with the fit."""
 
     def interrupt():
         end = time.monotonic() + 10
@@ -243,7 +243,7 @@ def test_ahead_fetches_in_order_what_nobody_has_asked_for_yet(monkeypatch):
 
 
 def test_an_iterable_is_opened_once_an_epoch():
-    """The batch that was looked at for shapes is the first of the first pass."""
+    """The batch that was read for its shapes is the first of the first pass."""
 
     class Opened:
         times = 0
@@ -288,7 +288,7 @@ def test_a_digest_of_a_stream_reads_nothing_of_it():
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap", "fsdp"])
 def test_several_devices(parallel):
-    """Four devices: a stream gives the bits of the same batches by number, and the figures of one device."""
+    """Four devices: a stream gives the bits of the same batches by number, and the metrics of one device."""
     batches = [{"x": X[i : i + 12], "y": Y[i : i + 12]} for i in range(0, 48, 12)]
 
     class Numbered:
@@ -321,7 +321,7 @@ class Listed7(Listed):
 
 
 class Rows:
-    """A map-style data set, as PyTorch has them: entry i is one example."""
+    """A map-style data set as in PyTorch: entry i is one example."""
 
     def __len__(self):
         return N
@@ -353,7 +353,7 @@ def torch_gradient():
 
 
 def counting():
-    """An experiment none of whose steps may be made."""
+    """An experiment whose steps must not run."""
     experiment = classifier()
     never = lambda _: pytest.fail("a step was made")
 

@@ -81,12 +81,12 @@ def reported(process):
 
 
 def is_loopback(address):
-    """127.*, mapped or not, or ::1, as /proc has them."""
+    """Whether an address of /proc is 127.*, mapped or not, or ::1."""
     return address.endswith("7F") or address == "0" * 24 + "01000000"
 
 
 def named_after_its_address():
-    """A prefix that runs a command where the host's name is an address others can reach, as on a server."""
+    """A command prefix under which the host's name is an address that others can reach, as on a server."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # nothing is sent
@@ -101,7 +101,7 @@ def named_after_its_address():
 
 
 def test_two_processes_add_and_listen_on_loopback_only():
-    prefix = named_after_its_address() or ()  # without the right to rename, the name's own address is tried
+    prefix = named_after_its_address() or ()  # without the permission to rename, the name's own address is used
     found = [reported(process) for process in two(prefix=prefix)]
     assert [words[:4] for words in found] == [["2", "4", "True", "10.0"], ["2", "4", "False", "10.0"]]  # 1 + 2 + 3 + 4
     addresses = [address for words in found for address in words[4:]]
@@ -173,7 +173,7 @@ def test_others_that_do_not_come_are_one_line(rank):
 
 @pytest.fixture
 def joined(monkeypatch):
-    """What jax.distributed.initialize is given, without doing it."""
+    """The arguments of jax.distributed.initialize, which is not called."""
     for name in [*MINE, *SLURM, "TPU_WORKER_HOSTNAMES", "MEGASCALE_NUM_SLICES"]:
         monkeypatch.delenv(name, raising=False)
     given = []
@@ -268,7 +268,7 @@ def test_whose_launcher_died_before_ends_at_once():
 
 @pytest.mark.parametrize("launcher", ["parent", "1", "no number"])
 def test_whose_launcher_lives_goes_on(launcher):
-    """Also where it is not the parent: a script may stand between them; what it starts itself has another parent."""
+    """Also if launch.sh is not the parent, but a script in between; child processes have another parent."""
     process = started(LAUNCHED, JAXDL_LAUNCHER=str(os.getpid()) if launcher == "parent" else launcher)
     assert (process.communicate(timeout=60)[0], process.returncode) == ("went on None\n", 0)
 

@@ -1,4 +1,4 @@
-"""The files of a run: whole or not at all, sealed, and never through a link."""
+"""The files of a run: written atomically, sealed, and never through a link."""
 
 import errno
 import json
@@ -193,7 +193,7 @@ class TestOverwrite:
     def test_what_a_killed_overwrite_left_is_put_back(self, folder):
         before = snapshot(folder)
         self.over(folder)
-        (folder / ASIDE / "config.json").rename(folder / "config.json")  # killed while it was put back
+        (folder / ASIDE / "config.json").rename(folder / "config.json")  # killed while it was restored
         open_run(RunConfig(steps=5, workdir=str(folder)), "demo")
         assert snapshot(folder).keys() == before.keys()
         assert not (folder / JOURNAL).exists()

@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite: found in the compiled step, and nothing of it stays."""
+"""A loss or gradient that is not finite is detected in the compiled step and changes nothing."""
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +118,7 @@ def test_one_learner_is_not_numbered_and_none_is_no_fault():
 
 
 class TestWhatIsKept:
-    """Loss and gradient are finite, and what would be kept of the step is not."""
+    """Loss and gradient are finite, but the new parameters or moments are not."""
 
     def after(self, tx, x):
         update = make_update(lambda w, x: (jnp.sum(w * x), ()), tx)

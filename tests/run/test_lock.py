@@ -1,4 +1,4 @@
-"""Two runs never share a folder."""
+"""Two runs never use one folder at the same time."""
 
 import fcntl
 import json
@@ -25,7 +25,7 @@ with locked(Path(sys.argv[1])):
 
 @pytest.fixture
 def holder(tmp_path):
-    """A process that holds tmp_path/run."""
+    """A process that holds the lock of tmp_path/run."""
     command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
@@ -110,7 +110,7 @@ def test_a_holder_that_has_not_written_its_number_yet(tmp_path):
 
 
 def test_a_lock_that_its_owner_removed_in_between_is_not_held(tmp_path, monkeypatch):
-    """Its owner ends between our opening of the file and our lock on it, and a third would make the file again."""
+    """The owner ends after we open the file and before we lock it; a third process would create the file again."""
     flock = fcntl.flock
     late = iter([(tmp_path / LOCK).unlink])
     monkeypatch.setattr("jaxdl.run.store.lock.fcntl.flock", lambda *args: [next(late, bool)(), flock(*args)])

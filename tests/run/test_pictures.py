@@ -59,7 +59,7 @@ def test_names_from_elsewhere_are_drawn_as_they_are(tmp_path, capfd):
 
 
 def with_font(characters, path):
-    """A font of squares for these characters alone."""
+    """A font with squares for these characters only."""
     builder = pytest.importorskip("fontTools.fontBuilder").FontBuilder(1000, isTTF=True)
     pen = pytest.importorskip("fontTools.pens.ttGlyphPen").TTGlyphPen(None)
     for k, point in enumerate(((0, 0), (0, 900), (900, 900), (900, 0))):
@@ -79,7 +79,7 @@ def with_font(characters, path):
 
 
 def test_a_class_name_in_another_script(tmp_path, capfd, monkeypatch):
-    """It is drawn in a font that has it, else escaped; what has no font makes no noise."""
+    """A name is drawn in a font that has its characters, else escaped, without warnings."""
     from matplotlib import font_manager
 
     name, y = "蘑 菇", np.array([0, 1, 1])
@@ -87,7 +87,7 @@ def test_a_class_name_in_another_script(tmp_path, capfd, monkeypatch):
     labels = lambda figure: {text.get_text(): text for text in figure.findobj(Text)}
     config = RunConfig(workdir=str(tmp_path))
     own = [font for font in font_manager.fontManager.ttflist if font.fname.startswith(matplotlib.get_data_path())]
-    monkeypatch.setattr(font_manager.fontManager, "ttflist", own)  # none of which has these characters
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", own)  # no font has these characters
     plots.font_of.cache_clear()
     assert plots.literal(name) == r"\u8611 \u83c7"
     assert plots.literal("ünï $5") == r"ünï \$5"

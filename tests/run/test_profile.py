@@ -36,7 +36,7 @@ def linear(state: Linear, batch: Any) -> tuple[Linear, dict[str, Array]]:
 
 def recurrent(state: Linear, batch: Any) -> tuple[Linear, dict[str, Array]]:
     """Eleven products of a [B, D] with a [D, D] matrix in a loop of 11, and 3 in a loop of 3 inside one of 5."""
-    v = state.w @ state.w.T / (D * N)  # of ones: its powers stay
+    v = state.w @ state.w.T / (D * N)  # a matrix of ones: its powers do not grow
     h, _ = lax.scan(lambda h, _: (h @ v, None), batch["x"], length=11)
     h, _ = lax.scan(lambda h, _: lax.scan(lambda h, _: (h @ v, None), h, length=3), h, length=5)
     return state.advance(w=state.w + mean_over_devices(jnp.mean(h))), {}
@@ -73,7 +73,7 @@ def test_the_count_of_a_step_is_that_of_its_products(count: int, devices: int, p
 def test_loops_in_a_step_are_told_of(count: int, devices: int, parallel: str) -> None:
     found = cost_of(recurrent, count, make_mesh(devices), parallel)
     once = 2 * N * D * D * devices  # w w^T, on every device
-    assert found.operations == pytest.approx(once + 2 * 2 * B * D * D, rel=0.05)  # one turn of 11 and one of 5 x 3
+    assert found.operations == pytest.approx(once + 2 * 2 * B * D * D, rel=0.05)  # one iteration of 11 and one of 5 x 3
     assert "3 loops" in found.note
 
 

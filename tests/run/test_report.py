@@ -27,7 +27,7 @@ def test_the_line_at_the_start_counts_all_players():
 class TestProgress:
     @pytest.fixture
     def bar(self, monkeypatch):
-        """What a terminal's bar is told."""
+        """The calls of a terminal's progress bar."""
         told = []
 
         class Bar:

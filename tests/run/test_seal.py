@@ -1,4 +1,4 @@
-"""Damaged checkpoints are found, named and passed over."""
+"""Damaged checkpoints are detected, named and skipped."""
 
 import errno
 import shutil
@@ -19,7 +19,7 @@ from jaxdl.run.store.seal import SEAL, seal, verify
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Checkpoints 3 and 5, and the state that 5 holds."""
+    """Checkpoints 3 and 5, and the state in 5."""
     folder = tmp_path_factory.mktemp("saved") / "checkpoints"
     state = {"w": jax.random.normal(jax.random.key(0), (13, 7)), "key": jax.random.key(2), "n": jnp.int32(5)}
     checkpoints = Checkpoints(folder)

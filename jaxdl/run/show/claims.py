@@ -197,10 +197,10 @@ def plus_minus(values: Any, digits: int = 4, ratio: bool = False) -> str:
     return f"{shown(mean, digits)} ± {spread:.1g}"
 
 
-def number(values: Any, more: str = "") -> str:
+def number(values: Any) -> str:
     """Formats as `plus_minus` does, with the number of seeds."""
     values = numbers(values)
-    return plus_minus(values) + (f" ({len(values)} seeds{more})" if len(values) > 1 else "")
+    return plus_minus(values) + (f" ({len(values)} seeds)" if len(values) > 1 else "")
 
 
 def found_words(finding: Finding) -> str:
