@@ -97,7 +97,8 @@ def prepared(figure: "Figure") -> "Figure":
     figure = _in_fonts(figure)
     texts = [figure._suptitle, *(axis.title for axis in figure.axes)]  # type: ignore[attr-defined]
     titles = [text for text in texts if text is not None and text.get_text()]
-    extent = lambda artist: artist.get_window_extent(figure.canvas.get_renderer())
+    canvas: Any = figure.canvas
+    extent = lambda artist: artist.get_window_extent(canvas.get_renderer())
     figure.draw_without_rendering()
     width, height = figure.get_size_inches()
     boxes = [extent(title) for title in titles]
