@@ -207,7 +207,7 @@ def found_words(finding: Finding) -> str:
     """Returns what was measured, one line each; else what would measure it."""
     if finding.quantities:
         return "\n".join(map(str, finding.quantities))
-    need = f" (requires {', '.join(finding.claim.needs.replace(':', ' ').split(' '))})" if finding.claim.needs else ""
+    need = f" (requires {', '.join(finding.claim.needs.split()).replace(':', ' ')})" if finding.claim.needs else ""
     return f"not measured{need}; to measure it: {finding.command}"
 
 
