@@ -135,7 +135,7 @@ def test_the_page_shows_claims_and_what_is_open():
     notes = "S0 «分类任务是对离散值进行预测»"
     assert first[:4] == ["**A01** Classification", notes, r"\|x\| \< 2\*3", "n: 7 > 5"]
     assert first[4:] == ["11 (a paper)", "yes", "`vae --seed=3`"]
-    assert second == ["", "", "it is so", "n: 3 > 5", "", "no (as expected: by hand)", "`vae --seed=3`"]
+    assert second == ["", "", "it is so", "n: 3 > 5", "", "no (expected: by hand)", "`vae --seed=3`"]
     assert table(page, "A03")[0][2:] == ["never", "-", "", "not measured", "`vae --seed=3`"]
     assert table(page, "A04")[0][2:] == ["-", "-", "-", "-", "planned: seq2seq, dependency_parser"]
     assert "| `vae --seed=3` | 1 x cpu | 1.5 | 0.10.2 |\n" in page
@@ -143,7 +143,7 @@ def test_the_page_shows_claims_and_what_is_open():
 
 def test_results_are_the_headlines_that_were_measured():
     lines = results([record(one=found(3.0), two=found()), record(two=found())]).splitlines()
-    assert lines[2:] == [r"| `vae --seed=3` | \|x\| \< 2\*3 | **n: 3 > 5** (holds: NO) | 11 (a paper) |"]
+    assert lines[2:] == [r"| `vae --seed=3` | \|x\| \< 2\*3 | **n: 3 > 5** (holds: no) | 11 (a paper) |"]
 
 
 def test_add_replaces_the_same_command_and_write_is_repeatable(tmp_path):

@@ -84,7 +84,7 @@ WRONG = {
     "--flagfile=FULL": "FULL",
     "--workdir=FILE": "FILE: is a file",
     "--workdir=FILE/below": "FILE/below",
-    "--workdir=FULL": "FULL: is not empty and no run's folder",
+    "--workdir=FULL": "FULL: is not empty",
     "--workdir=BROKEN": "BROKEN/config.json: is damaged",
     "--workdir=RUN --learning_rate=0.5": "--learning_rate was 0.25",
     "--workdir=RUN --seed=1 --learning_rate=0.25": "--seed was 0",

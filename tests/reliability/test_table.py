@@ -1,4 +1,4 @@
-"""The page of promises shows what was recorded."""
+"""The page of promises shows the recorded results."""
 
 import json
 import re

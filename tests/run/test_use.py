@@ -119,8 +119,8 @@ def test_weights_are_saved_and_begun_with(images, tmp_path):
     ("flags", "error", "told"),
     [
         ({"init": "nowhere"}, MissingData, "--init=nowhere: no such file or folder"),
-        ({"init": "{tmp}"}, MissingData, "no fit is in it"),
-        ({"init": "{tmp}/a.npz"}, DataError, "is no .npz file of arrays"),
+        ({"init": "{tmp}"}, MissingData, "--init=.*fit"),
+        ({"init": "{tmp}/a.npz"}, DataError, "--init=.*/a.npz: "),
         ({"init": "{run}", "model": "mlp"}, FlagError, "learner/params/Dense_0/bias is 10 there, 256 here"),
         ({"init": "{run}", "init_skip": "nothing"}, FlagError, "--init_skip=nothing: matches none of learner/params"),
         ({"init": "{run}", "init_skip": "("}, FlagError, "is no regular expression"),
@@ -319,7 +319,7 @@ def test_other_facts_of_the_same_rows_are_another_fit(images):
     parts = image_classifier.data(config)
     for changes in ({"names": list("abcdefghij")}, {"original": False}):
         other = dataclasses.replace(parts, facts=parts.facts | changes)
-        with pytest.raises(FlagError, match="what is known of the data has changed: facts"):
+        with pytest.raises(FlagError, match=r"data .*: facts"):
             fit(image_classifier.build(config, other), other, config)
 
 
@@ -343,7 +343,7 @@ def test_runs_that_cannot_be_used(tmp_path, text):
         assert jaxdl.load(tmp_path / "i", fit=name).config.model == "softmax"
     shutil.rmtree(tmp_path / "i" / "one" / "checkpoints")
     (tmp_path / "i" / "one" / "result.json").unlink()
-    with pytest.raises(MissingData, match="no checkpoint is there yet"):
+    with pytest.raises(MissingData, match=r"checkpoints: .*--checkpoint_every"):
         jaxdl.load(tmp_path / "i", fit="one")
     open_run(image_classifier.Config(workdir=str(tmp_path / "own")), "denoise")
     with pytest.raises(DataError, match="a run of 'denoise', no experiment of this package; give its module"):
@@ -352,7 +352,7 @@ def test_runs_that_cannot_be_used(tmp_path, text):
     with pytest.raises(DataError, match="is damaged"):
         jaxdl.load(tmp_path / "i", fit="one")
     run = open_finished(text[0].workdir)
-    with pytest.raises(FlagError, match="predicts nothing"):
+    with pytest.raises(FlagError, match="predict"):
         write_predictions(replace(run, inference=Inference()), [])
 
 
