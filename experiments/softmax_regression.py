@@ -47,7 +47,7 @@ CLAIMS = {
     "script": Claim("With equal weights and batches the losses equal those of the notes' PyTorch script", "S01 H05",
                     needs="extra:peers"),
     "order": Claim("The batch of a step depends only on the seed and the step", "S02"),
-    "templates": Claim("Each row of W is a template: test images resemble the row of their own class most", "H03"),
+    "templates": Claim("Each row of W is a template: it resembles images of its own class more than others", "H03"),
     "original": Claim("MNIST or Fashion-MNIST is read from the original IDX files, verified by checksum", "S03",
                       needs="files:mnist", flags=MNIST),
 }  # fmt: skip
