@@ -10,7 +10,7 @@ from jaxdl.run import plots
 from jaxdl.run.show.pictures import mosaic
 
 SNAPSHOTS = 5
-TITLES = {"wgan_gp": "WGAN-GP", "planted": "collapsed start", "recovered": "WGAN-GP from it"}
+TITLES = {"wgan_gp": "WGAN-GP", "planted": "original (collapsed)", "recovered": "WGAN-GP (collapsed)"}
 Seen = Mapping[int, np.ndarray]  # step -> samples
 
 
@@ -31,10 +31,10 @@ def ring(config: run.RunConfig, data: np.ndarray, seen: Mapping[str, Seen], answ
         return figure
 
     def regression() -> Any:
-        figure, axis = plots.new_figure(3.6, 3.6)
+        figure, axis = plots.new_figure(3.6, 4.2)
         axis.scatter(*data.T, s=2, color="0.75", linewidths=0, label="data")
         axis.scatter(*answers.T, s=2, color="C0", linewidths=0, label="regression of y on x")
-        axis.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xlabel="x", ylabel="y", title="Regression on the ring")
+        axis.set(xlim=(-3, 3), ylim=(-3, 4), aspect="equal", xlabel="x", ylabel="y", title="Regression on the ring")
         axis.legend(markerscale=4, fontsize=8, loc="upper right")
         return figure
 
