@@ -48,7 +48,7 @@ def command() -> NoReturn:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs a command. Errors are one line, with exit status 2 for a usage error, 65 for a damaged and 66 for a missing file."""
+    """Runs a command. Errors are one line; exit status 2 for wrong usage, 65 for a damaged, 66 for a missing file."""
     word, words = (arguments[0], arguments[1:]) if arguments else ("list", [])
     if word == "run" and words and not words[0].startswith("-"):
         run(words[0], words[1:])
