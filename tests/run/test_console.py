@@ -63,7 +63,7 @@ def call(folder, *words):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Makes a folder with a user's experiment, a run of it, a run of softmax_regression, and a package `experiments`."""
+    """Makes a folder with an experiment, a run of it, a run of softmax_regression, and a package `experiments`."""
     folder = tmp_path_factory.mktemp("my work", numbered=False)
     (folder / "own.py").write_text(OWN)
     (folder / "experiments").mkdir()

@@ -226,7 +226,7 @@ def test_another_set_of_another_size_is_resized_and_its_classes_must_agree(image
 
 
 def test_a_prompt_is_continued(text, tmp_path, capsys):
-    """Prompts of several lengths in one batch: the most likely characters, as in a pass over the whole text without cache."""
+    """Prompts of several lengths in one batch: the most likely characters, equal to those of a pass without a cache."""
     config, result = text
     vocabulary = load_text(file=config.text).vocabulary
     model = language_model.make_model(config, len(vocabulary))

@@ -19,7 +19,7 @@ from jaxdl import packaged
 from jaxdl.core import Experiment
 from jaxdl.data import Batches, Data, DataError, MissingData
 from jaxdl.run.command.config import RunConfig
-from jaxdl.run.command.flags import FlagError, flags_of, nearest
+from jaxdl.run.command.flags import FlagError, flags_of
 from jaxdl.run.command.inference import Inference
 from jaxdl.run.command.source import check_source
 from jaxdl.run.engine.evaluate import evaluator, map_batches
@@ -203,12 +203,11 @@ def of_use(config_class: type) -> list[str]:
 
 
 def check_use(config_class: type, names: Iterable[str]) -> None:
-    """Raises FlagError for the first flag that must not change when a finished run is used, or does not exist."""
+    """Raises FlagError for the first name that is not a flag for using a finished run."""
     allowed = of_use(config_class)
     for name in names:
         if name not in allowed:
-            near = nearest(name, allowed)
-            raise FlagError(f"--{name}: is not a flag for the use of a finished run; did you mean --{near}?")
+            raise FlagError(f"--{name}: cannot be set for a finished run, only --{', --'.join(allowed)}")
 
 
 def inference_of(module: Any, config: Any, data: Data) -> Inference:
