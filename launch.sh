@@ -131,7 +131,7 @@ if ((processes > 1)) && [[ ${JAX_PLATFORMS:-} != cpu ]]; then
     fail "--processes=$processes: must divide the ${#gpus[@]} GPUs of this machine (--cpu-devices=1 uses its CPU)"
   ((${#gpus[@]} == 0)) || export CUDA_VISIBLE_DEVICES
 fi
-flags=("--workdir=runs/$name/$(date +%Y%m%d-%H%M%S)-$$" "$@") # a --workdir of the user comes later and overrides this one
+flags=("--workdir=runs/$name/$(date +%Y%m%d-%H%M%S)-$$" "$@") # a later --workdir of the user overrides it
 export PYTHONUNBUFFERED=1
 export JAXDL_LAUNCHER=$$ # its processes receive SIGTERM when it exits
 JAXDL_LAUNCH=$HOSTNAME-$$-$(date +%s%N) # after a restart, --overwrite resumes the run that this launch began

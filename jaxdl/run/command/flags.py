@@ -140,10 +140,10 @@ def check(config: Any) -> None:
             raise FlagError(f"--{name}={value}: must be {allowed}{near}")
         if rule.needs and value != default:
             other, effective = rule.needs
-            beside = getattr(config, other)
-            if beside not in effective:
-                there = f"with --{other}={shown(beside)}" if beside else f"without --{other}"
-                raise FlagError(f"--{name}={shown(value)}: has no effect {there}; leave it out")
+            current = getattr(config, other)
+            if current not in effective:
+                condition = f"with --{other}={shown(current)}" if current else f"without --{other}"
+                raise FlagError(f"--{name}={shown(value)}: has no effect {condition}; leave it out")
 
 
 def nearest(word: str, names: Collection[str]) -> str:
