@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from jaxdl.data.errors import DataError
-from jaxdl.data.files import locate, opened, read_at_most
+from jaxdl.data.files import FileSet, opened, read_at_most
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 LIMIT = 4 << 30  # bytes of data; the largest original file announces 47 MB
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+SETS = {name: FileSet(name, (name.replace("_", "-"), ""), FILES) for name in ("mnist", "fashion_mnist")}
 # md5 of these files as published, after decompression, so that it does not matter how a file was packed. It tells
 # whether the data are the original ones; it is no defence against forgery.
 ORIGINALS = {
@@ -63,8 +64,7 @@ def read_mnist(
       MissingData: a file is not there.
       DataError: a file is broken, does not hold such images or labels, or is the other data set's.
     """
-    folder = name.replace("_", "-")
-    paths = [locate(data_dir, (folder, ""), file, name) for file in FILES]
+    paths = SETS[name].paths(data_dir)
     read = [_read(path) for path in paths]
     sums = tuple(digest for _, digest in read)
     for other, originals in ORIGINALS.items():

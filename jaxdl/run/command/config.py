@@ -159,7 +159,7 @@ class RunConfig:
     tensorboard: bool = flag(True, "write TensorBoard events too", group="run", affects_result=False)
     wandb: str | None = flag(
         None,
-        "log to this project of Weights & Biases too (pip install jaxdl[wandb])",
+        'log to this project of Weights & Biases too (pip install "jaxdl[wandb]")',
         group="run",
         affects_result=False,
     )
