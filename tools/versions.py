@@ -61,7 +61,7 @@ def main(words: Sequence[str]) -> int:
         rows.append(row)
         print(f"{row.python}, jax {row.packages.get('jax', '?')}: {said(row)}", file=sys.stderr, flush=True)
     text = table(rows)
-    print(text)
+    print(text, end="")
     if not asked.tests:
         PAGE.write_text(HEAD.format(date=datetime.date.today().isoformat()) + "\n" + text, encoding="utf-8")
     return int(any(row.failed or row.problem for row in rows))
