@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from jaxdl import packaged, tuned
 from jaxdl.streams import keep_streams, printable, shell
 
-COMMANDS = ("run", "list", "compare", "new", "predict", "evaluate")
+COMMANDS = ("run", "list", "compare", "new", "predict", "evaluate", "doctor")
 USAGE, BAD_DATA, MISSING = 2, 65, 66
 HELP = """\
 jaxdl COMMAND ...        (alias: python -m experiments COMMAND ...)
@@ -33,6 +33,8 @@ jaxdl COMMAND ...        (alias: python -m experiments COMMAND ...)
   jaxdl predict RUN "To be" --length=300 --temperature=0.5 set its flags: the group "Use" in its experiment's --help
   jaxdl predict RUN new.csv --module=mine.py --out=new-kinds.csv
   jaxdl evaluate RUN mnist --data_dir=/data                evaluate a finished run on another data set
+
+  jaxdl doctor                                             versions, devices, settings, data, extras; --json
 
 python -m experiments.NAME [--flag=value ...] also runs an experiment, unless the current folder contains a folder
 experiments, which Python would import instead. For several processes, GPUs or restarts see ./launch.sh --help"""
@@ -64,6 +66,10 @@ def main(arguments: Sequence[str]) -> None:
     if word == "list" and not (asked.runs or asked.dir):
         show_experiments()
         return
+    if word == "doctor":
+        from jaxdl import doctor  # imports nothing heavy: what it examines may be broken
+
+        sys.exit(doctor.examine(as_json=asked.json))
 
     from jaxdl.data import DataError, MissingData  # imported here because listing the experiments needs no jax
     from jaxdl.run import FlagError
@@ -97,6 +103,8 @@ def parse(word: str, words: Sequence[str]) -> tuple[argparse.Namespace, list[str
         parser.add_argument("--dir")
     elif word == "new":
         parser.add_argument("name", metavar="NAME")
+    elif word == "doctor":
+        parser.add_argument("--json", action="store_true")
     elif word in ("predict", "evaluate"):
         parser.add_argument("run", metavar="RUN")
         parser.add_argument("inputs", nargs="+" if word == "predict" else 1, metavar="INPUT")
@@ -108,7 +116,7 @@ def parse(word: str, words: Sequence[str]) -> tuple[argparse.Namespace, list[str
         parser.add_argument("--fit")
     asked, rest = parser.parse_known_intermixed_args(words)
     if rest and word not in ("predict", "evaluate"):
-        known = {"list": ["--runs", "--dir"], "compare": ["--out", "--fit"]}.get(word, ["--help"])
+        known = {"list": ["--runs", "--dir"], "compare": ["--out", "--fit"], "doctor": ["--json"]}.get(word, ["--help"])
         nearest = difflib.get_close_matches(rest[0].partition("=")[0], known, n=1, cutoff=0.0)[0]
         fail(f"{rest[0]}: no such option of {word}; did you mean {nearest}? (--help shows examples)")
     if word == "compare" and not asked.folders:

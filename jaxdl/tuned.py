@@ -83,6 +83,11 @@ def set_all() -> None:
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def cache_folder() -> str:
+    """The user's own folder for compiled programs, where JAX_COMPILATION_CACHE_DIR names no other."""
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jaxdl", "xla")
+
+
 def _starts_an_experiment() -> bool:
     """Returns whether Python itself is about to run the module `experiments.NAME`.
 

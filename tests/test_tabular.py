@@ -2,8 +2,6 @@
 
 import re
 
-import re
-
 import jax
 import numpy as np
 import pytest

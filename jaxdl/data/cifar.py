@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from jaxdl.data.errors import DataError, MissingData
-from jaxdl.data.files import locate, read_bytes
+from jaxdl.data.files import FileSet, locate, read_bytes
 
 FOLDERS = ("cifar10/cifar-10-batches-py", "cifar-10-batches-py", "cifar10", "")
+CIFAR10 = FileSet("cifar10", FOLDERS, (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"))
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 LIMIT = 1 << 28  # bytes; a batch of 10,000 images has 31 MB
 STEPS = 1_000_000  # of a pickle; a batch of 10,000 images takes some 30,000

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from jaxdl.data.errors import DataError, MissingData
 
@@ -47,6 +48,24 @@ def locate(data_dir: str | Path | None, folders: tuple[str, ...], name: str, wha
                 return path
     places = " or ".join(str(Path(folder) / name) for folder in folders)
     raise MissingData(f"--data_dir={root}: no {places} (or .gz); put the original files of {what} there")
+
+
+class FileSet(NamedTuple):
+    """The files of a data set; each is read from the first of `folders` that holds it, plain or gzipped."""
+
+    what: str  # the data set, for messages
+    folders: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def paths(self, data_dir: str | Path | None) -> list[Path]:
+        """Returns the paths in the order of `names`; raises MissingData as `locate` does."""
+        return [locate(data_dir, self.folders, name, self.what) for name in self.names]
+
+    def missing(self, data_dir: str | Path) -> list[str]:
+        """Returns the names of the files that data_dir does not hold; none of the others is opened."""
+        root = Path(data_dir)
+        places = lambda name: (root / folder / (name + ending) for folder in self.folders for ending in ("", ".gz"))
+        return [name for name in self.names if not any(os.path.exists(path) for path in places(name))]
 
 
 @contextmanager

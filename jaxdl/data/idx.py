@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from jaxdl.data.errors import DataError
-from jaxdl.data.files import AGAIN, locate, opened, read_at_most
+from jaxdl.data.files import AGAIN, FileSet, opened, read_at_most
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 LIMIT = 4 << 30  # bytes of data; the largest original file has 47 MB
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+SETS = {name: FileSet(name, (name.replace("_", "-"), ""), FILES) for name in ("mnist", "fashion_mnist")}
 # MD5 of the published files after decompression, so that it does not depend on how a file was packed. It identifies
 # the original data; it does not protect against forgery.
 ORIGINALS = {
@@ -63,8 +64,7 @@ def read_mnist(
       MissingData: a file does not exist.
       DataError: a file is broken, holds other images or labels, or belongs to the other data set.
     """
-    folder = name.replace("_", "-")
-    paths = [locate(data_dir, (folder, ""), file, name) for file in FILES]
+    paths = SETS[name].paths(data_dir)
     read = [_read(path) for path in paths]
     sums = tuple(digest for _, digest in read)
     for other, originals in ORIGINALS.items():

@@ -8,9 +8,11 @@ import numpy as np
 
 from jaxdl.data.csv_schema import make_schema
 from jaxdl.data.csv_table import Table, encode_csv, read_csv
-from jaxdl.data.files import locate
+from jaxdl.data.files import FileSet
 
 __all__ = ["TABLES", "Table", "column_scales", "encode_csv", "load_table", "read_csv", "standardize"]
+CALIFORNIA_HOUSING = FileSet("california_housing", ("california-housing", ""), ("housing.csv",))
+BIKE_SHARING = FileSet("bike_sharing", ("bike-sharing", ""), ("hour.csv",))
 
 
 def load_table(name: str, data_dir: str | Path | None = None) -> Table:
@@ -99,12 +101,12 @@ def _sklearn(name: str) -> Callable[[str | Path | None], Table]:
 
 
 def _california_housing(data_dir: str | Path | None) -> Table:
-    path = locate(data_dir, ("california-housing", ""), "housing.csv", "california_housing")
+    (path,) = CALIFORNIA_HOUSING.paths(data_dir)
     return read_csv(path, target="median_house_value")
 
 
 def _bike_sharing(data_dir: str | Path | None) -> Table:
-    path = locate(data_dir, ("bike-sharing", ""), "hour.csv", "bike_sharing")
+    (path,) = BIKE_SHARING.paths(data_dir)
     return read_csv(path, target="cnt", drop=("instant", "dteday", "casual", "registered"))
 
 

@@ -9,10 +9,14 @@ import numpy as np
 
 from jaxdl.data.batches import Batches
 from jaxdl.data.errors import DataError, shown
-from jaxdl.data.files import CHUNK, locate, read_text
+from jaxdl.data.files import CHUNK, FileSet, read_text
 from jaxdl.data.splits import check_fraction
 
 TEST_PART = 0.1  # the end of a text without a test part of its own: nanoGPT's split of Tiny Shakespeare
+TINYSHAKESPEARE = FileSet("Tiny Shakespeare", ("tinyshakespeare", ""), ("input.txt",))
+WIKITEXT2 = FileSet(
+    "WikiText-2 (train.txt, valid.txt, test.txt)", ("wikitext-2",), ("train.txt", "valid.txt", "test.txt")
+)
 SHORTEST = 1000  # characters of a text; fewer are too few for training and testing
 
 
@@ -48,16 +52,12 @@ def _python_docs(data_dir: str | Path | None, valid: float) -> Parts:
 
 
 def _tinyshakespeare(data_dir: str | Path | None, valid: float) -> Parts:
-    path = locate(data_dir, ("tinyshakespeare", ""), "input.txt", "Tiny Shakespeare")
+    (path,) = TINYSHAKESPEARE.paths(data_dir)
     return *_ends(read_text(path), valid), str(path)
 
 
 def _wikitext2(data_dir: str | Path | None, valid: float) -> Parts:
-    paths = [
-        locate(data_dir, ("wikitext-2",), name, "WikiText-2 (train.txt, valid.txt, test.txt)")
-        for name in ("train.txt", "valid.txt", "test.txt")
-    ]
-    train, held_out, test = paths
+    train, held_out, test = WIKITEXT2.paths(data_dir)
     return read_text(train), read_text(held_out) if valid else None, read_text(test), str(train.parent)
 
 

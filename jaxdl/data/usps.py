@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxdl.data.errors import DataError
-from jaxdl.data.files import LINE, locate, read_bytes
+from jaxdl.data.files import LINE, FileSet, read_bytes
 
-FOLDERS = ("usps", "")
+USPS = FileSet("usps", ("usps", ""), ("zip.train", "zip.test"))
 VALUES = 256  # 16 x 16
 LONGEST = 64 * (1 + VALUES)  # bytes of a line
 LIMIT = 1 << 28  # bytes of text; the training file has 14.5 MB
@@ -24,7 +24,7 @@ def read_usps(data_dir: str | Path | None) -> tuple[dict[str, np.ndarray], dict[
       MissingData: a file does not exist.
       DataError: a line is not a digit 0 to 9 and 256 values in -1..1.
     """
-    paths = [locate(data_dir, FOLDERS, name, "usps") for name in ("zip.train", "zip.test")]
+    paths = USPS.paths(data_dir)
     train, test = (_read(path) for path in paths)
     return train, test, paths
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.extras import require
+
 
 def torch_losses(
     start: Iterable[Any], loss: Callable[..., Any], batches: Iterable[tuple[np.ndarray, np.ndarray]], rate: float
@@ -21,10 +23,9 @@ def torch_losses(
       Losses [steps], float64.
 
     Raises:
-      ImportError: if PyTorch is not installed.
+      MissingExtra: if PyTorch is not installed.
     """
-    import torch
-
+    torch = require("torch", "peers", "torch_losses")
     parameters = [torch.tensor(np.asarray(value, np.float32), requires_grad=True) for value in start]
     optimizer, history = torch.optim.SGD(parameters, lr=rate), []
     for x, y in batches:

@@ -173,7 +173,9 @@ class RunConfig:
     log_every: int = flag(50, "steps between lines of metrics.jsonl", group="run", minimum=1, affects_result=False)
     tensorboard: bool = flag(True, "also write TensorBoard event files", group="run", affects_result=False)
     wandb: str | None = flag(
-        None, "also log to this project of Weights & Biases (pip install jaxdl[wandb])", group="run",
+        None,
+        'also log to this project of Weights & Biases (pip install "jaxdl[wandb]")',
+        group="run",
         affects_result=False,
     )  # fmt: skip
     progress: bool = flag(True, "show a progress bar", group="run", affects_result=False)

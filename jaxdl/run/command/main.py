@@ -18,6 +18,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from jaxdl.data import DataError, MissingData
+from jaxdl.extras import MissingExtra
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.contract import findings, named
 from jaxdl.run.command.download import download
@@ -40,12 +41,12 @@ from jaxdl.run.store.lock import locked
 from jaxdl.run.store.runs import Run, expand, read_run
 from jaxdl.run.store.tensorboard import write_report
 from jaxdl.streams import keep_streams, printable, shell
-from jaxdl.tuned import set_xla_flags
+from jaxdl.tuned import cache_folder, set_xla_flags
 
 CANNOT_WRITE = 74  # BSD's EX_IOERR
 LEAST = 3 << 30  # bytes of address space; with less, XLA's threads abort the process
 # above 2 those of BSD's sysexits.h; all other errors: 1
-STATUS = {PortTaken: 75, FlagError: 2, DataError: 65, MissingData: 66, Diverged: 70}
+STATUS = {PortTaken: 75, FlagError: 2, MissingExtra: 2, DataError: 65, MissingData: 66, Diverged: 70}
 
 
 def main(module: Any = None) -> None:
@@ -100,7 +101,7 @@ def main(module: Any = None) -> None:
                 config = open_run(config, name, source_of(module))
             if processes() > 1:
                 multihost_utils.sync_global_devices("run folder")
-        except (FlagError, MissingData, DataError) as error:
+        except (FlagError, MissingData, DataError, MissingExtra) as error:
             _fail(error)
         _run(config, lambda config: findings(module, config, command), name, command, words, before)
 
@@ -136,7 +137,7 @@ def _run(
             claims = body(config)
         begun(workdir)
         save(config, claims)
-    except (FlagError, MissingData, DataError) as error:
+    except (FlagError, MissingData, DataError, MissingExtra) as error:
         if is_first():
             undo(workdir, before)  # leaves an older run in the folder as it was
         _fail(error)
@@ -221,11 +222,6 @@ def _summary(config: Any, claims: Sequence[Finding], name: str, command: str) ->
             "claims": [finding.record() for finding in claims],
         },
     )
-
-
-def cache_folder() -> str:
-    """Returns the user's cache folder for compiled programs."""
-    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jaxdl", "xla")
 
 
 def _prepare() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from jaxdl.extras import MissingExtra, require
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.flags import FlagError
 from jaxdl.run.show.report import Row
@@ -76,9 +77,9 @@ class WandB:
           FlagError: wandb is not installed, or cannot start.
         """
         try:
-            import wandb
-        except ImportError:
-            raise FlagError(f"--wandb={project}: needs wandb; pip install jaxdl[wandb]") from None
+            wandb = require("wandb", "wandb", f"--wandb={project}")
+        except MissingExtra as error:
+            raise FlagError(str(error)) from None
         where = str(folder.resolve()) if folder else None
         id = hashlib.sha256(where.encode()).hexdigest()[:16] if where else None
         try:
