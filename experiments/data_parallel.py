@@ -29,6 +29,7 @@ from jaxdl.run import Claim, Quantity, flag, plots
 from jaxdl.supervision import supervised
 
 FAMILY = "systems"
+FIGURE = "scaling"  # the one that the results page shows
 MODELS: dict[str, Any] = {"cnn": lambda: CNN(classes=62), "mlp": lambda: MLP((512, 512, 62))}
 MODES = ("jit", "pmap", "fsdp")
 CLOSE = 1e-4  # relative, of the final test loss: sums in another order

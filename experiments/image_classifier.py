@@ -28,6 +28,7 @@ from jaxdl.run import Claim, Quantity, flag, pictures
 from jaxdl.supervision import supervised
 
 FAMILY = "vision"
+FIGURE = "mistakes"  # the one that the results page shows
 MODELS: dict[str, Any] = {  # classes -> network
     "softmax": lambda classes: MLP((classes,)),
     "mlp": lambda classes: MLP((256, 128, classes)),

@@ -21,6 +21,7 @@ from jaxdl.methods import ngram_perplexities, parameter_count
 from jaxdl.run import Claim, Quantity, flag, pictures
 
 FAMILY = "language"
+FIGURE = "perplexity"  # the one that the results page shows
 SHORT = "in 500 steps it is not, in none of ten seeds"
 CLAIMS = {
     "gru": Claim("gates: at as many weights a GRU's perplexity is below an RNN's", "J03", headline=True),

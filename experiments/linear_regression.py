@@ -27,6 +27,7 @@ from jaxdl.run.command.flags import flags_of
 from jaxdl.supervision import supervised
 
 FAMILY = "foundations"
+FIGURE = "fit"  # the one that the results page shows
 LOSSES = {"L2": losses.squared_error, "L1": losses.absolute_error, "Huber": losses.huber}
 REGRESSION_TABLES = ("diabetes", "california_housing", "bike_sharing")
 EPOCHS = 1000  # of the notes

@@ -21,6 +21,7 @@ from jaxdl.data import Batches, Data, noisy_line
 from jaxdl.run import Claim, Quantity, flag, pictures
 
 FAMILY = "foundations"
+FIGURE = "outliers"  # the one that the results page shows
 CLAIMS = {
     "constant": Claim("least L2 makes a constant the mean, least L1 the median, which an outlier moves less", "D03"),
     "line": Claim("a few points far too low turn L2's line further away than L1's and Huber's; L2's and L1's slopes "

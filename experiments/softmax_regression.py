@@ -25,6 +25,7 @@ from jaxdl.run import Claim, Quantity, flag, pictures, plots
 from jaxdl.supervision import supervised
 
 FAMILY = "foundations"
+FIGURE = "losses"  # the one that the results page shows
 REFERENCES = {
     ("mnist", "linear"): {"LeCun 1998, linear classifier": 0.880, "the same, deskewed": 0.916},
     ("mnist", "mlp"): {"LeCun 1998, 300 hidden units": 0.953},

@@ -56,6 +56,7 @@ from jaxdl.run import Claim, Quantity, flag, pictures
 from jaxdl.supervision import supervised
 
 FAMILY = "tables"
+FIGURE = "confusion"  # the one that the results page shows
 TASKS = {"regression": False, "classification": True}
 FEW = 20  # different whole numbers that may be classes in disguise
 CLAIMS = {

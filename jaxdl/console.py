@@ -13,7 +13,12 @@ from typing import Any, NoReturn
 from jaxdl import packaged, tuned
 from jaxdl.streams import keep_streams, printable, shell
 
-COMMANDS = ("run", "list", "compare", "new", "predict", "evaluate")
+COMMANDS = ("run", "list", "compare", "new", "predict", "evaluate", "reproduce")
+KNOWN = {
+    "list": ("--runs", "--dir"),
+    "compare": ("--out", "--fit"),
+    "reproduce": ("--docs", "--dir", "--check"),
+}
 USAGE, BAD_DATA, MISSING = 2, 65, 66
 HELP = """\
 jaxdl COMMAND ...        (python -m experiments COMMAND ... is the same)
@@ -33,6 +38,9 @@ jaxdl COMMAND ...        (python -m experiments COMMAND ... is the same)
   jaxdl predict RUN "To be" --length=300 --temperature=0.5 with flags of its use; RUN's experiment lists them in --help
   jaxdl predict RUN new.csv --module=mine.py --out=new-kinds.csv
   jaxdl evaluate RUN mnist --data_dir=/data                its score on another data set
+
+  jaxdl reproduce                                          measure every recorded result again, where it is out of date
+  jaxdl reproduce gan vae --check                          which records of two experiments are out of date, and why
 
 python -m experiments.NAME [--flag=value ...] runs an experiment too, unless a folder experiments is where it is
 called: then Python takes that one, and jaxdl run NAME is the way. Several processes, GPUs or restarts: ./launch.sh"""
@@ -77,6 +85,10 @@ def main(arguments: Sequence[str]) -> None:
             print(f"{path}: edit it, and run it by python {f'-m experiments.{path.stem}' if checkout else path}")
         elif word in ("predict", "evaluate"):
             use(asked, flags, word)
+        elif word == "reproduce":
+            from jaxdl.run.records.reproduce import reproduce
+
+            sys.exit(reproduce(asked.names, Path(asked.docs), Path(asked.dir), asked.check))
         elif word == "list":
             print(runs.runs_table(Path(asked.dir or "runs"), defaults))
         else:
@@ -97,6 +109,11 @@ def parse(word: str, words: Sequence[str]) -> tuple[argparse.Namespace, list[str
         parser.add_argument("--dir")
     elif word == "new":
         parser.add_argument("name", metavar="NAME")
+    elif word == "reproduce":
+        parser.add_argument("names", nargs="*", metavar="NAME")
+        parser.add_argument("--docs", default="docs", help="the folder of claims/ and images/")
+        parser.add_argument("--dir", default="runs/reproduce", help="the folder of the runs")
+        parser.add_argument("--check", action="store_true", help="run nothing")
     elif word in ("predict", "evaluate"):
         parser.add_argument("run", metavar="RUN")
         parser.add_argument("inputs", nargs="+" if word == "predict" else 1, metavar="INPUT")
@@ -108,7 +125,7 @@ def parse(word: str, words: Sequence[str]) -> tuple[argparse.Namespace, list[str
         parser.add_argument("--fit")
     asked, rest = parser.parse_known_intermixed_args(words)
     if rest and word not in ("predict", "evaluate"):
-        known = {"list": ["--runs", "--dir"], "compare": ["--out", "--fit"]}.get(word, ["--help"])
+        known = KNOWN.get(word, ("--help",))
         nearest = difflib.get_close_matches(rest[0].partition("=")[0], known, n=1, cutoff=0.0)[0]
         fail(f"{rest[0]}: {word} does not know it; the nearest is {nearest} (--help has examples)")
     if word == "compare" and not asked.folders:

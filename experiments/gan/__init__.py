@@ -39,6 +39,7 @@ from jaxdl.nn import MLP, DCGANCritic, DCGANGenerator
 from jaxdl.run import flag
 
 FAMILY = "generative models"
+FIGURE = "ring"  # the one that the results page shows
 CENTRES, SPREAD = toys.ring(), 0.05
 PRIORS: dict[str, Any] = {  # both of variance 1
     "normal": jax.random.normal,

@@ -54,6 +54,7 @@ from jaxdl.nn import GPT, RecurrentLM
 from jaxdl.run import Claim, Quantity, flag, pictures
 
 FAMILY = "language"
+FIGURE = "perplexity"  # the one that the results page shows
 HEADS = 4
 TRANSFORMER = ("cell", ("transformer",))  # with which some flags have an effect
 CELLS = {"rnn": "J01", "gru": "J03", "lstm": "J04", "transformer": "J11"}

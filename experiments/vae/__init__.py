@@ -37,6 +37,7 @@ from jaxdl.nn import INITIALIZERS, MLP, ConvDecoder, ConvEncoder, Layers
 from jaxdl.run import Claim, Quantity, flag
 
 FAMILY = "generative models"
+FIGURE = "samples"  # the one that the results page shows
 DRAWN = 1000  # samples from the prior that the judge sees
 CLAIMS = {
     "mnist": Claim("-ELBO of MNIST's test images is as low as published", "M12", headline=True,

@@ -1,6 +1,7 @@
 """What a module has to have to be an experiment.
 
     FAMILY = "vision"                                 under which python -m experiments lists it
+    FIGURE = "confusion"                              of the figures that report saves, the one for the page of results
     class Config(run.RunConfig): ...                  its flags
     CLAIMS = {"accuracy": run.Claim("..."), ...}      what it says, by name
     SMALL = {"steps": 500}                            flags of a scale at which tests can check the claims
@@ -37,6 +38,7 @@ class Study(Protocol):
     """A module that measures its claims with as many fits as it likes, or none."""
 
     FAMILY: str
+    FIGURE: str
     Config: type[RunConfig]
     CLAIMS: Mapping[str, Claim]
     SMALL: Mapping[str, Any]
@@ -83,9 +85,10 @@ def findings(module: Study, config: RunConfig, command: str | None = None) -> li
         config = config.resolve(data)
     command = named(module)[1] if command is None else command
     if config.only:
-        if not isinstance(module, Trainable):
+        build = getattr(module, "build", None)
+        if build is None:
             raise FlagError(f"--only={config.only}: this is a study of several fits, none of which it is about")
-        result = fit(module.build(config, data), data, config)
+        result = fit(build(config, data), data, config)
         log("  ".join(f"{name} {number(result.values(name))}" for name in result.metrics))
         return completed(module.CLAIMS, (), command)
     return completed(module.CLAIMS, module.report(config, data), command)
