@@ -31,7 +31,7 @@ HEAD = """# The mission, row by row
 
 The five study notes on deep learning that jaxdl implements, in 253 rows. Each row is one topic, quoted from its note
 (S0 basic concepts, S1 a lecture, S2 models and code, S3 a survey course, S4 questions and answers), with the claims
-that answer it: measured values, reference values and the command. A row is shown if all its claims were measured and hold. A
+that answer it: measured values, reference values and the command. A row is shown if all its claims hold. A
 claim that does not hold is a result too; if that was expected, the reason is given.
 
 This page is generated from [docs/claims](claims) by `python -m tools.mission write`.
