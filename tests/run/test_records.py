@@ -92,6 +92,9 @@ class A:
 def f(x):
     """Doubles."""
     text = "kept # too"
+    if not x:
+        raise ValueError(f"x must not be {x}")
+    log(f"{x} doubled")
     return Claim("a text", "A01"), x * 2
 '''
 
@@ -104,6 +107,9 @@ def f(x):
         ("Doubles.", 'It\'s "twice" é', True),
         ("the number of x", "how many", True),
         ("a text", "an é text", True),
+        ('f"x must not be {x}"', '"x is 0"', True),
+        ("{x} doubled", "doubled {x}", True),
+        ("if not x", "if x", False),
         ("    return", "\n\n    return", True),
         ("flag(3", "flag(4", False),
         ("A01", "A02", False),

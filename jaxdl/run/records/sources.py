@@ -19,13 +19,13 @@ OURS = ("jaxdl", "experiments")
 # code of these changes no result
 LEFT_OUT = ("jaxdl.run.command", "jaxdl.run.profile", "jaxdl.run.records", "jaxdl.run.show", "jaxdl.run.store")
 ALWAYS = "jaxdl.run.command.config"  # makes the optimiser of a configuration
-WORDS = {"Claim": 0, "flag": 1}  # calls and the position of an argument that is text for people
+WORDS = {"Claim": 0, "flag": 1, "log": 0}  # calls and the position of an argument that is text for people
 
 
 def code_digests(module: str) -> dict[str, str]:
     """{module: first 8 hex digits of its SHA-256} of `module` and of the code that it uses, sorted by name.
 
-    Comments, docstrings, blanks, help texts of flags and texts of claims do not count.
+    Comments, docstrings, blanks and texts for people (claims, help, log lines, errors) do not count.
     """
     found, todo = dict[str, str](), [module, ALWAYS]
     while todo:
@@ -62,11 +62,13 @@ def code_of(source: bytes) -> bytes:
 
 
 def _texts(tree: ast.Module) -> Iterator[ast.expr]:
-    """The docstrings, and the texts of claims and flags."""
+    """The docstrings, what is raised, and the texts of claims, flags and log lines."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             assert isinstance(node.body[0], ast.Expr)
             yield node.body[0].value
+        elif isinstance(node, ast.Raise) and node.exc:
+            yield node.exc
         elif isinstance(node, ast.Call):
             called = getattr(node.func, "attr", getattr(node.func, "id", ""))
             if called in WORDS and len(node.args) > WORDS[called]:
