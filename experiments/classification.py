@@ -30,6 +30,7 @@ from jaxdl.run import Claim, Quantity, flag, plots
 from jaxdl.supervision import supervised
 
 FAMILY = "foundations"
+FIGURE = "boundary"  # shown on the page of results
 # labels of each digit, in the order of NAMES
 LABELS = np.array([[d % 2 == 0, d in (2, 3, 5, 7), d >= 5, d in (0, 6, 8, 9)] for d in range(10)], np.float32)
 NAMES = ("even", "prime", "at least five", "closed loop")

@@ -31,6 +31,7 @@ from jaxdl.run import Claim, Quantity, flag, plots
 from jaxdl.supervision import supervised
 
 FAMILY = "systems"
+FIGURE = "scaling"  # shown on the page of results
 MODELS: dict[str, Any] = {"cnn": lambda: CNN(classes=62), "mlp": lambda: MLP((512, 512, 62))}
 MODES = ("jit", "pmap", "fsdp")
 CLOSE = 1e-4  # relative tolerance of the final test loss: devices sum in another order

@@ -32,6 +32,7 @@ from jaxdl.run import Claim, Quantity, flag, pictures
 from jaxdl.supervision import supervised
 
 FAMILY = "vision"
+FIGURE = "mistakes"  # shown on the page of results
 MODELS: dict[str, Any] = {  # classes -> network
     "softmax": lambda classes: MLP((classes,)),
     "mlp": lambda classes: MLP((256, 128, classes)),

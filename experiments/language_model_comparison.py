@@ -26,6 +26,7 @@ from jaxdl.methods import ngram_perplexities, parameter_count
 from jaxdl.run import Claim, Quantity, flag, pictures
 
 FAMILY = "language"
+FIGURE = "perplexity"  # shown on the page of results
 SHORT = "not within 500 steps, in none of ten seeds"
 CLAIMS = {
     "gru": Claim("A GRU has a lower perplexity than an RNN with as many weights", "J03", headline=True),

@@ -32,6 +32,7 @@ from jaxdl.run.command.flags import flags_of
 from jaxdl.supervision import supervised
 
 FAMILY = "foundations"
+FIGURE = "fit"  # shown on the page of results
 LOSSES = {"L2": losses.squared_error, "L1": losses.absolute_error, "Huber": losses.huber}
 REGRESSION_TABLES = ("diabetes", "california_housing", "bike_sharing")
 EPOCHS = 1000  # as in the notes

@@ -26,6 +26,7 @@ from jaxdl.data import Batches, Data, noisy_line
 from jaxdl.run import Claim, Quantity, flag, pictures
 
 FAMILY = "foundations"
+FIGURE = "outliers"  # shown on the page of results
 CLAIMS = {
     "constant": Claim("L2 estimates the mean, L1 the median, which an outlier moves less", "D03"),
     "line": Claim("Outliers distort a line fitted with L2 more than lines fitted with L1 or Huber's loss", "D04",

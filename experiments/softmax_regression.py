@@ -29,6 +29,7 @@ from jaxdl.run import Claim, Quantity, flag, pictures, plots
 from jaxdl.supervision import supervised
 
 FAMILY = "foundations"
+FIGURE = "losses"  # shown on the page of results
 REFERENCES = {  # (data set, network) -> {source: accuracy}
     ("mnist", "linear"): {"LeCun 1998, linear classifier": 0.880, "LeCun 1998, linear classifier, deskewed": 0.916},
     ("mnist", "mlp"): {"LeCun 1998, 300 hidden units": 0.953},

@@ -60,6 +60,7 @@ from jaxdl.run import Claim, Quantity, flag, pictures
 from jaxdl.supervision import supervised
 
 FAMILY = "tables"
+FIGURE = "confusion"  # shown on the page of results
 TASKS = {"regression": False, "classification": True}
 FEW = 20  # at most so many different whole numbers may be class labels
 CLAIMS = {

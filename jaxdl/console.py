@@ -13,7 +13,13 @@ from typing import Any, NoReturn
 from jaxdl import packaged, tuned
 from jaxdl.streams import keep_streams, printable, shell
 
-COMMANDS = ("run", "list", "compare", "new", "predict", "evaluate", "doctor")
+COMMANDS = ("run", "list", "compare", "new", "predict", "evaluate", "doctor", "reproduce")
+KNOWN = {
+    "list": ("--runs", "--dir"),
+    "compare": ("--out", "--fit"),
+    "reproduce": ("--docs", "--dir", "--check"),
+    "doctor": ("--json",),
+}
 USAGE, BAD_DATA, MISSING = 2, 65, 66
 HELP = """\
 jaxdl COMMAND ...        (alias: python -m experiments COMMAND ...)
@@ -35,6 +41,8 @@ jaxdl COMMAND ...        (alias: python -m experiments COMMAND ...)
   jaxdl evaluate RUN mnist --data_dir=/data                evaluate a finished run on another data set
 
   jaxdl doctor                                             versions, devices, settings, data, extras; --json
+  jaxdl reproduce                                          measure again every recorded result that is out of date
+  jaxdl reproduce gan vae --check                          list the records of two experiments that are out of date
 
 python -m experiments.NAME [--flag=value ...] also runs an experiment, unless the current folder contains a folder
 experiments, which Python would import instead. For several processes, GPUs or restarts see ./launch.sh --help"""
@@ -83,6 +91,10 @@ def main(arguments: Sequence[str]) -> None:
             print(f"{path} written; edit it, then run python {f'-m experiments.{path.stem}' if checkout else path}")
         elif word in ("predict", "evaluate"):
             use(asked, flags, word)
+        elif word == "reproduce":
+            from jaxdl.run.records.reproduce import reproduce
+
+            sys.exit(reproduce(asked.names, Path(asked.docs), Path(asked.dir), asked.check))
         elif word == "list":
             print(runs.runs_table(Path(asked.dir or "runs"), defaults))
         else:
@@ -105,6 +117,11 @@ def parse(word: str, words: Sequence[str]) -> tuple[argparse.Namespace, list[str
         parser.add_argument("name", metavar="NAME")
     elif word == "doctor":
         parser.add_argument("--json", action="store_true")
+    elif word == "reproduce":
+        parser.add_argument("names", nargs="*", metavar="NAME")
+        parser.add_argument("--docs", default="docs", help="the folder of claims/ and images/")
+        parser.add_argument("--dir", default="runs/reproduce", help="the folder of the runs")
+        parser.add_argument("--check", action="store_true", help="run nothing")
     elif word in ("predict", "evaluate"):
         parser.add_argument("run", metavar="RUN")
         parser.add_argument("inputs", nargs="+" if word == "predict" else 1, metavar="INPUT")
@@ -116,7 +133,7 @@ def parse(word: str, words: Sequence[str]) -> tuple[argparse.Namespace, list[str
         parser.add_argument("--fit")
     asked, rest = parser.parse_known_intermixed_args(words)
     if rest and word not in ("predict", "evaluate"):
-        known = {"list": ["--runs", "--dir"], "compare": ["--out", "--fit"], "doctor": ["--json"]}.get(word, ["--help"])
+        known = KNOWN.get(word, ("--help",))
         nearest = difflib.get_close_matches(rest[0].partition("=")[0], known, n=1, cutoff=0.0)[0]
         fail(f"{rest[0]}: no such option of {word}; did you mean {nearest}? (--help shows examples)")
     if word == "compare" and not asked.folders:

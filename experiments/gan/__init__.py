@@ -43,6 +43,7 @@ from jaxdl.nn import MLP, DCGANCritic, DCGANGenerator
 from jaxdl.run import flag
 
 FAMILY = "generative models"
+FIGURE = "ring"  # shown on the page of results
 CENTRES, SPREAD = toys.ring(), 0.05
 PRIORS: dict[str, Any] = {  # both of variance 1
     "normal": jax.random.normal,

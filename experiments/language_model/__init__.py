@@ -57,6 +57,7 @@ from jaxdl.nn import GPT, RecurrentLM
 from jaxdl.run import Claim, Quantity, flag, pictures
 
 FAMILY = "language"
+FIGURE = "perplexity"  # shown on the page of results
 HEADS = 4
 TRANSFORMER = ("cell", ("transformer",))  # the cell that some flags need
 CELLS = {"rnn": "J01", "gru": "J03", "lstm": "J04", "transformer": "J11"}

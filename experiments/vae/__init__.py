@@ -40,6 +40,7 @@ from jaxdl.nn import INITIALIZERS, MLP, ConvDecoder, ConvEncoder, Layers
 from jaxdl.run import Claim, Quantity, flag
 
 FAMILY = "generative models"
+FIGURE = "samples"  # shown on the page of results
 DRAWN = 1000  # samples from the prior for the judge
 RECIPES = {"digits": {"epochs": 200, "seeds": 3}, "mnist": {"epochs": 10}, "fashion_mnist": {"epochs": 10}}
 CLAIMS = {

@@ -1,6 +1,7 @@
 """The interface of an experiment: the names that its module must define.
 
     FAMILY = "vision"                                 group in which python -m experiments lists it
+    FIGURE = "confusion"                              the figure that the page of results shows, by its name
     class Config(run.RunConfig): ...                  its flags
     CLAIMS = {"accuracy": run.Claim("..."), ...}      its claims, by name
     SMALL = {"steps": 500}                            flags for a small run in which tests can check the claims
@@ -37,6 +38,7 @@ class Study(Protocol):
     """A module that measures its claims with any number of fits."""
 
     FAMILY: str
+    FIGURE: str
     Config: type[RunConfig]
     CLAIMS: Mapping[str, Claim]
     SMALL: Mapping[str, Any]
@@ -83,11 +85,12 @@ def findings(module: Study, config: RunConfig, command: str | None = None) -> li
         config = config.resolve(data)
     command = named(module)[1] if command is None else command
     if config.only:
-        if not isinstance(module, Trainable):
+        build = getattr(module, "build", None)
+        if build is None:
             raise FlagError(
                 f"--only={config.only}: this is a study of several fits without a main one; leave the flag out"
             )
-        result = fit(module.build(config, data), data, config)
+        result = fit(build(config, data), data, config)
         log("  ".join(f"{name} {number(result.values(name))}" for name in result.metrics))
         return completed(module.CLAIMS, (), command)
     return completed(module.CLAIMS, module.report(config, data), command)

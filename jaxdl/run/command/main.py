@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import os
 import re
 import resource
@@ -29,6 +28,7 @@ from jaxdl.run.command.sweep import configs, sweep
 from jaxdl.run.engine.distributed import PortTaken, failing_at_once, initialize, is_first, processes
 from jaxdl.run.engine.signals import Interrupted
 from jaxdl.run.engine.training import Diverged
+from jaxdl.run.records.provenance import provenance
 from jaxdl.run.show.claims import Finding, claims_table
 from jaxdl.run.show.plots import curves, save_figure
 from jaxdl.run.show.report import log
@@ -217,7 +217,7 @@ def _summary(config: Any, claims: Sequence[Finding], name: str, command: str) ->
             "flags": dataclasses.asdict(config),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "settings": settings.settings(config.devices),
-            "versions": {package: importlib.metadata.version(package) for package in ("jax", "flax", "optax")},
+            **provenance(),
             "fits": {str(p.parent.relative_to(workdir)): read_json(p) for p in sorted(workdir.glob("**/result.json"))},
             "claims": [finding.record() for finding in claims],
         },
