@@ -102,7 +102,8 @@ def normal(command: str) -> str:
     """The command as a run repeats it: no flag that has its default, always the same order."""
     start, name, words = parts(command)
     config = parse(packaged.experiment(name).Config, words)
-    return f"{PREFIX}{name} {shell(given(config))}".rstrip() if not start else shell([*start, name, *given(config)])
+    flags = [word for word in given(config) if word[2:].partition("=")[0] not in PLACE]
+    return f"{PREFIX}{name} {shell(flags)}".rstrip() if not start else shell([*start, name, *flags])
 
 
 def parts(command: str) -> tuple[list[str], str, list[str]]:
