@@ -161,8 +161,8 @@ def test_results_have_a_section_for_every_experiment():
     lines = [line for line in section.splitlines() if line.startswith("|")][2:]
     assert lines == [
         r"| `--seed=3` | **\|x\| \< 2\*3** | n: 3 > 5 | 11 (a paper) | no |",
-        "| | it is so | n: 7 > 5 | 11 (a paper) | yes, unexpectedly |",
-        "| `none` | it is so | n: 7 > 5 | 11 (a paper) | yes, unexpectedly |",
+        "| | it is so | n: 7 > 5 | 11 (a paper) | yes (unexpected) |",
+        "| `none` | it is so | n: 7 > 5 | 11 (a paper) | yes (unexpected) |",
     ]
     assert "Not measured: three (needs gpu)." in section
     assert "### gan\n" in page
