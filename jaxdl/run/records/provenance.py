@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from jaxdl.run.records.sources import ROOT
+from jaxdl.run.records.sources import OURS, ROOT
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn")  # those that compute results
 CPUINFO = Path("/proc/cpuinfo")
@@ -23,7 +23,7 @@ def provenance() -> dict[str, object]:
 
 
 def commit() -> str:
-    """The commit of the checkout that this code is in, with "+" if files differ from it; "" outside a checkout."""
+    """The commit of the checkout that this code is in, with "+" if its code differs; "" outside a checkout."""
     git = ("git", "-C", str(ROOT))
     try:
         run = lambda *words: (
@@ -31,7 +31,7 @@ def commit() -> str:
         )
         if not (ROOT / "pyproject.toml").is_file():  # installed below somebody else's checkout
             return ""
-        return run("rev-parse", "--short=10", "HEAD").strip() + "+" * bool(run("status", "--porcelain", "-uno"))
+        return run("rev-parse", "--short=10", "HEAD").strip() + "+" * bool(run("status", "--porcelain", "--", *OURS))
     except (OSError, subprocess.SubprocessError):
         return ""
 
