@@ -35,7 +35,7 @@ CLAIMS = {
     "attention": Claim("A Transformer has a lower perplexity than recurrent networks with as many weights", "J11",
                        fails=SHORT),
     "speed": Claim("A Transformer trains more steps per second than recurrent networks", "J11",
-                   fails="depends on the hardware: on two CPU cores short windows favour recurrent networks"),
+                   fails="two CPU cores and short windows favour recurrent networks"),
     "sinusoidal": Claim("Sinusoidal positions lower a Transformer's perplexity", "K08"),
     "learned": Claim("Learned positions lower a Transformer's perplexity", "K08", headline=True),
 }  # fmt: skip
@@ -84,7 +84,9 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
     found = {name: np.array(fit.values("perplexity")) for name, fit in fits.items()}  # [seeds]
     weights = lambda name: Quantity("weights", parameter_count(fits[name].state.learner.params))
 
-    label = lambda name: {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM"}.get(name, name.replace("_", " "))
+    label = lambda name: {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM"}.get(
+        name, name.replace("_", " ").replace("transformer", "Transformer")
+    )
 
     def below(claim: str, first: str, *others: str) -> run.Finding:
         less = [Quantity(f"difference from {label(name)}", found[first] - found[name], "<", 0) for name in others]
