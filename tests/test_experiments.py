@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import importlib.util
 import inspect
 import json
 import math
@@ -15,6 +14,7 @@ import pytest
 from absl import flags as absl_flags
 
 from experiments.__main__ import listing
+from jaxdl.extras import EXTRAS, absent
 from jaxdl.run import Study, Trainable, Usable, findings, fit
 from jaxdl.run.command.flags import help_text, parse
 from jaxdl.run.engine.feed import Feed
@@ -119,7 +119,8 @@ def test_claims_have_rows_and_texts_without_numbers(name):
         assert re.fullmatch(r"[A-Z].*[^.]", claim.text), claim.text
         assert set(claim.rows.split()) <= rows
         for need in claim.needs.split():
-            assert need in ("gpu", "hours") or re.fullmatch(r"files:\w+|extra:peers", need), need
+            extra = need.removeprefix("extra:")
+            assert need in ("gpu", "hours") or re.fullmatch(r"files:\w+", need) or extra in EXTRAS, need
 
 
 @every
@@ -224,7 +225,8 @@ def test_claims_at_small_scale(name, tmp_path):
         if one.holds is None:
             assert one.command.startswith(("python -m experiments.", "./launch.sh "))
             assert one.claim.needs == "gpu" or one.name in recorded(name)
-            assert "extra:peers" not in one.claim.needs or importlib.util.find_spec("torch") is None
+            wanted = [need.removeprefix("extra:") for need in one.claim.needs.split() if need.startswith("extra:")]
+            assert not wanted or any(absent(extra) for extra in wanted)
         else:
             assert one.holds != bool(one.claim.fails), one
     assert list(tmp_path.glob("**/*.png"))
