@@ -26,11 +26,16 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The first process, which hears of all tests, counts those that hold promises; a worker sees only its own."""
-    if not hasattr(config, "workerinput"):
-        from tests.reliability.figures import Elsewhere
+    """The first process receives the reports of all tests: it counts promises and processor time."""
+    from experiments.__main__ import listing
+    from tests.budget import Budget, Measure
+    from tests.reliability.figures import Elsewhere
 
+    names = set(listing())
+    config.pluginmanager.register(Measure(names))
+    if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Elsewhere())
+        config.pluginmanager.register(Budget(len(names)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
