@@ -1,4 +1,5 @@
-"""A plugin that adds up the processor time of the tests: the slowest are listed, and far too much fails the run.
+"""Plugins: one adds up the processor time of the tests, lists the slowest and fails a run that takes far too much; one
+fails tests that skip because an import is missing.
 
 Processor time is that of a test's own process and of all that it starts, whatever else the machine does. The clock is
 not read.
@@ -105,7 +106,9 @@ class Budget:
         for (experiment, tier), seconds in spent.items():
             if seconds > TOLERANCE * self.tiers[tier][1]:
                 budget = self.tiers[tier][1]
-                found.append(f"{experiment}: {seconds:.1f} s of processor time in {tier} tests; its budget is {budget} s")
+                found.append(
+                    f"{experiment}: {seconds:.1f} s of processor time in {tier} tests; its budget is {budget} s"
+                )
         return found
 
     @pytest.hookimpl(trylast=True)
@@ -122,3 +125,15 @@ class Budget:
             terminalreporter.write_line(f"{seconds:7.1f} s  {tier:7}  {nodeid}")
         for line in self.excesses():
             terminalreporter.write_line(f"over budget: {line}", red=True)
+
+
+class Everything:
+    """A test that skips because an import is missing fails."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item, call):
+        report = yield
+        reason = str(call.excinfo.value) if report.skipped and call.excinfo else ""
+        if reason.startswith("could not import"):
+            report.outcome, report.longrepr = "failed", f"everything is to be tested, but {reason}"
+        return report

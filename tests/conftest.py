@@ -28,18 +28,20 @@ import pytest
 def pytest_configure(config: pytest.Config) -> None:
     """The first process receives the reports of all tests: it counts promises and processor time."""
     from experiments.__main__ import listing
-    from tests.budget import Budget, Measure
+    from tests.budget import Budget, Everything, Measure
     from tests.reliability.figures import Elsewhere
 
     names = set(listing())
     config.pluginmanager.register(Measure(names))
+    if os.environ.get("JAXDL_TEST_EVERYTHING", "0") != "0":
+        config.pluginmanager.register(Everything())
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Elsewhere())
         config.pluginmanager.register(Budget(len(names)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Most tests compile longer than they compute: LLVM optimises for promises, full gates and new processes only."""
+    """Most tests compile longer than they compute: LLVM optimises for promises, full tests and new processes only."""
     optimised = item.path.parent.name == "reliability" or item.get_closest_marker("full")
     jax.config.update("jax_disable_most_optimizations", not optimised)
 

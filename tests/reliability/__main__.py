@@ -88,8 +88,8 @@ END = "<!-- end of promises -->"
 
 # tests outside this folder, by the beginning of their names
 ELSEWHERE = {
-    "R2": ("tests/test_experiments.py::test_two_runs_and_resume_are_bitwise",),
-    "R6": ("tests/test_experiments.py::test_one_and_eight_devices_agree",),
+    "R2": ("tests/test_experiment_claims.py::test_seeds_and_resume",),
+    "R6": ("tests/test_experiment_claims.py::test_one_and_eight_devices_agree",),
     "R7": ("tests/test_launch.py",),
     "R8": ("tests/run/test_seal.py",),
     "R10": ("tests/run/test_guard.py",),

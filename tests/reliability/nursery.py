@@ -22,9 +22,9 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = "tests.reliability.program"
 
 
-def environment() -> dict[str, str]:
+def environment(devices: int = 1) -> dict[str, str]:
     """That of a user: one device, no test settings, all compiled programs kept."""
-    found = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1", "PYTHONWARNINGS": "ignore"}
+    found = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONWARNINGS": "ignore"}
     found["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     found["OMP_WAIT_POLICY"] = "PASSIVE"  # as a command sets it before scikit-learn is imported
     for name in ("JAX_NUMPY_RANK_PROMOTION", "JAXDL_DATA_DIR"):
@@ -77,10 +77,10 @@ def start_fresh(words: list[str], said: Path, file_limit: int = 0) -> Process:
 class Nursery:
     """Starts the program, or a module that `modules` imports once for all, by forking."""
 
-    def __init__(self, *modules: str) -> None:
+    def __init__(self, *modules: str, devices: int = 1) -> None:
         command = [sys.executable, "-m", "tests.reliability.nursery", *modules]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                         env=environment())  # fmt: skip
+                                         env=environment(devices))  # fmt: skip
 
     def _ask(self, **question):
         print(json.dumps(question), file=self._process.stdin, flush=True)

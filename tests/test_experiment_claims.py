@@ -1,0 +1,159 @@
+"""Every experiment at its small scale: its claims, stopped and killed runs, seeds, devices, bfloat16 (`-m claims`)."""
+
+import importlib.util
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.__main__ import listing
+from tests.reliability.nursery import Nursery
+from tests.test_experiments import Setting, module_of, recorded
+from tests.test_shapes_of_experiments import leaves
+
+claims = pytest.mark.claims
+every = pytest.mark.parametrize("name", listing())
+op_by_op = pytest.mark.parametrize(  # slow for a deep net
+    "name", [pytest.param(n, marks=pytest.mark.claims if "regression" in n else pytest.mark.full) for n in listing()]
+)
+NEVER = 10**9  # no run makes so many changes to the file system
+TIMES = ("s", "ms", "times", "examples/s")  # units of what was timed
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    """Commands without the time that imports take: one process imports all experiments, and forks."""
+    made = Nursery("matplotlib.figure", *(f"experiments.{name}" for name in listing()), devices=8)
+    yield made
+    made.close()
+
+
+class Command:
+    """`python -m experiments.NAME` at the small scale in one folder, as often as wanted."""
+
+    def __init__(self, nursery, name, folder):
+        self.nursery, self.module, self.folder = nursery, f"experiments.{name}", folder
+        small = {"progress": False, "tensorboard": False, "devices": 1, **module_of(name).SMALL}
+        self.words = [f"--{flag}={value}" for flag, value in small.items()]
+
+    def run(self, place, kill_at=NEVER):
+        """The exit status, -9 if it was killed before its `kill_at`-th change of the file system, and what it said."""
+        words = [*self.words, f"--workdir={self.folder / place}"]
+        process = self.nursery.start(words, self.folder / f"{place}.txt", kill_at=kill_at, module=self.module)
+        return process.wait(600), process.said()
+
+    def summary(self, place):
+        return json.loads((self.folder / place / "summary.json").read_text(encoding="utf-8"))
+
+
+@claims
+@every
+def test_claims_at_small_scale_and_after_a_kill(name, nursery, tmp_path):
+    """What was measured holds, or fails where that is expected; what was not names its typed reason or its command.
+
+    Killed half-way and started again, the run finds the same.
+    """
+    module, command = module_of(name), Command(nursery, name, tmp_path)
+    status, said = command.run("whole")
+    assert status == 0, said
+    whole = command.summary("whole")
+    assert [one["name"] for one in whole["claims"]] == list(module.CLAIMS)
+    assert any(one["holds"] is not None for one in whole["claims"])
+    for one in whole["claims"]:
+        claim = module.CLAIMS[one["name"]]
+        if one["holds"] is None:
+            assert one["command"].startswith(("python -m experiments.", "./launch.sh "))
+            assert claim.needs == "gpu" or one["name"] in recorded(name)
+            assert "extra:peers" not in claim.needs or importlib.util.find_spec("torch") is None
+        else:
+            assert one["holds"] != bool(claim.fails), one
+    assert list((tmp_path / "whole").glob("**/*.png"))
+
+    half = int(said.rpartition("calls: ")[2]) // 2
+    status, said = command.run("killed", half)
+    assert status == -9, said
+    assert not (tmp_path / "killed/summary.json").exists()
+    status, said = command.run("killed")
+    assert status == 0, said
+    again = command.summary("killed")
+    assert result(again) == result(whole)
+
+
+def result(summary):
+    """What must not depend on whether a run was killed: every fit's metrics, and what was found but for times."""
+    fits = {fit: (found["step"], found["metrics"], found["valid"]) for fit, found in summary["fits"].items()}
+    claims = []
+    for one in summary["claims"]:
+        values = [
+            (q["name"], q["values"]) for q in one["quantities"] if q["unit"] not in TIMES and "share" not in q["name"]
+        ]
+        claims.append((one["name"], one["holds"], values))
+    return fits, claims
+
+
+@claims
+@every
+def test_seeds_and_resume_are_bitwise(name, tmp_path):
+    """The second of two seeds is a run of that seed alone; one that was stopped half-way ends like the first."""
+    setting = Setting(name)
+    both = setting.fit(seeds=2)
+    alone = setting.fit(seed=1)
+    setting.fit(workdir=str(tmp_path), steps=4)
+    resumed = setting.fit(workdir=str(tmp_path))
+    first, second = both.runs
+    for one, other in ((first, resumed), (second, alone)):
+        for path, value in leaves(one.state).items():
+            np.testing.assert_array_equal(leaves(other.state)[path], value, err_msg=path)
+        assert one.metrics == other.metrics
+    assert any((leaves(second.state)[path] != value).any() for path, value in leaves(first.state).items())
+
+
+@claims
+@every
+def test_one_and_eight_devices_agree(name):
+    """Under SGD, because Adam turns the rounding noise of a vanishing gradient into whole steps."""
+    size = module_of(name).Config().batch_size
+    setting = Setting(name, optimizer="sgd", batch_size=math.ceil(size / 8) * 8, log_every=1, steps=3)
+    one = setting.fit()
+    for parallel in ("jit", "pmap", "fsdp"):
+        many = setting.fit(parallel=parallel, devices=8)
+        assert one.curve("train/loss")[1] == pytest.approx(many.curve("train/loss")[1], rel=1e-4), parallel
+        assert one.metrics == pytest.approx(many.metrics, rel=1e-3, abs=1e-5), parallel
+
+
+@claims
+@every
+def test_the_loss_of_a_batch_shown_again_falls(name):
+    setting = Setting(name)
+    step, state = jax.jit(setting.experiment.step), jax.jit(setting.experiment.init)(jax.random.key(0))
+    batch = setting.batch(0)
+    losses = []
+    for _ in range(31):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < losses[0]
+
+
+@claims
+@pytest.mark.parametrize("name", [name for name in listing() if hasattr(module_of(name).Config, "precision")])
+def test_bfloat16(name):
+    """Close to float32 at first; the weights stay float32."""
+    one, half = (
+        Setting(name, precision=precision, steps=3, log_every=1).fit() for precision in ("float32", "bfloat16")
+    )
+    assert all(x.dtype != jax.numpy.bfloat16 for x in jax.tree.leaves(half.state))
+    assert one.curve("train/loss")[1] == pytest.approx(half.curve("train/loss")[1], rel=0.05)
+    assert one.curve("train/loss")[1] != half.curve("train/loss")[1]
+
+
+@op_by_op
+def test_a_step_is_the_same_without_jit(name):
+    setting = Setting(name)
+    state, batch = jax.jit(setting.experiment.init)(jax.random.key(0)), setting.batch(0)
+    compiled = jax.jit(setting.experiment.step)(state, batch)
+    with jax.disable_jit():
+        plain = leaves(setting.experiment.step(state, batch))
+    for path, value in leaves(compiled).items():
+        np.testing.assert_allclose(value, plain[path], rtol=2e-4, atol=2e-5, err_msg=path)
