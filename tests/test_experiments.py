@@ -5,7 +5,6 @@ import importlib
 import importlib.util
 import inspect
 import json
-import math
 import re
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from absl import flags as absl_flags
 
 from experiments.__main__ import listing
-from jaxdl.run import Study, Trainable, Usable, findings, fit
+from jaxdl.run import Study, Trainable, Usable, fit
 from jaxdl.run.command.flags import help_text, parse
 from jaxdl.run.engine.feed import Feed
 from jaxdl.run.engine.parallel import make_mesh
