@@ -46,6 +46,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     jax.config.update("jax_disable_most_optimizations", not optimised)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked `full` too is none of the claims tier, so that `-m claims` leaves it out."""
+    for item in items:
+        if item.get_closest_marker("full"):
+            item.own_markers = [mark for mark in item.own_markers if mark.name != "claims"]
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of original data files; the test skips where JAXDL_DATA_DIR names none."""

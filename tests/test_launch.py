@@ -349,7 +349,9 @@ time.sleep(60)'
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system call is Linux's")
-@pytest.mark.parametrize(("processes", "count"), [(1, 2), (2, 7)])  # two for the lines of each of several
+@pytest.mark.parametrize(
+    ("processes", "count"), [(1, 2), pytest.param(2, 7, marks=pytest.mark.claims)]
+)  # two for the lines of each of several
 def test_its_processes_end_with_it(start, tmp_path, processes, count):
     script = ENDS_WITH_IT.format(python=sys.executable, root=LAUNCH.parent)
     process = start(script, f"--processes={processes}", "--max-restarts=1", "image_classifier")

@@ -1,5 +1,6 @@
 """What the README shows runs as written."""
 
+import importlib.util
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from experiments.__main__ import listing
@@ -31,6 +33,7 @@ def test_there_are_two_blocks_of_the_promised_length():
     assert len([line for line in seeds.splitlines() if line]) <= 15
 
 
+@pytest.mark.claims
 @pytest.mark.trained
 def test_an_experiment_of_your_own(tmp_path, seed, bound):
     done = run(BLOCKS[0], tmp_path, f"--seed={seed}")
@@ -48,6 +51,7 @@ def test_an_experiment_of_your_own(tmp_path, seed, bound):
     }
 
 
+@pytest.mark.claims
 @pytest.mark.trained
 def test_three_seeds_in_one_program(tmp_path, seed, bound):
     assert "jnp.arange(3)" in BLOCKS[1]
@@ -56,6 +60,21 @@ def test_three_seeds_in_one_program(tmp_path, seed, bound):
     accuracies = [float(word) for word in re.findall(r"0\.\d+", done.stdout)]
     assert len(accuracies) == 3
     bound(min(accuracies), ">", 0.95)
+
+
+def test_the_experiment_of_your_own_keeps_the_contract(tmp_path):
+    path = tmp_path / "denoise.py"
+    path.write_text(BLOCKS[0], encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("denoise", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.Config(steps=2)
+    parts = module.data(config)
+    experiment = module.build(config, parts)
+    state = jax.eval_shape(experiment.init, jax.random.key(0))
+    _, metrics = jax.eval_shape(experiment.step, state, parts.train.batch(0, 0))
+    assert metrics["loss"].shape == ()
+    compile(BLOCKS[1], "README.md", "exec")
 
 
 def test_the_commands_it_names_exist():
@@ -76,6 +95,7 @@ def test_the_two_commands(command):
     assert f"$ {command}\n" in README
 
 
+@pytest.mark.claims
 @pytest.mark.trained
 def test_a_finished_run_is_trained_further_in_forty_lines(tmp_path, seed, bound):
     path = ROOT / "docs/research.py"

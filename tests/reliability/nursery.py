@@ -86,8 +86,11 @@ class Nursery:
         print(json.dumps(question), file=self._process.stdin, flush=True)
         return json.loads(self._process.stdout.readline())
 
-    def start(self, words, said: Path, file_limit: int = 0, kill_at: int = 0, module: str = PROGRAM) -> Process:
-        pid = self._ask(words=words, said=str(said), file_limit=file_limit, kill_at=kill_at, module=module)
+    def start(
+        self, words, said: Path, file_limit: int = 0, kill_at: int = 0, module: str = PROGRAM, folder: Path = ROOT
+    ) -> Process:
+        question = {"file_limit": file_limit, "kill_at": kill_at, "module": module, "folder": str(folder)}
+        pid = self._ask(words=words, said=str(said), **question)
         return Process(pid, lambda: self._ask(pid=pid), said)
 
     def close(self) -> None:
@@ -117,7 +120,8 @@ def _count_calls(kill_at: int) -> None:
     atexit.register(lambda: print(f"calls: {last[0]}", file=sys.stderr, flush=True))
 
 
-def _child(words: list[str], said: str, file_limit: int, kill_at: int, module: str) -> None:
+def _child(words: list[str], said: str, file_limit: int, kill_at: int, module: str, folder: str) -> None:
+    os.chdir(folder)
     out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for new, old in ((nothing, 0), (out, 1), (out, 2)):

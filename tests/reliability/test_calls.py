@@ -59,7 +59,7 @@ def gate(warm, tmp_path, like, promise, kind, chosen):
     return tried
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["seeds", *(pytest.param(k, marks=pytest.mark.claims) for k in KINDS if k != "seeds")])
 def test_killed_at_some_calls(warm, tmp_path, like, promise, kind):
     assert gate(warm, tmp_path, like, promise, kind, lambda n: random.Random(kind).sample(range(1, n + 1), 2)) == 2
 

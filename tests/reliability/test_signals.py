@@ -23,6 +23,7 @@ from tests.reliability.nursery import PROGRAM, environment
 
 WORDS = ("--steps=200", "--nap=0.01")
 EITHER = (signal.SIGTERM, signal.SIGINT)
+one = pytest.mark.parametrize("signum", [EITHER[0], pytest.param(EITHER[1], marks=pytest.mark.claims)])
 
 
 def begun(folder, process, lines):
@@ -131,7 +132,7 @@ with caught(True, lambda line: print(line, flush=True)):
 """
 
 
-@pytest.mark.parametrize("signum", EITHER)
+@one
 def test_a_second_signal_does_not_wait_for_a_compiler(signum, promise):
     process = subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"busy\n"
@@ -175,7 +176,7 @@ def test_all_is_as_before_afterwards():
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("signum", EITHER)
+@one
 def test_a_closed_stderr_does_not_disarm_the_second_signal(signum):
     code = (
         "import os, time\n"
@@ -199,6 +200,7 @@ def test_hang_up_saves(warm, tmp_path, promise):
     promise("R3", passed, 1, "SIGHUP")
 
 
+@pytest.mark.claims
 def test_hang_up_under_nohup_is_nothing(tmp_path, promise):
     folder, said = tmp_path / "run", (tmp_path / "said").open("wb")
     command = ["nohup", sys.executable, "-m", PROGRAM, f"--workdir={folder}", "--steps=50", "--nap=0.01"]

@@ -156,12 +156,13 @@ except ImportError:
 """
 
 
-@pytest.mark.parametrize("before", ["", "import experiments.mine"])
+@pytest.mark.parametrize("before", ["", pytest.param("import experiments.mine", marks=pytest.mark.claims)])
 def test_load_beside_a_package_experiments_of_ones_own(here, before):
     done = call(here, "-c", USE.format(before=before))
     assert done.stdout == "as it was\n", done.stderr
 
 
+@pytest.mark.claims
 def test_commands_beside_a_package_experiments_of_ones_own(here):
     words = ("-m", "jaxdl.console", "list")
     listed = call(here, *words)

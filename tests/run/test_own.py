@@ -40,6 +40,7 @@ def cli(installed, tmp_path):
     return run
 
 
+@pytest.mark.claims
 def test_from_a_skeleton_to_predictions(cli, tmp_path):
     from PIL import Image
 
@@ -102,6 +103,7 @@ def test_what_is_no_experiment_is_one_line(cli, tmp_path, module, status, told):
     assert told in done.stderr
 
 
+@pytest.mark.claims
 def test_a_file_named_like_an_experiment_is_not_taken_for_it(cli, tmp_path):
     """A run of one's own gan.py is no run of experiments.gan."""
     cli("-m", "experiments", "new", "gan")
