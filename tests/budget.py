@@ -7,7 +7,9 @@ not read.
 
 import os
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,12 @@ TIERS = {"default": (400, 2.5), "claims": (900, 10)}  # processor seconds of the
 TOLERANCE = 3  # a run fails beyond this many times its budget: processors differ
 SLOWEST = 10
 TICK = os.sysconf("SC_CLK_TCK")
+
+
+def first(values: Iterable[Any], count: int = 1) -> list[Any]:
+    """Values for `parametrize`, the first `count` of which are tried by default and the others by -m claims."""
+    later = lambda value: pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.claims)
+    return [value if i < count else later(value) for i, value in enumerate(values)]
 
 
 def processor_time() -> float:
@@ -48,7 +56,11 @@ class Measure:
     """In each process that runs tests: every report carries (seconds up to its phase, tier, experiment)."""
 
     def __init__(self, names: set[str]) -> None:
-        self.names, self.last = names, processor_time()
+        self.names, self.last = names, 0.0
+
+    def pytest_collection_finish(self) -> None:
+        """Imports and collection count for the run, and for no test."""
+        self.last = processor_time()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item, call):

@@ -32,6 +32,7 @@ def test_classifiers_see_pixels_in_0_to_1_and_take_either_kind_of_label():
     assert baselines.classifiers(train, test, most=97 * 35 - 1) == {}
 
 
+@pytest.mark.claims
 def test_regressors_beside_scikit_learns_own_scores():
     x, test_x = RNG.normal(size=(97, 5)), RNG.normal(size=(53, 5))
     y, test_y = (np.sin(a[:, :1]) + a[:, 1:2] + 11 for a in (x, test_x))

@@ -5,6 +5,7 @@ import pytest
 
 from jaxdl.methods import choose, generate
 from jaxdl.nn import GPT
+from tests.budget import first
 
 V, CONTEXT = 13, 7
 
@@ -45,7 +46,7 @@ def gpt():
 class TestGenerate:
     """A GPT with its cache against the same model read anew for every token."""
 
-    @pytest.mark.parametrize("length", [1, 5, 6, 23])
+    @pytest.mark.parametrize("length", first([6, 1, 5, 23]))
     def test_equals_reading_all_anew(self, gpt, length):
         model, params = gpt
         decode = lambda tokens, caches: model.apply(params, tokens, caches, method="decode")
@@ -109,9 +110,11 @@ class TestGenerate:
         together = generate(
             decode, model.empty_cache(3), tokens[:, :1], 4 + length, jax.random.key(0), given=given, **options
         )
+        apply = jax.jit(model.apply)
         for i, prompt in enumerate(prompts):
             text, start = list(prompt), 0
             while len(text) < len(prompt) + length:
                 start = len(text) - CONTEXT // 2 if len(text) - start > CONTEXT else start
-                text.append(int(model.apply(params, jnp.array([text[start:]]))[0, -1].argmax()))
+                seen = np.pad(text[start:], (0, CONTEXT - len(text[start:])))  # what comes behind is not looked at
+                text.append(int(apply(params, seen[None])[0, len(text) - start - 1].argmax()))
             assert list(np.asarray(together)[i, len(prompt) - 1 :][:length]) == text[len(prompt) :]

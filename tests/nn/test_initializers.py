@@ -56,6 +56,7 @@ def test_only_torch_linear_draws_biases():
     assert abs(torch_bias.make(4)(jax.random.key(0), (997,))).max() <= 0.5
 
 
+@pytest.mark.claims
 def test_any_initialiser_of_linens_serves_as_a_biass():
     ones = nn.initializers.ones
     for model, x in (

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from tests.budget import first
 from tests.reliability.conftest import outcome
 
 NEVER = 10**9
@@ -59,7 +60,7 @@ def gate(warm, tmp_path, like, promise, kind, chosen):
     return tried
 
 
-@pytest.mark.parametrize("kind", ["seeds", *(pytest.param(k, marks=pytest.mark.claims) for k in KINDS if k != "seeds")])
+@pytest.mark.parametrize("kind", first(KINDS))
 def test_killed_at_some_calls(warm, tmp_path, like, promise, kind):
     assert gate(warm, tmp_path, like, promise, kind, lambda n: random.Random(kind).sample(range(1, n + 1), 2)) == 2
 

@@ -17,6 +17,7 @@ from jaxdl.run import Interrupted, fit
 from jaxdl.run.engine.signals import caught
 from jaxdl.run.store.checkpoint import Checkpoints
 from jaxdl.run.store.seal import SEAL
+from tests.budget import first
 from tests.reliability import program
 from tests.reliability.conftest import digests, outcome, restored, rows
 from tests.reliability.nursery import PROGRAM, environment
@@ -89,7 +90,12 @@ def gate(start, tmp_path, like, promise, seed, singles, doubles):
 
 
 def test_signals(start, tmp_path, like, promise):
-    gate(start, tmp_path, like, promise, seed=0, singles=2, doubles=2)
+    gate(start, tmp_path, like, promise, seed=0, singles=1, doubles=1)
+
+
+@pytest.mark.claims
+def test_more_signals(start, tmp_path, like, promise):
+    gate(start, tmp_path, like, promise, seed=6, singles=2, doubles=2)
 
 
 @pytest.mark.full
@@ -98,7 +104,7 @@ def test_many_signals(start, tmp_path, like, promise, seed):
     gate(start, tmp_path, like, promise, seed, singles=8, doubles=2)
 
 
-@pytest.mark.parametrize("at", [5, 10])
+@pytest.mark.parametrize("at", first([10, 5]))
 def test_a_signal_that_arrives_while_a_save_begins(at, tmp_path, like, promise, monkeypatch):
     """The step is saved once: a second save of it would remove the first one while that is being written."""
     config = program.Config(steps=12, checkpoint_every=5, eval_every=6, patience=9, workdir=str(tmp_path / "w"))

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.budget import first
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -87,12 +89,14 @@ def subprocess_line(cli, *words):
 
 @pytest.mark.parametrize(
     ("module", "status", "told"),
-    [
-        ("none.py", 66, "--module=none.py: no such file"),
-        ("empty.py", 65, "--module=empty.py: has no Config and build; it is no experiment"),
-        ("broken.py", 65, "--module=broken.py: cannot be imported (SyntaxError"),
-        ("notes.txt", 65, "--module=notes.txt: is no Python file"),
-    ],
+    first(
+        [
+            ("none.py", 66, "--module=none.py: no such file"),
+            ("empty.py", 65, "--module=empty.py: has no Config and build; it is no experiment"),
+            ("broken.py", 65, "--module=broken.py: cannot be imported (SyntaxError"),
+            ("notes.txt", 65, "--module=notes.txt: is no Python file"),
+        ]
+    ),
 )
 def test_what_is_no_experiment_is_one_line(cli, tmp_path, module, status, told):
     (tmp_path / "empty.py").touch()

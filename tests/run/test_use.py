@@ -135,6 +135,7 @@ def test_weights_that_do_not_fit(images, tmp_path, flags, error, told):
         begin(images[0].replace(workdir=None, seeds=1, **filled), image_classifier.data(images[0]))
 
 
+@pytest.mark.claims
 def test_averages_are_what_a_run_begins_with(tmp_path):
     """Moving averages and Schedule-Free's: those by which the other run is evaluated, and one's own begin there."""
     for flags in ({"ema": 0.9}, {"optimizer": "schedule_free"}, {"ema": 0.9, "freeze": "bias"}):
@@ -224,6 +225,7 @@ def test_another_set_of_another_size_is_resized_and_its_classes_must_agree(image
         use.test("fashion_mnist")
 
 
+@pytest.mark.claims
 def test_a_prompt_is_continued(text, tmp_path, capsys):
     """Of several lengths side by side: the likeliest character, as a pass over the whole text without a cache says."""
     config, result = text
