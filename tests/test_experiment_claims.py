@@ -30,38 +30,34 @@ def nursery():
     made.close()
 
 
-class Command:
-    """`python -m experiments.NAME` at the small scale in one folder, as often as wanted."""
+@pytest.fixture
+def command(nursery, tmp_path):
+    """command(name, place, kill_at, **flags): an experiment's command in a folder -> its exit status and its words."""
 
-    def __init__(self, nursery, name, folder):
-        self.nursery, self.module, self.folder = nursery, f"experiments.{name}", folder
-        small = {"progress": False, "tensorboard": False, "devices": 1, **module_of(name).SMALL}
-        self.words = [f"--{flag}={value}" for flag, value in small.items()]
+    def run(name, place, kill_at=NEVER, **flags):
+        module, changes = f"experiments.{name}", {"progress": False, "tensorboard": False, "devices": 1, **flags}
+        words = [f"--{flag}={value}" for flag, value in changes.items()] + [f"--workdir={tmp_path / place}"]
+        process = nursery.start(words, tmp_path / f"{place}.txt", kill_at=kill_at, module=module)
+        return process.wait(900), process.said()
 
-    def run(self, place, kill_at=NEVER):
-        """The exit status, -9 if it was killed before its `kill_at`-th change of the file system, and what it said."""
-        words = [*self.words, f"--workdir={self.folder / place}"]
-        process = self.nursery.start(words, self.folder / f"{place}.txt", kill_at=kill_at, module=self.module)
-        return process.wait(600), process.said()
+    return run
 
-    def summary(self, place):
-        return json.loads((self.folder / place / "summary.json").read_text(encoding="utf-8"))
+
+def summary(folder):
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
 
 @claims
 @every
-def test_claims_at_small_scale_and_after_a_kill(name, nursery, tmp_path):
-    """What was measured holds, or fails where that is expected; what was not names its typed reason or its command.
-
-    Killed half-way and started again, the run finds the same.
-    """
-    module, command = module_of(name), Command(nursery, name, tmp_path)
-    status, said = command.run("whole")
+def test_claims_at_small_scale(name, command, tmp_path):
+    """What was measured holds, or fails where that is expected; what was not names its typed reason or its command."""
+    module = module_of(name)
+    status, said = command(name, "run", **module.SMALL)
     assert status == 0, said
-    whole = command.summary("whole")
-    assert [one["name"] for one in whole["claims"]] == list(module.CLAIMS)
-    assert any(one["holds"] is not None for one in whole["claims"])
-    for one in whole["claims"]:
+    found = summary(tmp_path / "run")["claims"]
+    assert [one["name"] for one in found] == list(module.CLAIMS)
+    assert any(one["holds"] is not None for one in found)
+    for one in found:
         claim = module.CLAIMS[one["name"]]
         if one["holds"] is None:
             assert one["command"].startswith(("python -m experiments.", "./launch.sh "))
@@ -69,16 +65,23 @@ def test_claims_at_small_scale_and_after_a_kill(name, nursery, tmp_path):
             assert "extra:peers" not in claim.needs or importlib.util.find_spec("torch") is None
         else:
             assert one["holds"] != bool(claim.fails), one
-    assert list((tmp_path / "whole").glob("**/*.png"))
+    assert list((tmp_path / "run").glob("**/*.png"))
 
-    half = int(said.rpartition("calls: ")[2]) // 2
-    status, said = command.run("killed", half)
-    assert status == -9, said
-    assert not (tmp_path / "killed/summary.json").exists()
-    status, said = command.run("killed")
+
+@claims
+@every
+def test_killed_inside_a_study(name, command, tmp_path):
+    """Killed half-way and started again, a short run of two seeds finds what one finds that was left alone."""
+    flags = {name: value for name, value in module_of(name).SMALL.items() if name != "epochs"}
+    flags |= {"steps": 16, "seeds": 2}
+    status, said = command(name, "whole", **flags)
     assert status == 0, said
-    again = command.summary("killed")
-    assert result(again) == result(whole)
+    status, ended = command(name, "again", int(said.rpartition("calls: ")[2]) // 2, **flags)
+    assert status == -9, ended
+    assert not (tmp_path / "again/summary.json").exists()
+    status, said = command(name, "again", **flags)
+    assert status == 0, said
+    assert result(summary(tmp_path / "again")) == result(summary(tmp_path / "whole"))
 
 
 def result(summary):

@@ -10,7 +10,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import jax
 import pytest
 
 from jaxdl import run

@@ -2,7 +2,7 @@
 from docs/reliability.json.
 
 The figures are those of the last runs of `JAXDL_PROMISES=docs/reliability.json python -m pytest`, and of the same with
-`-m full`.
+`-m claims` and with `-m full`.
 """
 
 import json
@@ -128,8 +128,8 @@ OWN = {"R15": "python -m tests.margins"}  # a promise whose command is another o
 HEAD = """# What is promised, and the tests that hold it
 
 Made by `python -m tests.reliability write` from reliability.json; do not edit. A figure is what passed of what was
-tried, without retries; tests that count once, whatever they try, are told apart as tests. The fast gates are part of
-`python -m pytest`; the full ones run with `-m full`. Bits are compared on one machine with one version of jaxlib.
+tried, without retries; tests that count once, whatever they try, are told apart as tests. The fast gates run with
+`python -m pytest` and, those of half a minute, with `-m claims`; the full ones run with `-m full`. Bits are compared on one machine with one version of jaxlib.
 
 | id | promise | fast | full | command |
 | --- | --- | --- | --- | --- |
