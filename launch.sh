@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets the environment of a run, then becomes it, or starts its processes and looks after them.
+# Sets the environment of a run, then executes it, or starts and supervises its processes.
 set -euo pipefail
 
 usage() {
@@ -7,21 +7,22 @@ usage() {
 ./launch.sh [--processes=N] [--cpu-devices=N] [--max-restarts=K] [--coordinator=HOST:PORT --process-id=I]
             NAME|FILE.py [--flag=value ...]
 
-Runs python -m experiments.NAME, or python FILE.py of one's own, with the flags that follow it. Without options every
-accelerator of this machine is used by one process, or else its CPU as one device.
+Runs python -m experiments.NAME, or your own python FILE.py, with the flags after it. Without options, one process uses
+all accelerators of this machine, or its CPU as one device if there are none.
 
-  --processes=N     N processes that train as one; the GPUs of this machine are divided among them, lines of output
-                    begin with the number of their process, and if one dies all are stopped
-  --cpu-devices=N   make the CPU N devices a process: one an idle core, with --parallel=pmap, is faster for convolutions;
-                    8 try out a larger machine
-  --max-restarts=K  after a crash start again from the last checkpoint, at most K times; not after a mistake in the
-                    flags or data, nor a loss that is no number, which would come again
+  --processes=N     train with N processes together. The GPUs of this machine are divided among them, each line of
+                    output starts with the number of its process, and if one process fails, all are stopped
+  --cpu-devices=N   split the CPU of each process into N devices. One device per idle core, with --parallel=pmap, is
+                    faster for convolutions; 8 devices simulate a larger machine
+  --max-restarts=K  after a crash restart from the last checkpoint, at most K times. Errors that would recur are not
+                    retried: invalid flags or data, or a loss that is not finite
   --coordinator=HOST:PORT --process-id=I
-                    of --processes=N on several machines start number I here; HOST is the machine of number 0, PORT
-                    free there; all need the same --workdir in a folder that all see
-  --help            this text; ./launch.sh NAME --help shows the flags of an experiment
+                    with --processes=N on several machines: start process I here. HOST is the machine of process 0,
+                    PORT a free port there. All processes need the same --workdir, in a shared folder
+  --help            print this text; ./launch.sh NAME --help prints the flags of an experiment
 
-Examples: ./launch.sh image_classifier
+Examples:
+  ./launch.sh image_classifier
   ./launch.sh --cpu-devices=2 image_classifier --parallel=pmap --dataset=mnist --data_dir="$HOME/data"
   ./launch.sh --cpu-devices=8 image_classifier --parallel=pmap --batch_size=256
   ./launch.sh --processes=2 --cpu-devices=2 --max-restarts=3 image_classifier --workdir=runs/two
@@ -29,17 +30,17 @@ Examples: ./launch.sh image_classifier
   ./launch.sh --processes=4 --max-restarts=3 image_classifier       # on a machine with four or eight GPUs
   ./launch.sh --coordinator=node1:1234 --processes=2 --process-id=0 image_classifier --workdir=/shared/run   # on node1
   ./launch.sh --coordinator=node1:1234 --processes=2 --process-id=1 image_classifier --workdir=/shared/run   # on node2
-  srun --ntasks=8 --gpus-per-node=4 --label ./launch.sh image_classifier       # Slurm: one process a GPU
+  srun --ntasks=8 --gpus-per-node=4 --label ./launch.sh image_classifier       # Slurm: one process per GPU
   gcloud compute tpus tpu-vm ssh POD --worker=all --command="./launch.sh image_classifier --workdir=/shared/run"
 
-Environment: PYTHON, the interpreter (python); JAXDL_TUNED=0, none of the settings that make a CPU fast.
-Exit status: the one of the experiment, of the first process that fails; 128 + n after signal n, and 75 if the port is
-taken that the processes meet at: one that was chosen here is chosen anew before, up to 5 times.
-If launch.sh itself is killed, its processes save their state and end (on Linux).
+Environment: PYTHON is the interpreter (default: python); JAXDL_TUNED=0 disables the settings that speed up CPUs.
+Exit status: that of the experiment, or of the first process that fails; 128 + n after signal n; 75 if the port for the
+processes is in use. A port chosen by launch.sh is replaced first, up to 5 times.
+If launch.sh itself is killed, its processes save their state and exit (on Linux).
 TEXT
 }
 
-say() { printf 'launch.sh: %s\n' "$1" >&2 || true; } # a terminal that is gone costs no restart
+say() { printf 'launch.sh: %s\n' "$1" >&2 || true; } # a closed terminal must not prevent a restart
 
 fail() {
   say "$1"
@@ -48,7 +49,7 @@ fail() {
 
 check_number() { # --option=NUMBER LOW HIGH
   [[ ${1#*=} =~ ^(0|[1-9][0-9]{0,3})$ && ${1#*=} -ge $2 && ${1#*=} -le $3 ]] ||
-    fail "$1: must be a whole number from $2 to $3"
+    fail "$1: must be an integer from $2 to $3"
 }
 
 processes='' restarts='' coordinator='' id='' slurm=''
@@ -65,58 +66,58 @@ while (($#)); do
     --processes | --cpu-devices | --max-restarts | --coordinator | --process-id)
       fail "$1${2:+ $2}: must be written with =, $1=${2:-N}" ;;
     --help | -h) usage && exit 0 ;;
-    -*) fail "$1: no such option; options of launch.sh stand before NAME, flags of the experiment after it (--help)" ;;
+    -*) fail "$1: no such option; put options of launch.sh before NAME, flags of the experiment after it (--help)" ;;
     *) break ;;
   esac
   shift
 done
-(($#)) || fail "no experiment named; python -m experiments lists them (--help)"
+(($#)) || fail "NAME or FILE.py is missing; python -m experiments lists the experiments (--help)"
 if [[ -n $coordinator ]]; then
-  [[ -n $processes && -n $id ]] || fail "--coordinator=$coordinator: needs --processes=N and --process-id=I too"
+  [[ -n $processes && -n $id ]] || fail "--coordinator=$coordinator: also needs --processes=N and --process-id=I"
   ((id < processes)) || fail "--process-id=$id: must be from 0 to $((processes - 1)) with --processes=$processes"
-  [[ -z $restarts ]] || fail "--max-restarts=$restarts: is for the processes of one machine, not with --coordinator"
+  [[ -z $restarts ]] || fail "--max-restarts=$restarts: does not work with --coordinator, only on one machine"
 elif [[ -n $id ]]; then
   fail "--process-id=$id: needs --coordinator=HOST:PORT, the machine of process 0 and a free port there"
 elif [[ -n ${SLURM_STEP_NODELIST:-} && ${SLURM_NTASKS:-1} != 1 ]]; then
   slurm=$SLURM_JOB_ID.${SLURM_STEP_ID:-0}
-  [[ -z $processes$restarts ]] || fail "srun starts the processes already: leave out --processes and --max-restarts"
+  [[ -z $processes$restarts ]] || fail "srun already starts the processes; leave out --processes and --max-restarts"
 fi
 
 name=$1
 shift
 here=$(dirname "$(readlink -f "$0")")
-if [[ $name == *.py ]]; then # of the user's own
-  [[ -f $name ]] || fail "$name: no such file; name an experiment or its Python file"
+if [[ $name == *.py ]]; then # the user's own file
+  [[ -f $name ]] || fail "$name: no such file; give an experiment or your own Python file"
   program=("$name") name=$(basename "$name" .py)
 else
   [[ $name =~ ^[a-z][a-z0-9_]*$ && (-f $here/experiments/$name.py || -f $here/experiments/$name/__main__.py) ]] ||
-    fail "$name: no such experiment; python -m experiments lists them"
+    fail "$name: no such experiment; python -m experiments lists all"
   program=(-m "experiments.$name")
 fi
 python=${PYTHON:-python}
 export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
-# What jaxdl/tuned.py has, which also says why; set here, so that each process need not start itself anew for it.
+# The settings of jaxdl/tuned.py, which explains them; set here so that no process must restart itself for them.
 if [[ ${JAXDL_TUNED:-} != 0 ]]; then
   export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
-  # An XLA flag that another version of jaxlib does not know would end the program, so ask which it is.
+  # Other versions of jaxlib may abort because of an unknown XLA flag, so check the version.
   if [[ -z ${XLA_FLAGS:-} && $("$python" -c 'import jaxlib; print(jaxlib.__version__)' 2>/dev/null) == 0.10.* ]]; then
     export XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=individual_dot,reduce
   fi
 fi
-# Between processes only gloo is in jaxlib for the CPU.
+# On the CPU, jaxlib includes only gloo for collectives between processes.
 export JAX_CPU_COLLECTIVES_IMPLEMENTATION=${JAX_CPU_COLLECTIVES_IMPLEMENTATION:-gloo}
 
 if [[ -n $coordinator ]]; then
   export JAXDL_COORDINATOR=$coordinator JAXDL_PROCESSES=$processes JAXDL_PROCESS_ID=$id
   exec "$python" "${program[@]}" "$@"
 elif [[ -n $slurm ]]; then
-  # One folder for all tasks, also when Slurm starts the job again; a --workdir among the flags comes later and wins.
+  # One folder for all tasks and for restarts by Slurm; a --workdir among the flags comes later and overrides it.
   exec "$python" "${program[@]}" "--workdir=runs/$name/slurm-$slurm" "$@"
 elif [[ (${processes:-1} == 1 && ${restarts:-0} == 0) || " $* " == *" --help "* ]]; then
   exec "$python" "${program[@]}" "$@"
 fi
 
-# From here on: several processes, or one that is started again.
+# From here on: several processes, or one with restarts.
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) || fail "--processes and --max-restarts need bash 5.1 or newer"
 processes=${processes:-1} restarts=${restarts:-0}
 gpus=()
@@ -130,16 +131,16 @@ if ((processes > 1)) && [[ ${JAX_PLATFORMS:-} != cpu ]]; then
     fail "--processes=$processes: must divide the ${#gpus[@]} GPUs of this machine (--cpu-devices=1 uses its CPU)"
   ((${#gpus[@]} == 0)) || export CUDA_VISIBLE_DEVICES
 fi
-flags=("--workdir=runs/$name/$(date +%Y%m%d-%H%M%S)-$$" "$@") # of two --workdir the later one, the user's, counts
+flags=("--workdir=runs/$name/$(date +%Y%m%d-%H%M%S)-$$" "$@") # a later --workdir of the user overrides it
 export PYTHONUNBUFFERED=1
-export JAXDL_LAUNCHER=$$ # whose end is that of its processes, by SIGTERM
-JAXDL_LAUNCH=$HOSTNAME-$$-$(date +%s%N) # --overwrite at a restart goes on with what this launch has begun
+export JAXDL_LAUNCHER=$$ # its processes receive SIGTERM when it exits
+JAXDL_LAUNCH=$HOSTNAME-$$-$(date +%s%N) # after a restart, --overwrite resumes the run that this launch began
 export JAXDL_LAUNCH
 pids=() labels=() signalled=''
 
-signal_all() { kill -s "$1" -- "${@:2}" 2>/dev/null || true; } # some have ended, or none has begun
+signal_all() { kill -s "$1" -- "${@:2}" 2>/dev/null || true; } # some may have exited, or none started
 
-# A process that is saving its state takes a second signal as an order to end at once.
+# A process that saves its state exits at once on a second signal.
 pass_on() {
   if [[ -n $signalled ]]; then signal_all KILL "${pids[@]/#/-}"; else signal_all "$1" "${pids[@]}"; fi
   signalled=$1
@@ -147,9 +148,9 @@ pass_on() {
 trap 'pass_on INT' INT && trap 'pass_on TERM' TERM && trap 'pass_on HUP' HUP # under nohup HUP stays ignored
 trap : PIPE # for say; its processes do not inherit it
 
-# sed would leave a last line without its end, and the next process would go on in it.
+# sed would print an incomplete last line without a newline, and the next process would continue it.
 label() {
-  trap '' INT TERM HUP # it ends when nobody can write to it any more
+  trap '' INT TERM HUP # it exits when all writers have closed the pipe
   while IFS= read -r line || [[ -n $line ]]; do printf '%s%s\n' "$1" "$line"; done
 }
 
@@ -159,7 +160,7 @@ start_all() {
     port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     export JAXDL_COORDINATOR=127.0.0.1:$port JAXDL_PROCESSES=$processes
   fi
-  set -m # each process leads a group, so Ctrl-C reaches it once, from here, and its children can be ended with it
+  set -m # one group per process: Ctrl-C reaches it only through this script, and its children are killed with it
   for ((rank = 0; rank < processes; rank++)); do
     ((share == 0)) || CUDA_VISIBLE_DEVICES=$(IFS=, && printf '%s' "${gpus[*]:rank*share:share}")
     if ((processes == 1)); then
@@ -172,53 +173,53 @@ start_all() {
     exec {out}>&- {err}>&-
   done
   set +m
-  [[ -z $signalled ]] || signal_all "$signalled" "${pids[@]}" # it came while they were being started
+  [[ -z $signalled ]] || signal_all "$signalled" "${pids[@]}" # the signal came while they were being started
 }
 
-# Those that wait for a dead one cannot heed TERM; 4 s are for those that can.
+# Processes that wait for a dead one ignore TERM; the others get 4 s.
 stop_all() {
   signal_all TERM "${pids[@]}"
   for ((tenths = 0; tenths < 40; tenths++)); do
     kill -0 "${pids[@]}" || break
-    sleep 0.1 || true # Ctrl-C ends it too
+    sleep 0.1 || true # Ctrl-C interrupts sleep too
   done
   signal_all KILL "${pids[@]/#/-}"
   wait "${pids[@]}" || true
   pids=()
 }
 
-# Waits until all have ended; `status` and `first` tell of the first one that failed.
+# Waits until all have exited; sets `status` and `first`, status and number of the first process that failed.
 await_all() {
   local pid ended rank
   status=0 first=''
   while ((${#pids[@]})); do
     ended=0
     wait -n -p pid "${pids[@]}" || ended=$?
-    [[ -n ${pid:-} ]] || continue # a signal came, its trap has passed it on
+    [[ -n ${pid:-} ]] || continue # interrupted by a signal, which its trap has passed on
     for rank in "${!pids[@]}"; do [[ ${pids[rank]} != "$pid" ]] || break; done
     unset "pids[rank]"
-    signal_all KILL "-$pid" # what it may have left behind
+    signal_all KILL "-$pid" # its remaining children
     ((ended)) || continue
     [[ -n $first ]] || status=$ended first=$rank
     if ((${#pids[@]})) && [[ -z $signalled || $ended != $((128 + $(kill -l "$signalled"))) ]]; then stop_all; fi
-  done 2>/dev/null # bash tells of a job that was killed by a line of its own
+  done 2>/dev/null # hides what bash prints about killed jobs
   ((${#labels[@]} == 0)) || wait "${labels[@]}" || true
   labels=()
 }
 
 for ((attempt = 0; ; attempt++)); do
-  ports=5 # that may turn out to be taken between their choice and their use
+  ports=5 # attempts, as a port may be taken between its choice and its use
   start_all
   await_all
   while [[ $status == 75 && -z $signalled ]] && ((processes > 1 && ports-- > 0)); do
-    say "the port was taken meanwhile; again with another one"
+    say "the port is in use; trying another one"
     start_all
     await_all
   done
   [[ $status != 0 && -z $signalled ]] || exit "$status"
-  again='' told="process $first ended with status $status"
-  ((status <= 128)) || told+=" (SIG$(kill -l "$((status - 128))" 2>/dev/null))" || true
+  again='' report="process $first exited with status $status"
+  ((status <= 128)) || report+=" (SIG$(kill -l "$((status - 128))" 2>/dev/null))" || true
   [[ $status =~ ^(2|65|66|70|75)$ || $attempt == "$restarts" ]] || again="; restart $((attempt + 1)) of $restarts"
-  say "$told$again"
+  say "$report$again"
   [[ -n $again ]] || exit "$status"
 done

@@ -1,4 +1,4 @@
-"""A finished run trained further: update rule, rates of two groups of parameters, data and metric of one's own.
+"""Fine-tunes a finished run with an update rule, learning rates, data and a metric of your own.
 
 python -m experiments.image_classifier --model=mlp --augment=none --seeds=1 --epochs=20 --workdir=runs/upright
 python docs/research.py runs/upright
@@ -20,7 +20,7 @@ turned = {"x": np.rot90(digits.test["x"], axes=(1, 2)), "y": digits.test["y"]}
 
 
 class Turned:
-    """Anything with [t] is training data: here digits, in half of the batches turned by a right angle."""
+    """Any object with [t] is training data: here digits, rotated by 90 degrees in half of the batches."""
 
     def __getitem__(self, t):  # noqa: D105
         draw = np.random.default_rng(t)
@@ -33,7 +33,7 @@ tx = optim.optimizer("sign_momentum", optim.schedule("cosine", 1e-3, steps=600),
 train = Data(Turned(), test={"upright": Batches(digits.test, 360), "turned": Batches(turned, 360)})
 loss = lambda logits, batch: losses.softmax_cross_entropy(logits, batch["y"])
 top_2 = lambda logits, batch: {"top_2": metrics.top_k_accuracy(logits, batch["y"], 2)}
-inputs = run.experiment.inputs  # what the run did to its pixels
+inputs = run.experiment.inputs  # the run's preprocessing of pixels
 experiment = jaxdl.supervised(run.model, tx, example=train.example, inputs=inputs, loss=loss, metrics=top_2)
 start = experiment.init(jax.random.key(0)).replace(learner=jaxdl.Learner.create(run.variables["params"], tx))
 before, after = (jaxdl.fit(experiment, train, state=start, steps=n, progress=False).metrics for n in (0, 600))

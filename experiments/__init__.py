@@ -1,5 +1,5 @@
-"""One file an experiment: `python -m experiments` lists them, `python -m experiments.NAME` runs one."""
+"""One module per experiment: `python -m experiments` lists them, `python -m experiments.NAME` runs one."""
 
 from jaxdl.tuned import start_anew
 
-start_anew()  # the first code that python -m experiments.NAME runs; any other import of this package passes it by
+start_anew()  # the first code that python -m experiments.NAME runs; does nothing in other imports

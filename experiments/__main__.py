@@ -1,4 +1,4 @@
-"""The command `python -m experiments`, which is `jaxdl` by another name; --help has examples."""
+"""The command `python -m experiments`, an alias of `jaxdl`; --help shows examples."""
 
 from jaxdl.console import command, main
 from jaxdl.packaged import listing

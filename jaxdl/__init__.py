@@ -1,4 +1,4 @@
-"""Deep-learning research in JAX: pure functions, one command from flags to report."""
+"""Deep-learning research in JAX: pure functions, and one command from flags to report."""
 
 import importlib
 from typing import Any
@@ -16,12 +16,12 @@ PARTS = ("core", "data", "guard", "losses", "methods", "metrics", "nn", "optim",
 
 
 def __dir__() -> list[str]:
-    """What can be asked for."""
+    """Lists the public names."""
     return sorted([*PARTS, *NAMES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
-    """The parts and some of their names, each imported when asked for: jaxdl.nn and jaxdl.losses need no jaxdl.run."""
+    """Imports a part or a name of one on first use: jaxdl.nn and jaxdl.losses do not need jaxdl.run."""
     if name in PARTS:
         return importlib.import_module(f"jaxdl.{name}")
     if name not in NAMES:

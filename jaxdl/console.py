@@ -1,4 +1,4 @@
-"""The command `jaxdl`, which `python -m experiments` is too."""
+"""The command `jaxdl`; `python -m experiments` is an alias."""
 
 import argparse
 import dataclasses
@@ -13,33 +13,43 @@ from typing import Any, NoReturn
 from jaxdl import packaged, tuned
 from jaxdl.streams import keep_streams, printable, shell
 
-COMMANDS = ("run", "list", "compare", "new", "predict", "evaluate")
+COMMANDS = ("run", "list", "compare", "new", "predict", "evaluate", "doctor", "reproduce")
+KNOWN = {
+    "list": ("--runs", "--dir"),
+    "compare": ("--out", "--fit"),
+    "reproduce": ("--docs", "--dir", "--check"),
+    "doctor": ("--json",),
+}
 USAGE, BAD_DATA, MISSING = 2, 65, 66
 HELP = """\
-jaxdl COMMAND ...        (python -m experiments COMMAND ... is the same)
+jaxdl COMMAND ...        (alias: python -m experiments COMMAND ...)
 
-  jaxdl list                                               the experiments, one line each
-  jaxdl run image_classifier --dataset=digits --steps=200  one of them; --help tells its flags
-  jaxdl run mine.py --workdir=runs/mine/a                  an experiment of one's own; so does python mine.py
-  jaxdl new mine                                           mine.py, a file to begin an experiment with
+  jaxdl list                                               list the experiments
+  jaxdl run image_classifier --dataset=digits --steps=200  run one; jaxdl run NAME --help lists its flags
+  jaxdl run mine.py --workdir=runs/mine/a                  run your own file, like python mine.py
+  jaxdl new mine                                           write mine.py, a template for your own experiment
 
-  jaxdl list --runs                                        what is in runs/, the newest first
-  jaxdl list --runs --dir=/big/disk/runs
-  jaxdl compare runs/vae/A runs/vae/B                      their curves, compare.png, and last numbers
-  jaxdl compare runs/gan/* --fit=wgan_gp --out=gan.png     one fit of runs that have several
-  jaxdl compare SWEEP                                      the points of a sweep
+  jaxdl list --runs                                        list the runs in runs/, newest first
+  jaxdl list --runs --dir=/big/disk/runs                   list the runs in another folder
+  jaxdl compare runs/vae/A runs/vae/B                      plot their curves in compare.png, print final results
+  jaxdl compare runs/gan/* --fit=wgan_gp --out=gan.png     compare one fit of runs with several
+  jaxdl compare SWEEP                                      compare the points of a sweep
 
-  jaxdl predict RUN photo.png scans/                       what a finished run says of files
-  jaxdl predict RUN "To be" --length=300 --temperature=0.5 with flags of its use; RUN's experiment lists them in --help
+  jaxdl predict RUN photo.png scans/                       predict for files with a finished run
+  jaxdl predict RUN "To be" --length=300 --temperature=0.5 set its flags: the group "Use" in its experiment's --help
   jaxdl predict RUN new.csv --module=mine.py --out=new-kinds.csv
-  jaxdl evaluate RUN mnist --data_dir=/data                its score on another data set
+  jaxdl evaluate RUN mnist --data_dir=/data                evaluate a finished run on another data set
 
-python -m experiments.NAME [--flag=value ...] runs an experiment too, unless a folder experiments is where it is
-called: then Python takes that one, and jaxdl run NAME is the way. Several processes, GPUs or restarts: ./launch.sh"""
+  jaxdl doctor                                             versions, devices, settings, data, extras; --json
+  jaxdl reproduce                                          measure again every recorded result that is out of date
+  jaxdl reproduce gan vae --check                          list the records of two experiments that are out of date
+
+python -m experiments.NAME [--flag=value ...] also runs an experiment, unless the current folder contains a folder
+experiments, which Python would import instead. For several processes, GPUs or restarts see ./launch.sh --help"""
 
 
 def command() -> NoReturn:
-    """The program: what its command line says, then the end."""
+    """Runs the command line and exits."""
     if sys.argv[1:2] == ["run"]:
         tuned.set_all()
     keep_streams()
@@ -48,7 +58,7 @@ def command() -> NoReturn:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Does what the words say; what is wrong with them is one line and exit status 2, a damaged run 65."""
+    """Runs a command. Errors are one line; exit status 2 for wrong usage, 65 for a damaged, 66 for a missing file."""
     word, words = (arguments[0], arguments[1:]) if arguments else ("list", [])
     if word == "run" and words and not words[0].startswith("-"):
         run(words[0], words[1:])
@@ -59,13 +69,17 @@ def main(arguments: Sequence[str]) -> None:
     if word not in COMMANDS:
         fail(unknown(word))
     if word == "run":
-        fail("run: name an experiment or a Python file (jaxdl list has the experiments)")
+        fail("run: needs an experiment or a Python file (jaxdl list shows the experiments)")
     asked, flags = parse(word, words)
     if word == "list" and not (asked.runs or asked.dir):
         show_experiments()
         return
+    if word == "doctor":
+        from jaxdl import doctor  # imports nothing heavy: what it examines may be broken
 
-    from jaxdl.data import DataError, MissingData  # what only lists the experiments need not wait for jax
+        sys.exit(doctor.examine(as_json=asked.json))
+
+    from jaxdl.data import DataError, MissingData  # imported here because listing the experiments needs no jax
     from jaxdl.run import FlagError
     from jaxdl.run.command.skeleton import write_skeleton
     from jaxdl.run.store import runs
@@ -74,9 +88,13 @@ def main(arguments: Sequence[str]) -> None:
         if word == "new":
             checkout = Path("experiments").resolve() == packaged.PLACE
             path = write_skeleton(asked.name, Path("experiments" if checkout else "."))
-            print(f"{path}: edit it, and run it by python {f'-m experiments.{path.stem}' if checkout else path}")
+            print(f"{path} written; edit it, then run python {f'-m experiments.{path.stem}' if checkout else path}")
         elif word in ("predict", "evaluate"):
             use(asked, flags, word)
+        elif word == "reproduce":
+            from jaxdl.run.records.reproduce import reproduce
+
+            sys.exit(reproduce(asked.names, Path(asked.docs), Path(asked.dir), asked.check))
         elif word == "list":
             print(runs.runs_table(Path(asked.dir or "runs"), defaults))
         else:
@@ -90,13 +108,20 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def parse(word: str, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The words after a command; those of a finished run's use that only its experiment knows."""
+    """Returns the parsed words after a command, and the rest: flags of group "use" that a run's experiment defines."""
     parser = Parser(prog=f"jaxdl {word}", add_help=False, allow_abbrev=False)
     if word == "list":
         parser.add_argument("--runs", action="store_true")
         parser.add_argument("--dir")
     elif word == "new":
         parser.add_argument("name", metavar="NAME")
+    elif word == "doctor":
+        parser.add_argument("--json", action="store_true")
+    elif word == "reproduce":
+        parser.add_argument("names", nargs="*", metavar="NAME")
+        parser.add_argument("--docs", default="docs", help="the folder of claims/ and images/")
+        parser.add_argument("--dir", default="runs/reproduce", help="the folder of the runs")
+        parser.add_argument("--check", action="store_true", help="run nothing")
     elif word in ("predict", "evaluate"):
         parser.add_argument("run", metavar="RUN")
         parser.add_argument("inputs", nargs="+" if word == "predict" else 1, metavar="INPUT")
@@ -108,11 +133,11 @@ def parse(word: str, words: Sequence[str]) -> tuple[argparse.Namespace, list[str
         parser.add_argument("--fit")
     asked, rest = parser.parse_known_intermixed_args(words)
     if rest and word not in ("predict", "evaluate"):
-        known = {"list": ["--runs", "--dir"], "compare": ["--out", "--fit"]}.get(word, ["--help"])
+        known = KNOWN.get(word, ("--help",))
         nearest = difflib.get_close_matches(rest[0].partition("=")[0], known, n=1, cutoff=0.0)[0]
-        fail(f"{rest[0]}: {word} does not know it; the nearest is {nearest} (--help has examples)")
+        fail(f"{rest[0]}: no such option of {word}; did you mean {nearest}? (--help shows examples)")
     if word == "compare" and not asked.folders:
-        fail("compare: name the folders of runs (jaxdl list --runs)")
+        fail("compare: needs the folders of runs (jaxdl list --runs shows them)")
     if word == "compare":
         asked.out = asked.out or free("compare.png")
     if word == "compare" and not asked.out.endswith(".png"):
@@ -121,34 +146,34 @@ def parse(word: str, words: Sequence[str]) -> tuple[argparse.Namespace, list[str
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that says what is wrong in one line."""
+    """An argparse parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """`error: ...` and exit status 2."""
-        fail(f"{message} (--help has examples)")
+        """Prints `error: ...` and exits with status 2."""
+        fail(f"{message} (--help shows examples)")
 
 
 def unknown(word: str) -> str:
-    """What to say to a word that is no command."""
+    """Returns the error message for a word that is not a command."""
     names = packaged.listing()
     if word in names or word.endswith(".py"):
-        return f"{word}: an experiment is run by jaxdl run {shell([word])}"
+        return f"{word}: is an experiment; use jaxdl run {shell([word])}"
     nearest = difflib.get_close_matches(word, [*COMMANDS, *names], n=1, cutoff=0.0)[0]
-    hint = nearest if nearest in COMMANDS else f"the experiment {nearest}, jaxdl run {nearest}"
-    return f"{word}: no such command; the nearest is {hint} (--help has examples)"
+    hint = nearest if nearest in COMMANDS else f"run {nearest}"
+    return f"{word}: no such command; did you mean jaxdl {hint}? (--help shows examples)"
 
 
 def run(name: str, flags: Sequence[str]) -> None:
-    """Becomes python FILE.py, or does what python -m experiments.NAME does."""
+    """Replaces the process by python FILE.py, or runs an experiment like python -m experiments.NAME."""
     if name.endswith(".py"):
         if not Path(name).is_file():
-            fail(f"{name}: no such file; name the Python file of an experiment", MISSING)
+            fail(f"{name}: no such file; give the Python file of an experiment", MISSING)
         os.execv(sys.executable, [sys.executable, name, *flags])
     names = packaged.listing()
     if name not in names:
         own = [path.name for path in Path(".").glob("*.py")]
         nearest = f"{name}.py" if f"{name}.py" in own else difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
-        fail(f"{name}: no such experiment; the nearest is {nearest} (jaxdl list has all)")
+        fail(f"{name}: no such experiment; did you mean {nearest}? (jaxdl list shows all)")
     sys.argv[1:] = flags
     module = packaged.experiment(name)
 
@@ -159,7 +184,7 @@ def run(name: str, flags: Sequence[str]) -> None:
 
 def show_experiments() -> None:
     """Prints the experiments by family."""
-    print("jaxdl run NAME [--flag=value ...]    (--help tells an experiment's flags)\n")
+    print("jaxdl run NAME [--flag=value ...]    (jaxdl run NAME --help lists the flags of an experiment)\n")
     lines = packaged.listing()
     for family in dict.fromkeys(family for family, _ in sorted(lines.values())):
         print(f"{family}:")
@@ -169,7 +194,7 @@ def show_experiments() -> None:
 
 
 def defaults(name: str, flags: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the flags of an experiment are where they are not given, for its data set; None if it is not here."""
+    """Returns the default flags of an experiment for its data set; None for an experiment of another package."""
     if name not in packaged.listing():
         return None
     from jaxdl.run import FlagError
@@ -177,12 +202,12 @@ def defaults(name: str, flags: Mapping[str, Any]) -> dict[str, Any] | None:
     config_class = packaged.experiment(name).Config
     try:
         return dataclasses.asdict(config_class(**{by: flags[by] for by in config_class.recipes}))
-    except (FlagError, KeyError, TypeError):  # of another version
+    except (FlagError, KeyError, TypeError):  # flags of another version
         return dataclasses.asdict(config_class())
 
 
 def use(asked: argparse.Namespace, flags: Sequence[str], word: str) -> None:
-    """What a finished run says of files, or its score on another data set."""
+    """Predicts for files with a finished run, or evaluates it on another data set."""
     from jaxdl.run.command.predictions import expand, with_flags, write_evaluation, write_predictions
     from jaxdl.run.command.source import module_from
     from jaxdl.run.command.use import open_finished
@@ -198,7 +223,7 @@ def use(asked: argparse.Namespace, flags: Sequence[str], word: str) -> None:
 
 
 def compare(folders: Sequence[Path], out: Path, fit: str | None) -> None:
-    """Prints the table and writes the picture."""
+    """Prints a table of the runs and writes a plot of their curves."""
     from jaxdl.run import FlagError
     from jaxdl.run.show.compare import curves, lines, table
     from jaxdl.run.store.files import replacing
@@ -211,18 +236,18 @@ def compare(folders: Sequence[Path], out: Path, fit: str | None) -> None:
     except OSError as error:
         raise FlagError(f"--out={out}: cannot be written ({error.strerror})") from None
     print(table(found))
-    print(f"picture: {out}", file=sys.stderr)
+    print(f"plot: {out}", file=sys.stderr)
 
 
 def free(name: str) -> str:
-    """A file of this name, or name-2, name-3 where there is one."""
+    """Returns the name, or name-2, name-3, ... if the file exists."""
     path = Path(name)
     names = (path if n == 1 else path.with_stem(f"{path.stem}-{n}") for n in itertools.count(1))
     return str(next(path for path in names if not path.exists()))
 
 
 def fail(message: str, status: int = USAGE) -> NoReturn:
-    """One line, and the end."""
+    """Prints a one-line error and exits."""
     print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(status)
 

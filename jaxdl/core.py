@@ -1,10 +1,10 @@
-"""One idea for every experiment: a few pure functions over a pytree of arrays.
+"""The structure of every experiment: a few pure functions over a pytree of arrays.
 
     init: key -> state      step: state, batch -> state, metrics      evaluate: state, batch -> sums
 
-A state holds arrays and nothing else, a step draws its randomness from `fold_in(key, step)`, and batch t depends on
-(seed, t) alone. Exact resume, one device or many, `lax.scan` over steps and `vmap` over seeds follow from these three
-facts. Models, optimisers and configuration are closed over. Nothing here has effects.
+A state holds only arrays, a step draws its randomness from `fold_in(key, step)`, and batch t depends on (seed, t)
+alone. These three facts allow exact resume, any number of devices, `lax.scan` over steps and `vmap` over seeds. Models,
+optimisers and configuration are closed over. Nothing here has side effects.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ AXIS = "devices"
 
 
 def axis_name() -> str | None:
-    """AXIS inside fit's pmap, else None: `nn.BatchNorm(axis_name=axis_name())` is the same net under jit and pmap."""
+    """Returns AXIS inside fit's pmap, else None, so that `nn.BatchNorm(axis_name=axis_name())` suits both."""
     try:
         lax.axis_index(AXIS)
     except NameError:
@@ -39,7 +39,7 @@ def axis_name() -> str | None:
 
 
 def mean_over_devices(tree: Tree) -> Tree:
-    """Mean over devices inside pmap; the identity under jit, where every array is already the global one."""
+    """Returns the mean over devices inside pmap; the identity under jit, where every array is already global."""
     return lax.pmean(tree, AXIS) if axis_name() else tree
 
 
@@ -48,25 +48,25 @@ def _device() -> Array | int:
 
 
 class WeightedSum(NamedTuple):
-    """A sum and how much it counts; Totals add up over batches and devices and are divided once, at the end."""
+    """A sum and its total weight; both add up over batches and devices and are divided once, at the end."""
 
     sum: Array
     weight: Array
 
 
 def weighted_sum(values: Array, where: Array | None = None) -> WeightedSum:
-    """Weighted sum of `values` and the sum of the weights, for `evaluate`.
+    """Returns the weighted sum of `values` and the sum of the weights, for `evaluate`.
 
     Args:
-      values: [B, ...], any number or bool.
+      values: [B, ...], numbers or bools.
       where: weights >= 0 whose shape is a leading part of `values`' shape ([B], [B, T]); 0 leaves an entry out. None:
         all ones.
 
-    An entry of weight 0 may be NaN or infinite: neither the sum nor its gradient with respect to `values` sees it. The
-    gradient of what computed `values` is not protected. Weight 0 sends 0 back through log(x), and at x = 0 the chain
-    rule makes 0 * inf = NaN of it. Mask the input of such a function too:
+    An entry of weight 0 may be NaN or infinite: it affects neither the sum nor its gradient with respect to `values`.
+    The gradient of the computation of `values` is not protected: weight 0 sends 0 back through log(x), and at x = 0 the
+    chain rule gives 0 * inf = NaN. Mask the input of such a function too:
 
-        total(jnp.log(jnp.where(where > 0, x, 1)), where)
+        weighted_sum(jnp.log(jnp.where(where > 0, x, 1)), where)
     """
     if where is None:
         where = jnp.ones(values.shape[:1])
@@ -77,11 +77,11 @@ def weighted_sum(values: Array, where: Array | None = None) -> WeightedSum:
 
 
 def weighted_mean(values: Array, where: Array | None = None) -> Array:
-    """Mean for losses, whose average over devices is the mean over the global batch: sum(x w) / sum(w).
+    """Returns the mean sum(x w) / sum(w) for losses; its average over devices is the mean over the global batch.
 
-    The denominator is the device mean of sum(w), never the local sum: where masks fall unevenly the mean of the local
-    means is another number. With all weights 0 the mean is 0. Arguments, and what a NaN of weight 0 does to a
-    gradient, as for `weighted_sum`.
+    The denominator is the device mean of sum(w), not the local sum: if masks are distributed unevenly, the mean of the
+    local means is a different number. With all weights 0 the mean is 0. For the arguments, and the effect of a NaN of
+    weight 0 on a gradient, see `weighted_sum`.
     """
     if where is None:
         return jnp.mean(values)
@@ -90,19 +90,20 @@ def weighted_mean(values: Array, where: Array | None = None) -> Array:
 
 
 def split_over_devices(**kwargs: Any) -> Any:
-    """Marks a State field whose every leaf has the global batch as leading axis: split over devices, not replicated.
+    """Marks a State field whose leaves all have the global batch as leading axis: split over devices, not replicated.
 
-    For what belongs to one row of the batch and lives on: the carry of a language model, a rollout's environments.
+    For state that belongs to one row of the batch and persists: the carry of a language model, a rollout's
+    environments.
     """
     return struct.field(metadata={"per_example": True}, **kwargs)
 
 
 class Learner(struct.PyTreeNode):
-    """What one optimiser owns.
+    """The parameters and the optimiser state of one optimiser, and its fault.
 
-    fault is 0 while all is well. The first loss, gradient, new parameter or number of the optimiser's that is not
-    finite sets it: 1 for the loss, then the leaves of the gradient, of the parameters and of `moments` are counted on.
-    From then on `make_update` changes nothing, so the last good parameters stay to be looked at.
+    fault is 0 as long as everything is finite. The first non-finite loss, gradient, new parameter or optimiser value
+    sets it: 1 for the loss; the leaves of the gradient, of the parameters and of `moments` follow. From then on
+    `make_update` changes nothing, so the last good parameters remain for inspection.
     """
 
     params: Params
@@ -116,35 +117,37 @@ class Learner(struct.PyTreeNode):
 
     @classmethod
     def create(cls, params: Params, tx: optax.GradientTransformation) -> "Learner":
-        """A learner at `params` with a fresh optimiser state."""
+        """Returns a learner at `params` with a fresh optimiser state."""
         return cls(params=params, opt_state=tx.init(params), fault=jnp.zeros((), jnp.int32))
 
 
 class State(struct.PyTreeNode):
-    """All that changes during training, arrays only. Subclass it once per experiment to add fields."""
+    """Everything that changes during training, arrays only. Subclass it once per experiment to add fields."""
 
     step: Array  # int32 scalar: steps done
     key: Array  # root key, never consumed
 
     @classmethod
     def create(cls, key: Array, **fields: Any) -> Any:
-        """A state at step 0. The key is folded first, because fold_in(key, i) equals split(key)[i] for small i: a
-        step must never meet a key that `init` split off for the parameters.
+        """Returns a state at step 0.
+
+        The key is folded first, because fold_in(key, i) equals split(key)[i] for small i: no step may use a key that
+        `init` split off for the parameters.
         """
         return cls(step=jnp.zeros((), jnp.int32), key=jax.random.fold_in(key, 0x5EED), **fields)
 
     def step_key(self, shared: bool = False) -> Array:
-        """This step's key: another one on each device inside pmap, or the same one on all of them if `shared`."""
+        """Returns this step's key: a different one on each device inside pmap, or the same on all if `shared`."""
         key = jax.random.fold_in(self.key, self.step)
         return jax.random.fold_in(key, 0) if shared else jax.random.fold_in(jax.random.fold_in(key, 1), _device())
 
     def example_keys(self, n: int) -> Array:
-        """This step's keys [n], one for each of this device's n examples: the same draws on any number of devices."""
+        """Returns this step's keys [n], one for each of this device's n examples, whatever the number of devices."""
         key = jax.random.fold_in(jax.random.fold_in(self.key, self.step), 2)
         return jax.vmap(jax.random.fold_in, (None, 0))(key, _device() * n + jnp.arange(n))
 
     def advance(self, **changes: Any) -> Any:
-        """The state after this step: `changes` made, `step` one up."""
+        """Returns the state after this step: with `changes`, and `step` incremented."""
         return self.replace(step=self.step + 1, **changes)
 
 
@@ -158,11 +161,11 @@ class Experiment(NamedTuple, Generic[S]):
 
     init: key -> state.
     step: state, batch -> state, metrics; a `lax.scan` body. Metrics are scalars, means over the batch.
-    evaluate: state, batch -> a pytree of sums, `WeightedSum` where a mean is meant; `batch["mask"]` [B]: 0 on padding.
+    evaluate: state, batch -> a pytree of sums, `WeightedSum` for means; `batch["mask"]` [B]: 0 on padding.
     summarize: the sums over the whole test set, on the host -> {name: number}.
-    predict: state, batch -> a pytree of arrays [B, ...]: what the trained network says of each row.
-    model: what a notebook applies to `state.variables`: a linen module, or what stands for one.
-    inputs: batch -> what `model` is applied to besides its variables, a tuple; None where it is not one linen module.
+    predict: state, batch -> a pytree of arrays [B, ...]: the trained network's output for each row.
+    model: what a notebook applies to `state.variables`: a linen module, or a substitute.
+    inputs: batch -> the arguments of `model` besides its variables, a tuple; None if it is not one linen module.
     """
 
     init: Callable[[Array], S]
@@ -180,26 +183,26 @@ def make_update(
     average: Callable[[Any], Any] | None = mean_over_devices,
     precision: str = "float32",
 ) -> Callable[..., tuple[Learner, Any]]:
-    """One optimiser step on the first argument of a loss: w <- w + tx(grad_w loss(w, ...)).
+    """Returns one optimiser step on the first argument of a loss: w <- w + tx(grad_w loss(w, ...)).
 
-    This is the one place where gradients are averaged over devices.
+    This is the only place where gradients are averaged over devices.
 
-    A loss, gradient, new parameter or moment that is not finite changes nothing but `learner.fault`, and from then on
-    every update returns the learner as it is. Nothing is raised, because a compiled step cannot. `jaxdl.run.fit` looks
-    at the fault with every call; a loop of your own calls `jaxdl.guard.raise_fault(learner)` now and then, outside of
-    jit, or it goes on without learning anything. To train on regardless, continue with
+    If a loss, gradient, new parameter or moment is not finite, only `learner.fault` changes, and from then on every
+    update returns the learner as it is. Nothing is raised, because a compiled step cannot raise. `jaxdl.run.fit` checks
+    the fault with every call. A loop of your own should call `jaxdl.guard.raise_fault(learner)` regularly, outside of
+    jit; otherwise it continues without learning anything. To train on regardless, continue with
     `learner.replace(fault=jnp.int32(0))`.
 
     Args:
       loss: (params, *args) -> (scalar, aux).
-      tx: any optax transformation; `value`, `grad` and `value_fn` are handed to those that ask (line search).
+      tx: any optax transformation; `value`, `grad` and `value_fn` are passed to those that take them (line search).
       average: None for an inner step inside another loss (meta learning), which must not mix the devices' tasks.
-      precision: dtype in which the loss sees the float32 parameters, "bfloat16" for example; gradients, averages and
-        the optimiser stay float32. What else the loss computes with, it has to round itself (`cast`).
+      precision: dtype in which the loss sees the float32 parameters, such as "bfloat16"; gradients, averages and the
+        optimiser stay float32. The loss must round its other inputs itself (`cast`).
 
     Returns:
       update: (learner, *args, count=1) -> (learner, aux). `count`, the number of examples behind the loss, is the
-      weight of this batch where `optim.optimizer(accumulate=k)` gathers several.
+      weight of this batch if `optim.optimizer(accumulate=k)` combines several.
     """
     tx = optax.with_extra_args_support(tx)
     in_precision = lambda params, *args: loss(cast(params, precision), *args)
@@ -215,7 +218,7 @@ def make_update(
             learner.params,
             value=value,
             grad=grads,
-            # line searches refuse what it does not take
+            # line searches pass `count` on, and refuse functions that do not take it
             value_fn=lambda params, count=None: in_precision(params, *args)[0],
             count=count,
         )
@@ -229,31 +232,31 @@ def make_update(
 
 
 def cast(tree: Tree, precision: str) -> Tree:
-    """The float32 arrays of a pytree in another dtype; integers, keys and other floats as they are."""
+    """Casts the float32 arrays of a pytree to another dtype; integers, keys and other floats are unchanged."""
     return jax.tree.map(lambda x: x.astype(precision) if x.dtype == jnp.float32 else x, tree)
 
 
 def select(good: Array, new: Tree, old: Tree) -> Tree:
-    """`new` where `good`, a scalar, is true, else `old`."""
+    """Returns `new` if the scalar `good` is true, else `old`."""
     return jax.tree.map(lambda x, y: jnp.where(good, x, y), new, old)
 
 
 def moments(opt_state: optax.OptState) -> list[Array]:
-    """The floating-point arrays in an optimiser's state, in the order of its leaves."""
+    """Returns the floating-point arrays in an optimiser's state, in the order of its leaves."""
     return [x for x in jax.tree.leaves(opt_state) if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
 
 
 def finite(x: Array) -> Array:
-    """Whether all of an array is, a scalar: its sum is, which costs a fifth of asking each element.
+    """Returns whether all of an array is finite, a scalar: it tests the sum, five times cheaper than each element.
 
-    The sum of finite numbers overflows where they near 1e32, and counts as not finite then.
+    The sum of finite numbers near 1e32 or above may overflow, and then counts as not finite.
     """
     return jnp.isfinite(jnp.sum(x, dtype=jnp.float32))
 
 
 def _first_fault(value: Array, grads: Params, params: Params, new: list[Array], old: list[Array]) -> Array:
     good = [finite(x) for x in (value, *jax.tree.leaves(grads), *jax.tree.leaves(params))]
-    # an optimiser may begin with an infinite number, the best loss so far, but not with such an array
+    # an optimiser may start with an infinite scalar, such as the best loss so far, but not with such an array
     good += [finite(x) if x.ndim else jnp.isfinite(x) | ~jnp.isfinite(y) for x, y in zip(new, old, strict=True)]
     bad = ~jnp.stack(good)
     return jnp.where(bad.any(), 1 + jnp.argmax(bad), 0).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""What is not finite stops a step inside the compiled program, and can be named outside of it."""
+"""Stops a step inside the compiled program if something is not finite, and names it outside."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,16 +11,16 @@ from jaxdl.core import Learner, Metrics, finite, select
 
 
 def learners(state: Any) -> list[Learner]:
-    """The learners in a state, in the order of its leaves."""
+    """Returns the learners in a state, in the order of its leaves."""
     return [x for x in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, Learner)) if isinstance(x, Learner)]
 
 
 def guarded(step: Callable[[Any, Any], tuple[Any, Metrics]]) -> Callable[[Any, Any], tuple[Any, Metrics]]:
-    """The same step, which returns the old state where something of the new one is not finite.
+    """Wraps a step so that it returns the old state if something in the new one is not finite.
 
-    A learner's fault stays, so every later step returns the old state too. An array of the state outside of the
-    learners counts where it was finite before. The metrics gain "fault": 0, or the fault of the first learner that has
-    one, counted on from the names of the learners before it, then from those of all of them (`fault_name`).
+    A learner keeps its fault, so every later step returns the old state too. An array outside of the learners counts if
+    it was finite before. The metrics gain "fault": 0, or the fault of the first learner that has one, offset by the
+    number of names of the learners before it; faults of other arrays follow those of all learners (`fault_name`).
     """
 
     def careful(state: Any, batch: Any) -> tuple[Any, Metrics]:
@@ -50,11 +50,11 @@ def raise_fault(state: Any) -> None:
             if t % 100 == 99:
                 raise_fault(learner)
 
-    The device has to end its work before the fault can be read, so do not ask after every step. The learners' axes of
-    `vmap` are looked at as well.
+    Reading the fault waits for the device, so do not call this after every step. Learners with a `vmap` axis are
+    checked too.
 
     Args:
-      state: a Learner, or a pytree that has some. Call it outside of jit.
+      state: a Learner, or a pytree that contains some. Call it outside of jit.
 
     Raises:
       FloatingPointError: "the gradient of Dense_0.kernel is not finite; ...", for the first learner with a fault.
@@ -64,12 +64,12 @@ def raise_fault(state: Any) -> None:
         code = next((int(code) for code in np.ravel(learner.fault) if code), 0)
         if code:
             name = fault_name(state, before + code)
-            raise FloatingPointError(f"{name} is not finite; the parameters are those before that step")
+            raise FloatingPointError(f"{name} is not finite; the parameters are those from before that step")
         before += len(_names(learner))
 
 
 def fault_name(state: Any, code: int) -> str:
-    """What the metric "fault" of `guarded` stands for, in words: "the loss", "the gradient of Dense_0.kernel"."""
+    """Returns the meaning of the metric "fault" of `guarded`: "the loss", "the gradient of Dense_0.kernel"."""
     names = []
     for i, learner in enumerate(learners(state)):
         whose = f" of learner {i}" if len(learners(state)) > 1 else ""
@@ -78,7 +78,7 @@ def fault_name(state: Any, code: int) -> str:
 
 
 def _names(learner: Learner) -> list[str]:
-    """What a learner's fault counts."""
+    """Lists the names that a learner's fault counts."""
     paths = [path for path, _ in _paths(learner.params)]
     return [
         "the loss",
@@ -89,7 +89,7 @@ def _names(learner: Learner) -> list[str]:
 
 
 def _others(state: Any) -> list[tuple[str, Any]]:
-    """The floating-point arrays of a state that are no learner's, with their paths."""
+    """Returns the floating-point arrays of a state outside of its learners, with their paths."""
     is_learner = lambda x: isinstance(x, Learner)
     bare = jax.tree.map(lambda x: None if is_learner(x) else x, state, is_leaf=is_learner)
     return [(path, x) for path, x in _paths(bare) if _is_float(x)]

@@ -1,6 +1,6 @@
-"""The package `experiments` that came with jaxdl, also where a folder of the user's own has that name.
+"""Finds the package `experiments` that comes with jaxdl, even if the user has a folder of that name.
 
-Nothing heavy is imported here: what only lists the experiments need not wait for jax.
+Nothing heavy is imported here, so that listing the experiments does not import jax.
 """
 
 import ast
@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-PLACE = Path(__file__).resolve().parents[1] / "experiments"  # beside jaxdl, in a checkout as where it is installed
+PLACE = Path(__file__).resolve().parents[1] / "experiments"  # next to jaxdl, both in a checkout and when installed
 
 
 def listing() -> dict[str, tuple[str, str]]:
-    """{name: (family, first line of its docstring)} of every experiment, none of which is imported."""
+    """Returns {name: (family, first line of its docstring)} of every experiment without importing any."""
     found = {}
     for name in sorted(module.name for module in pkgutil.iter_modules([str(PLACE)])):
         path = PLACE / name / "__init__.py" if (PLACE / name).is_dir() else PLACE / f"{name}.py"
@@ -33,15 +33,15 @@ def listing() -> dict[str, tuple[str, str]]:
     return found
 
 
-@functools.cache  # one module for all who ask, also where sys.modules has another one under its name
+@functools.cache  # one module per experiment, even if sys.modules has another under its name
 def experiment(name: str) -> ModuleType:
-    """The module `experiments.NAME` of this package.
+    """Imports the module `experiments.NAME` of this package.
 
-    Where Python finds another package `experiments`, that one is put aside for the time of the import, and is again
-    what `import experiments` gives afterwards.
+    If Python finds another package `experiments`, it is removed from sys.modules during the import and restored
+    afterwards.
 
     Raises:
-      ImportError: there is none, or it cannot be imported.
+      ImportError: the experiment does not exist, or cannot be imported.
     """
     if _is_found():
         return importlib.import_module(f"experiments.{name}")
@@ -64,7 +64,7 @@ def _named_so() -> dict[str, ModuleType]:
 
 
 def _is_found() -> bool:
-    """Whether `import experiments` gives the package of this place."""
+    """Whether `import experiments` imports the package next to jaxdl."""
     if "experiments" in sys.modules:
         found = getattr(sys.modules["experiments"], "__path__", None)
     else:

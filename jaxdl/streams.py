@@ -1,6 +1,6 @@
-"""What reaches a terminal: nothing but text, and a terminal that is gone ends nothing.
+"""Output streams: only text reaches a terminal, and a closed terminal does not end the program.
 
-Nothing heavy is imported here: it runs before jax does.
+This module imports nothing heavy: it runs before jax does.
 """
 
 import contextlib
@@ -12,10 +12,10 @@ from typing import Any
 
 
 def printable(text: object) -> str:
-    """`text` with every character that a terminal would obey, and not show, written as an escape: \\x1b, \\n, \\u202e.
+    """Returns `text` with every control character written as an escape: \\x1b, \\n, \\u202e.
 
-    Names of files, folders and classes come from elsewhere; a control sequence in one could repaint the screen, and a
-    line break could fake a row of a table.
+    Names of files, folders and classes are untrusted: a control sequence could repaint the screen, and a line break
+    could fake a row of a table.
     """
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in str(text)
@@ -23,9 +23,9 @@ def printable(text: object) -> str:
 
 
 def shell(words: Sequence[str]) -> str:
-    """The words as a line for a shell that gives them back; one that is not printable is written as $'\\x1b'.
+    """Joins words into a line that a shell splits into the same words; unprintable ones are written as $'\\x1b'.
 
-    Bytes of a name that are not UTF-8 are given back too.
+    Bytes of a name that are not UTF-8 are preserved.
     """
     return " ".join(shlex.quote(word) if word.isprintable() else f"$'{_escaped(word)}'" for word in words)
 
@@ -38,39 +38,39 @@ def _escaped(word: str) -> str:
 
 
 class Printable:
-    """What makes the text of an exception fit to be shown anywhere."""
+    """Makes the text of an exception safe to print."""
 
     def __str__(self) -> str:
-        """The text, which may quote names that come from elsewhere, in printable characters."""
+        """Returns the text, which may quote untrusted names, in printable characters."""
         return printable(super().__str__())
 
 
 class Unfailing:
-    """A text stream whose first failing write, on a closed pipe or a full disk, is its last: later ones go nowhere.
+    """A text stream that writes nothing more after its first failed write, to a closed pipe or a full disk.
 
-    Everything but `write` and `flush` is the stream's own.
+    Everything except `write` and `flush` is the stream's own.
     """
 
     def __init__(self, stream: Any) -> None:
         """Wraps the stream; characters that its encoding lacks are written as escapes."""
         self._stream = stream
-        self.failed = ""  # what the system said
+        self.failed = ""  # the system's message
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
-        """The length of the text, whatever becomes of it."""
+        """Writes the text and returns its length, even if writing fails."""
         with self._forgiving():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Sends what is buffered."""
+        """Flushes the buffer."""
         with self._forgiving():
             self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
-        """What the stream has."""
+        """Returns the stream's attribute."""
         return getattr(self._stream, name)
 
     @contextlib.contextmanager
@@ -79,28 +79,28 @@ class Unfailing:
             yield
         except (OSError, ValueError) as error:  # ValueError: it is closed
             self.failed = self.failed or getattr(error, "strerror", None) or str(error)
-            with contextlib.suppress(OSError, ValueError):  # what is still buffered must not fail at the exit again
+            with contextlib.suppress(OSError, ValueError):  # buffered text must not fail again at exit
                 nothing = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nothing, self._stream.fileno())
                 os.close(nothing)
 
 
 def open_descriptors() -> None:
-    """Opens /dev/null in place of a closed stdin, stdout or stderr: else the next file opened would get its number.
+    """Opens /dev/null in place of a closed stdin, stdout or stderr: else the next opened file would get its number.
 
-    A daemon's `2>&-` would let a library's message be written into a checkpoint.
+    With a daemon's `2>&-`, a library's message could otherwise be written into a checkpoint.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def keep_streams() -> None:
-    """Makes stdout and stderr streams that cannot end the program."""
+    """Replaces stdout and stderr by streams that cannot end the program."""
     open_descriptors()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

@@ -1,4 +1,4 @@
-"""The experiment that half of all others are: one network trained on labelled batches."""
+"""Supervised learning: one network trained on labelled batches, as in half of the experiments."""
 
 import inspect
 from collections.abc import Callable
@@ -28,21 +28,21 @@ from jaxdl.core import (
 
 
 class Supervised(State):
-    """One network: its learner, and `stats`, every collection that is not a parameter (batch norm's averages)."""
+    """The state of one network: its learner, and `stats`, all collections except parameters (batch norm's averages)."""
 
     learner: Learner
     stats: Any
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `model.apply` takes to evaluate and to predict."""
+        """The variables with which `model.apply` evaluates and predicts."""
         return {"params": self.learner.averaged, **self.stats}
 
 
 def modes(model: Any) -> Callable[[bool], dict[str, Any]]:
-    """train -> the keyword by which a module's call is told: `train`, `training`, `deterministic`; or none of them.
+    """Returns train -> the keyword with which to call a module: `train`, `training`, `deterministic`, or none.
 
-    A module that hands on whatever keywords it gets is told by `train`; of a Sequential the first layer gets them.
+    A module that passes on any keyword gets `train`; for a Sequential, the first layer decides.
     """
     if isinstance(model, nn.Sequential):
         return modes(model.layers[0]) if model.layers else lambda train: {}
@@ -70,40 +70,38 @@ def supervised(
     predict: Callable[[Any], Any] = lambda outputs: outputs,
     precision: str = "float32",
 ) -> Experiment[Supervised]:
-    """A network trained on labelled batches: minimise sum_b(m_b loss_b) / sum_b(m_b).
+    """Returns the experiment of a network trained on labelled batches: minimise sum_b(m_b loss_b) / sum_b(m_b).
 
-    `batch["mask"]`, [B] or [B, T], if there is one, weighs losses and metrics alike: 0 leaves an entry out, any other
+    `batch["mask"]`, [B] or [B, T], if present, weights losses and metrics alike: 0 leaves an entry out, any other
     number >= 0 is a weight. Batch norm's statistics count every row.
 
     Args:
-      model: called as model(*inputs(batch), train=bool), with a "dropout" key when training; `training` or
-        `deterministic` are understood too, and a module may have none of them.
+      model: called as model(*inputs(batch), train=bool), with a "dropout" key in training; `training` and
+        `deterministic` work too, and a module may have none of them.
       tx: the optimiser.
       example: one batch, for its shapes.
-      loss: (outputs, batch) -> [B, ...], one number or more per example, NOT reduced; training and evaluation share it.
+      loss: (outputs, batch) -> [B, ...], one or more numbers per example, NOT reduced; used in training and evaluation.
       metrics: (outputs, batch) -> {name: [B, ...]}, not reduced either.
-      inputs: what of the batch the model sees.
-      augment: (keys [B], batch) -> batch, in training only; one key per example, so any number of devices draws the
-        same.
-      predict: outputs -> what is said of each row, [B, ...]: probabilities of logits, for one.
-      precision: "bfloat16": in training the network computes with parameters and inputs rounded so; its outputs are
-        float32 again for the loss, and parameters, batch norm's averages and evaluation are float32 all along.
+      inputs: batch -> the model's inputs, a tuple.
+      augment: (keys [B], batch) -> batch, in training only; one key per example, so the draws do not depend on the
+        number of devices.
+      predict: outputs -> the prediction for each row, [B, ...], such as probabilities from logits.
+      precision: "bfloat16": in training the network computes with parameters and inputs rounded to it; its outputs are
+        cast to float32 for the loss, and parameters, batch norm's averages and evaluation always are float32.
 
     Raises:
-      ValueError: there is no example; when a step or an evaluation is traced, if the loss or a metric is reduced to a
-        scalar already.
+      ValueError: there is no example; or, when a step or an evaluation is traced, the loss or a metric is already
+        reduced to a scalar.
     """
     if example is None:
-        raise ValueError(
-            "example: None; one batch is needed, for its shapes (of a dict of arrays some first rows will do)"
-        )
+        raise ValueError("example: must be one batch, for its shapes, not None (for a dict of arrays, its first rows)")
     mode = modes(model)
 
     def scores(outputs: Any, batch: Batch) -> Metrics:
         found = {"loss": loss(outputs, batch)} | metrics(outputs, batch)
         for name, values in found.items():
             if jnp.ndim(values) == 0:
-                told = "must return [B, ...], one number per example, not a scalar: leave out .mean()"
+                told = "must return [B, ...], one number per example, not a scalar: remove .mean()"
                 raise ValueError(f"{name if name == 'loss' else f'the metric {name}'} {told}")
         return found
 

@@ -1,7 +1,7 @@
-"""Five experiments that strain the core, each small: what the frame must carry without a special case.
+"""Five small experiments of unusual shape that the engine must run without special cases.
 
-A case is build(**options) -> (experiment, train), always under SGD, whose step keeps rounding errors small, and with no
-bias directly before a norm: its true gradient is 0, and only rounding would be compared.
+A case is build(**options) -> (experiment, train). All use SGD, whose steps do not amplify rounding errors, and have no
+bias directly before a norm, because its true gradient is 0 and only rounding would be compared.
 """
 
 from typing import Any
@@ -42,7 +42,7 @@ class NormNet(nn.Module):
 
 
 def batch_norm(dropout: float = 0.0, uneven: bool = True):
-    """Batch norm, dropout, and weights per example that fall unevenly on the devices."""
+    """Batch norm, dropout, and example weights that are distributed unevenly over the devices."""
     rng = np.random.default_rng(0)
     arrays = {"x": rng.normal(size=(53, 7, 5, 2)), "y": rng.integers(3, size=53)}
     if uneven:
@@ -58,7 +58,7 @@ class Players(State):
 
 
 def wgan_gp(n_critic: int = 3, latent: int = 3):
-    """Two learners with several updates of one in a step, and a gradient inside the loss (Gulrajani et al. 2017)."""
+    """Two learners, one with several updates per step, and a gradient inside the loss (Gulrajani et al. 2017)."""
     generator, critic = tanh_net(11, 2), tanh_net(13, 1)
     train = Batches({"x": np.random.default_rng(1).normal(size=(53, n_critic, 2))}, 16)
 
@@ -106,7 +106,7 @@ class One(State):
 
 
 def maml(shots: int = 5):
-    """A gradient step inside the loss, which must stay on its own task (Finn et al. 2017)."""
+    """A gradient step inside the loss, separate for each task (Finn et al. 2017)."""
     net, inner = tanh_net(11, 1), optax.sgd(0.1)
     rng = np.random.default_rng(2)
     x = rng.uniform(-3, 3, size=(53, 2 * shots, 1))
@@ -141,7 +141,7 @@ class Agent(State):
 
 
 def rollout(environments: int = 16, horizon: int = 7):
-    """No data: environments that live on between steps, one a row, and actions drawn inside (REINFORCE)."""
+    """No data: environments that persist between steps, one per row, and sampled actions (REINFORCE)."""
     net = tanh_net(11, 2)
 
     def init(key):
@@ -179,7 +179,7 @@ class Reader(State):
 
 
 def language_model(streams: int = 16, length: int = 7, vocabulary: int = 11, features: int = 13):
-    """A carry that lives on between batches, and an order in which row b of batch t + 1 continues row b of batch t."""
+    """A carry that persists between batches, and an order in which row b of batch t + 1 continues row b of batch t."""
 
     class Net(nn.Module):
         @nn.compact

@@ -25,7 +25,7 @@ cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
 
 def on_devices(function, *args, devices=4):
-    """function on each of `devices` slices of args [devices * n, ...], as fit's pmap runs it."""
+    """Runs function on each of `devices` slices of args [devices * n, ...], as fit's pmap does."""
     split = [jnp.reshape(a, (devices, -1, *a.shape[1:])) for a in args]
     return jax.pmap(function, AXIS, devices=jax.devices()[:devices])(*split)
 
@@ -157,7 +157,7 @@ class TestDescend:
 
 
 class Net(nn.Module):
-    """Batch norm and dropout, to have statistics and noise."""
+    """Batch norm and dropout, for statistics and noise."""
 
     dropout: float = 0.0
 
@@ -204,15 +204,15 @@ class TestSupervised:
 
     @pytest.mark.parametrize(
         ("reduced", "told"),
-        [({"loss": lambda z, b: jnp.mean(z)}, "^loss must return"),
-         ({"metrics": lambda z, b: {"r2": jnp.mean(z)}}, "^the metric r2 must return")],
+        [({"loss": lambda z, b: jnp.mean(z)}, "^loss "),
+         ({"metrics": lambda z, b: {"r2": jnp.mean(z)}}, "^the metric r2 ")],
     )  # fmt: skip
     @pytest.mark.parametrize("run", ["step", "evaluate"])
     def test_a_loss_that_is_reduced_already_says_so(self, reduced, told, run):
         options = {"loss": lambda z, b: cross_entropy(z, b["y"])} | reduced
         e = supervised(nn.Sequential([Flat()]), optimizer("sgd", 0.5), example=BATCH, **options)
         state = jax.eval_shape(e.init, jax.random.key(0))
-        with pytest.raises(ValueError, match=rf"{told} \[B, ...\], .* not a scalar: leave out .mean\(\)"):
+        with pytest.raises(ValueError, match=rf"{told}.*\[B, ...\].*mean\(\)"):
             jax.eval_shape(getattr(e, run), state, BATCH | {"mask": jnp.ones(11)})
 
     def test_masked_rows_are_as_if_absent(self):
@@ -229,7 +229,7 @@ class TestSupervised:
         np.testing.assert_allclose(divide(sums)["loss"], metrics["loss"], rtol=1e-6)
 
     def test_weights_repeat_examples(self):
-        """Weight 2 on a row is the row twice."""
+        """Weight 2 on a row equals the row twice."""
         e = self.experiment(net=nn.Sequential([Flat()]))
         state = jax.jit(e.init)(jax.random.key(0))
         twice = {k: jnp.concatenate([v, v[:1]]) for k, v in BATCH.items()}

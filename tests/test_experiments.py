@@ -1,4 +1,4 @@
-"""Every experiment enters these tests by existing; a study, which has no `build`, enters those that need none."""
+"""Tests of every experiment, found automatically; a study, which has no `build`, skips those that need one."""
 
 import ast
 import importlib
@@ -23,19 +23,19 @@ from tests.test_shapes_of_experiments import leaves
 ROOT = Path(__file__).parents[1]
 NAMES = list(listing())
 QUIET = {"progress": False, "tensorboard": False, "devices": 1, "seeds": 1}
-NUMBER = re.compile(r"(?<![\w^-])\d")  # but for names such as L1, z_1, LeNet-5
+NUMBER = re.compile(r"(?<![\w^-])\d")  # except in names such as L1, z_1, LeNet-5
 
 every = pytest.mark.parametrize("name", NAMES)
 
 
 def module_of(name: str) -> Study:
-    """The experiment, which mypy holds against the contract."""
+    """Imports an experiment; mypy checks it against the contract."""
     module: Study = importlib.import_module(f"experiments.{name}")  # type: ignore[assignment]
     return module
 
 
 def recorded(name: str) -> set[str]:
-    """The claims of an experiment that some recorded command has measured."""
+    """Returns the claims of an experiment that a recorded command has measured."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "docs/claims").glob("*.json")]
     return {claim for record in records if record["experiment"] == name for claim in record["claims"]}
 
@@ -114,7 +114,7 @@ def test_docstring_is_complete(name):
 
 @every
 def test_claims_have_rows_and_texts_without_numbers(name):
-    """A number in a text is one that was measured, or a limit, which belongs to a quantity; or the text changes."""
+    """Measured numbers and limits belong in quantities: a text with numbers would change with the run."""
     rows = {line.partition("\t")[0] for line in (ROOT / "docs/mission.tsv").read_text(encoding="utf-8").splitlines()}
     claims = module_of(name).CLAIMS
     assert claims
@@ -122,6 +122,7 @@ def test_claims_have_rows_and_texts_without_numbers(name):
     for key, claim in claims.items():
         assert re.fullmatch(r"[a-z]\w*", key), key
         assert not NUMBER.search(claim.text), claim.text
+        assert re.fullmatch(r"[A-Z].*[^.]", claim.text), claim.text
         assert set(claim.rows.split()) <= rows
         for need in claim.needs.split():
             assert need in ("gpu", "hours") or re.fullmatch(r"files:\w+|extra:peers", need), need
@@ -129,14 +130,14 @@ def test_claims_have_rows_and_texts_without_numbers(name):
 
 @every
 def test_a_claim_that_the_tests_cannot_measure_is_recorded(name):
-    """What needs files or hours has been measured by a command whose record is kept."""
+    """A claim that needs files or hours has a record."""
     beyond = {key for key, claim in module_of(name).CLAIMS.items() if re.search("files|hours", claim.needs)}
     assert beyond <= recorded(name)
 
 
 @every
 def test_an_experiment_imports_no_more_of_another_than_it_offers(name):
-    """Its configuration, data, experiment and fit; what two use belongs to the library."""
+    """Only Config, data, build and fitted may be imported; shared code belongs in the library."""
     offered = {"Config", "data", "build", "fitted"}
     root = ROOT / "experiments"
     for path in [root / f"{name}.py", *(root / name).glob("*.py")]:
@@ -154,16 +155,16 @@ def test_an_experiment_imports_no_more_of_another_than_it_offers(name):
                 assert node.attr in offered, f"{path.name}: {ast.unparse(node)}"
 
 
-def test_nothing_stands_beside_the_experiments():
+def test_the_folder_holds_only_experiments():
     names = {path.stem for path in (ROOT / "experiments").iterdir() if path.stem != "__pycache__"}
     assert names == {*NAMES, "__init__", "__main__"}
 
 
 @every
 def test_three_steps(name):
-    """Traced twice the same program; finite after three steps; evaluated and summarised; one prediction a row.
+    """The step traces to the same program twice; three steps, evaluation, summary and predictions are finite.
 
-    A step that drew from NumPy, or kept something in Python, would be another one when it is traced again.
+    A step that draws from NumPy or keeps state in Python would trace to another program.
     """
     setting = Setting(name)
     experiment, key = setting.experiment, jax.random.key(0)

@@ -19,8 +19,8 @@ RNG = np.random.default_rng(7)
 QUICK = {"progress": False, "tensorboard": False, "devices": 1, "seeds": 1}
 
 
-def test_losses_and_penalty_beside_pytorch():
-    """Values and the critic's gradients, through the gradient inside the penalty."""
+def test_losses_and_penalty_against_pytorch():
+    """Compares values and the critic's gradients, which pass through the gradient inside the penalty."""
     torch = pytest.importorskip("torch")
     real, fake = RNG.normal(size=(2, 11, 3)).astype(np.float32)
     mix = RNG.uniform(size=11).astype(np.float32)
@@ -66,7 +66,7 @@ def test_penalty_of_a_dead_critic_has_a_gradient():
 
 @pytest.mark.claims
 def test_critic_takes_its_own_rows_and_steps():
-    """5 updates of the critic to one of the generator; the cosine over the run ends for both at the last step."""
+    """The critic makes 5 updates per generator update; both cosine schedules end at the last step."""
     config = gan.Config(**QUICK, steps=3, width=5, batch_size=7, objective="wgan_gp")
     parts = gan.data(config)
     assert parts.train.batch_size == 35
@@ -106,7 +106,7 @@ def test_seeds_by_vmap():
 )
 @pytest.mark.claims
 def test_dcgan_on_eight_devices(objective, parallel, monkeypatch):
-    """Batch norm in both players, and the penalty through convolutions; the judge is a linear one."""
+    """Covers batch norm in both players and the penalty through convolutions, with a linear judge."""
     x = RNG.uniform(size=(48, 8, 8, 1)).astype(np.float32)
     part = {"x": x, "y": np.zeros(48, np.int32)}
     images = Images(part, None, {}, ("0", "1", "2"), "", "noise", original=True)
@@ -178,7 +178,7 @@ def test_noise_and_points(prior):
 
 @pytest.mark.full
 def test_epochs_on_the_ring_give_every_fit_as_many_steps(tmp_path):
-    """Counted in batches of the WGAN-GP, which takes five times as many rows a step as the original."""
+    """Epochs count batches of the WGAN-GP, which takes five times as many rows per step as the original."""
     found = run.findings(gan, gan.Config(**QUICK, epochs=0.3, workdir=str(tmp_path)))
     ends = {path.parent.name: json.loads(path.read_text())["step"] for path in tmp_path.glob("**/result.json")}
     assert ends == dict.fromkeys(("original", "wgan_gp", "uniform", "again", "planted", "recovered", "regression"), 10)

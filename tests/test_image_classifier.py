@@ -10,7 +10,7 @@ def test_a_recipe_is_filled_in_and_another_data_sets_when_it_changes():
     config = Config(dataset="mnist", epochs=2)
     assert (config.model, config.epochs, config.seeds, config.augment) == ("lenet", 2, 1, "none")
     usps = config.replace(dataset="usps")
-    assert (usps.model, usps.epochs, usps.seeds, usps.augment) == ("cnn", 2, 1, "shift")
+    assert (usps.model, usps.epochs, usps.seeds, usps.augment) == ("cnn", 2, 3, "shift")
     assert Config().seeds == 5
 
 

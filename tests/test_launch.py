@@ -1,5 +1,6 @@
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ LAUNCH = Path(__file__).parents[1] / "launch.sh"
 
 @pytest.fixture
 def launch(tmp_path):
-    """launch.sh with an interpreter that prints, one a line, what it was given."""
+    """Returns a function that runs launch.sh with an interpreter that prints its environment and arguments."""
     fake = tmp_path / "python"
     fake.write_text('#!/bin/sh\nprintf "%s\\n" "$JAX_PLATFORMS" "$JAX_NUM_CPU_DEVICES" "$@"\n')
     fake.chmod(0o755)
@@ -53,7 +54,7 @@ def test_a_file_of_ones_own(launch, tmp_path):
     [
         ("0.10.2", None, "--xla_cpu_experimental_ynn_fusion_type=individual_dot,reduce"),
         ("0.10.2", "--own", "--own"),
-        ("0.11.0", None, ""),  # an unknown flag would end the program
+        ("0.11.0", None, ""),  # an unknown flag would abort the program
         ("", None, ""),
     ],
 )
@@ -77,30 +78,33 @@ def test_arguments_stay_literal(launch, word, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "no experiment named"),
-        (["--cpu-devices=0", "image_classifier"], "--cpu-devices=0: must be a whole number from 1 to 1024"),
-        (["--cpu-devices=2000", "image_classifier"], "from 1 to 1024"),
-        (["--cpu-devices=$(id)", "image_classifier"], "from 1 to 1024"),
-        (["--devices=2", "image_classifier"], "--devices=2: no such option"),
-        (["image_clasifier"], "image_clasifier: no such experiment"),
-        (["../setup"], "no such experiment"),
-        (["not here.py"], "not here.py: no such file"),
-        (["--processes", "2", "image_classifier"], "--processes 2: must be written with =, --processes=2"),
-        (["--max-restarts"], "--max-restarts: must be written with =, --max-restarts=N"),
-        (["__main__"], "no such experiment"),
-        (["--processes=0", "image_classifier"], "--processes=0: must be a whole number from 1 to 1024"),
-        (["--processes=two", "image_classifier"], "from 1 to 1024"),
+        ([], "NAME"),
+        (["--cpu-devices=0", "image_classifier"], "--cpu-devices=0: must be an integer from 1 to 1024"),
+        (["--cpu-devices=2000", "image_classifier"], "--cpu-devices=2000: "),
+        (["--cpu-devices=$(id)", "image_classifier"], "--cpu-devices=$(id): "),
+        (["--devices=2", "image_classifier"], "--devices=2: "),
+        (["image_clasifier"], "image_clasifier: "),
+        (["../setup"], "../setup: "),
+        (["not here.py"], "not here.py: "),
+        (["--processes", "2", "image_classifier"], ", --processes=2"),
+        (["--max-restarts"], ", --max-restarts=N"),
+        (["__main__"], "__main__: "),
+        (["--processes=0", "image_classifier"], "--processes=0: "),
+        (["--processes=two", "image_classifier"], "--processes=two: "),
         (["--max-restarts=-1", "image_classifier"], "from 0 to 9999"),
-        (["--process-id=1", "image_classifier"], "--process-id=1: needs --coordinator=HOST:PORT"),
-        (["--coordinator=a:1", "--processes=2", "image_classifier"], "needs --processes=N and --process-id=I too"),
-        (["--coordinator=a:1", "--process-id=0", "image_classifier"], "needs --processes=N and --process-id=I too"),
+        (["--process-id=1", "image_classifier"], "--coordinator=HOST:PORT"),
+        (["--coordinator=a:1", "--processes=2", "image_classifier"], "--process-id=I"),
+        (["--coordinator=a:1", "--process-id=0", "image_classifier"], "--processes=N"),
         (["--coordinator=a", "--processes=2", "--process-id=0", "image_classifier"], "must be HOST:PORT"),
         (["--coordinator=a:99999", "--processes=2", "--process-id=0", "image_classifier"], "from 1 to 65535"),
         (["--coordinator=$(id):1", "--processes=2", "--process-id=0", "image_classifier"], "must be HOST:PORT"),
-        (["--coordinator=a:1", "--processes=2", "--process-id=2", "image_classifier"], "must be from 0 to 1"),
+        (
+            ["--coordinator=a:1", "--processes=2", "--process-id=2", "image_classifier"],
+            "--process-id=2: must be from 0 to 1",
+        ),
         (
             ["--coordinator=a:1", "--processes=2", "--process-id=1", "--max-restarts=1", "image_classifier"],
-            "not with --coordinator",
+            "--max-restarts=1: ",
         ),
     ],
 )
@@ -126,7 +130,7 @@ def test_shellcheck():
 
 @pytest.fixture
 def start(tmp_path):
-    """launch.sh with an interpreter that runs a shell script, as a process of its own group."""
+    """Returns a function that starts launch.sh in its own session, with an interpreter that runs a shell script."""
     fake = tmp_path / "python"
     fake.write_text(
         "#!/bin/bash\nif [[ $1 == -c ]]; then [[ $2 != *socket* ]] || echo $((RANDOM + 2000)); exit; fi\n"
@@ -143,7 +147,7 @@ def start(tmp_path):
             text=True,
             cwd=tmp_path,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it is ignored
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # it is ignored under nohup
             env={"PATH": "/usr/bin:/bin", "PYTHON": str(fake), "SCRIPT": script} | environment,
         )
         started.append(process)
@@ -152,13 +156,13 @@ def start(tmp_path):
     yield run
     for process in started:
         process.kill()
-        for pid in there(process):  # what a test that failed has left
+        for pid in there(process):  # left over from a failed test
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
 def there(process):
-    """The ids of launch.sh and of all that it has started, of those that live."""
+    """Returns the ids of launch.sh and of the processes that it started, as far as they are alive."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -171,7 +175,7 @@ def there(process):
 
 
 def ended(process, within=20.0):
-    """Exit status, lines of stdout and of stderr."""
+    """Returns exit status, lines of stdout and lines of stderr."""
     out, err = process.communicate(timeout=within)
     return process.returncode, out.splitlines(), err.splitlines()
 
@@ -212,7 +216,12 @@ def test_help_of_an_experiment_is_shown_once(start):
 @pytest.mark.parametrize(
     ("death", "status", "told", "deaf"),
     [
-        ("kill -KILL $$", 137, "status 137 (SIGKILL)", True),  # as those are that wait for the dead one in a collective
+        (
+            "kill -KILL $$",
+            137,
+            "status 137 (SIGKILL)",
+            True,
+        ),  # TERM is ignored, as by processes that wait in a collective
         ("kill -SEGV $$", 139, "status 139 (SIGSEGV)", False),
         ("exit 3", 3, "status 3", False),
     ],
@@ -222,7 +231,8 @@ def test_one_death_brings_all_down(start, tmp_path, death, status, told, deaf):
     script = f"{ignore} echo $$ > pid$rank; ((rank == 1)) || {{ sleep 60 & wait; sleep 60; }}; sleep 0.3; {death}"
     begin = time.monotonic()
     found = ended(start(script, "--processes=3", "image_classifier"))
-    assert (found[0], found[2]) == (status, [f"launch.sh: process 1 ended with {told}"])
+    assert (found[0], len(found[2])) == (status, 1)
+    assert re.match(f"launch.sh: process 1 .*{re.escape(told)}$", found[2][0])
     assert time.monotonic() - begin < 10
     assert all(gone((tmp_path / f"pid{rank}").read_text().strip()) for rank in range(3))
 
@@ -246,7 +256,7 @@ def test_a_signal_is_passed_on_once(start, tmp_path, signum, status, whole_group
     process = start(script, f"--processes={processes}", "--max-restarts=2", "image_classifier")
     wait_for(*(tmp_path / f"up{rank}" for rank in ([0, 1] if processes == 2 else ["none"])))
     time.sleep(0.1)
-    os.killpg(process.pid, signum) if whole_group else process.send_signal(signum)  # Ctrl-C reaches the whole group
+    os.killpg(process.pid, signum) if whole_group else process.send_signal(signum)  # as Ctrl-C does
     shown = ["saved 1"] if processes == 1 else ["[0] saved 1", "[1] saved 1"]
     found, out, err = ended(process)
     assert (found, sorted(out), err) == (status, shown, [])
@@ -274,22 +284,25 @@ def test_restarts(start, tmp_path, processes):
     rank = "1" if processes == 2 else "0"
     words = (f"--processes={processes}", "--max-restarts=3", "image_classifier", "--overwrite")
     status, _, err = ended(start(COUNTED.format(crashes=2, status=9), *words))
-    told = [f"launch.sh: process {rank} ended with status 9; restart {n} of 3" for n in (1, 2)]
-    assert (status, err) == (0, told)
+    assert (status, len(err)) == (0, 2)
+    for n, line in enumerate(err, 1):
+        assert re.match(rf"launch.sh: process {rank} .*\bstatus 9\b.*\b{n} of 3$", line)
     runs = [line.split() for line in (tmp_path / ("ran1" if processes == 2 else "rannone")).read_text().splitlines()]
     assert len(runs) == 3
     assert len({next(w for w in words if w.startswith("--workdir=")) for words in runs}) == 1
     assert [words[-1] for words in runs] == ["--overwrite"] * 3
-    assert len({words[-5] for words in runs}) == 1  # by which --overwrite knows what this launch has begun
+    assert len({words[-5] for words in runs}) == 1  # identifies the run that this launch began, for --overwrite
     if processes == 2:
-        assert len({words[0] for words in runs}) > 1  # the old port may still be held
+        assert len({words[0] for words in runs}) > 1  # the old port may still be in use
 
 
-TAKEN = "launch.sh: the port was taken meanwhile; again with another one"
+def kinds(lines):
+    """Returns "port", "restart" or "failed" for each line of launch.sh."""
+    return ["port" if "port" in line else "restart" if "restart" in line else "failed" for line in lines]
 
 
 def ends(*statuses):
-    """A script whose process 0 ends so, one time after the other; others end well."""
+    """Returns a script whose process 0 exits with these statuses, one per start, and whose other processes succeed."""
     return f"""
         [[ $rank == 0 ]] || exit 0
         echo "$JAXDL_COORDINATOR $*" >> ran
@@ -301,7 +314,7 @@ def ends(*statuses):
 @pytest.mark.parametrize("words", [[], ["--max-restarts=0"], ["--max-restarts=1"]])
 def test_a_port_that_was_taken_is_chosen_anew(start, tmp_path, words):
     status, _, err = ended(start(ends(75, 75, 0), "--processes=2", *words, "image_classifier", "--x=1"))
-    assert (status, err) == (0, [TAKEN] * 2)
+    assert (status, kinds(err)) == (0, ["port"] * 2)
     runs = [line.partition(" ") for line in (tmp_path / "ran").read_text().splitlines()]
     assert len({address for address, _, _ in runs}) == 3
     assert len({flags for _, _, flags in runs}) == 1
@@ -309,14 +322,14 @@ def test_a_port_that_was_taken_is_chosen_anew(start, tmp_path, words):
 
 def test_a_port_that_was_taken_is_no_restart(start):
     words = ("--processes=2", "--max-restarts=1", "image_classifier")
-    status, _, err = ended(start(ends(75, 9, *[75] * 5, 0), *words))  # five for each attempt
-    restart = "launch.sh: process 0 ended with status 9; restart 1 of 1"
-    assert (status, err) == (0, [TAKEN, restart, *[TAKEN] * 5])
+    status, _, err = ended(start(ends(75, 9, *[75] * 5, 0), *words))  # five ports for each attempt
+    assert (status, kinds(err)) == (0, ["port", "restart", *["port"] * 5])
 
 
 def test_five_other_ports_are_tried(start, tmp_path):
     status, _, err = ended(start(ends(*[75] * 99), "--processes=2", "--max-restarts=2", "image_classifier"))
-    assert (status, err) == (75, [TAKEN] * 5 + ["launch.sh: process 0 ended with status 75"])
+    assert (status, kinds(err)) == (75, ["port"] * 5 + ["failed"])
+    assert err[-1].endswith("status 75")
     assert len((tmp_path / "ran").read_text().splitlines()) == 6
 
 
@@ -332,7 +345,7 @@ def test_five_other_ports_are_tried(start, tmp_path):
 )
 def test_a_port_of_the_users_own_is_tried_once(start, tmp_path, words, environment):
     status, _, err = ended(start(ends(*[75] * 99), *words, "image_classifier", **environment))
-    assert (status, TAKEN in err) == (75, False)
+    assert (status, "port" in kinds(err)) == (75, False)
     assert len((tmp_path / "ran").read_text().splitlines()) == 1
 
 
@@ -340,7 +353,7 @@ ENDS_WITH_IT = """
 exec {python} -c '
 import os, pathlib, sys, time
 sys.path.insert(0, "{root}")
-os.environ.pop("JAXDL_COORDINATOR", None)  # nobody is waited for
+os.environ.pop("JAXDL_COORDINATOR", None)  # do not wait for the other process
 from jaxdl.run.engine.distributed import initialize
 initialize()
 pathlib.Path("up" + os.environ.get("JAXDL_PROCESS_ID", "none")).touch()
@@ -350,8 +363,9 @@ time.sleep(60)'
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system call is Linux's")
 @pytest.mark.parametrize(
-    ("processes", "count"), [(1, 2), pytest.param(2, 7, marks=pytest.mark.claims)]
-)  # two for the lines of each of several
+    ("processes", "count"),
+    [(1, 2), pytest.param(2, 7, marks=pytest.mark.claims)],  # two more per process, for its labelled lines
+)
 def test_its_processes_end_with_it(start, tmp_path, processes, count):
     script = ENDS_WITH_IT.format(python=sys.executable, root=LAUNCH.parent)
     process = start(script, f"--processes={processes}", "--max-restarts=1", "image_classifier")
@@ -392,7 +406,9 @@ def test_what_is_started_again(start, tmp_path, status, runs):
     found, _, err = ended(start(COUNTED.format(crashes=99, status=status), "--max-restarts=2", "image_classifier"))
     assert found == status
     assert len((tmp_path / "rannone").read_text().splitlines()) == runs
-    assert err[-1:] == ([f"launch.sh: process 0 ended with status {status}"] if status else [])
+    assert bool(err) == bool(status)
+    if status:
+        assert re.fullmatch(rf"launch.sh: process 0 .*\bstatus {status}", err[-1])
 
 
 @pytest.mark.parametrize(
@@ -418,8 +434,8 @@ def test_gpus_are_divided(start, tmp_path, words, environment, shown):
 
 def test_gpus_that_cannot_be_divided(start):
     found = ended(start("echo", "--processes=2", "image_classifier", CUDA_VISIBLE_DEVICES="0,1,2"))
-    told = "launch.sh: --processes=2: must divide the 3 GPUs of this machine (--cpu-devices=1 uses its CPU)"
-    assert found == (2, [], [told])
+    assert (found[0], found[1], len(found[2])) == (2, [], 1)
+    assert re.match(r"launch.sh: --processes=2: .*\b3 GPUs\b", found[2][0])
 
 
 def test_one_process_of_several_machines(start):
@@ -437,5 +453,5 @@ def test_tasks_of_slurm_share_a_folder(start):
     out = ended(start('echo "$rank" "$@"', "image_classifier", "--workdir=w", **slurm))[1]
     assert out == ["none -m experiments.image_classifier --workdir=runs/image_classifier/slurm-17.3 --workdir=w"]
     status, _, err = ended(start("echo", "--processes=2", "image_classifier", **slurm))
-    assert status == 2
-    assert err == ["launch.sh: srun starts the processes already: leave out --processes and --max-restarts"]
+    assert (status, len(err)) == (2, 1)
+    assert re.match("launch.sh: srun .*--processes", err[0])

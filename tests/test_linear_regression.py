@@ -1,4 +1,4 @@
-"""The notes' line beside their own PyTorch script, NumPy and scikit-learn."""
+"""Compares the fit of the notes' line with their PyTorch script, NumPy and scikit-learn."""
 
 import sys
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_losses_of_the_notes_script():
         def forward(self, x):
             return self.linear(x)
 
-    config = Config(steps=1000, progress=False)
+    config = Config(steps=1000, seeds=1, progress=False)
     parts = data(config)
     experiment = build(config, parts)
     (slope,), (intercept,) = np.asarray(weights(experiment.init(jax.random.key(config.seed))))
@@ -85,7 +85,7 @@ def test_steps_of_numpy_and_of_the_framework():
 
 
 @pytest.mark.claims
-def test_models_side_by_side_do_not_touch_each_other():
+def test_models_trained_together_are_independent():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(11, 3)).astype(np.float32), rng.normal(size=(11, 2)).astype(np.float32)
     config = Config(learning_rate=0.1)
@@ -107,7 +107,7 @@ def test_models_side_by_side_do_not_touch_each_other():
 
 def test_without_pytorch_the_claim_is_not_measured(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    config = Config(steps=1000, progress=False)
+    config = Config(steps=1000, seeds=1, progress=False)
     assert {one.name for one in on_a_line(config, data(config))} == {"by_hand", "hessian"}
     assert CLAIMS["script"].needs == "extra:peers"
 
@@ -118,6 +118,6 @@ def test_rows_of_the_california_file(data_dir: Path, monkeypatch: pytest.MonkeyP
     assert rows.x.shape == (20640, 13)
     few = rows._replace(x=rows.x[::41], y=rows.y[::41])
     monkeypatch.setattr("experiments.linear_regression.load_table", lambda *_: few)
-    found = list(on_a_table(Config(dataset="california_housing", progress=False)))
+    found = list(on_a_table(Config(dataset="california_housing", seeds=1, progress=False)))
     assert [one.name for one in found] == ["all_rows", "held_out"]
     assert [one.holds for one in found] == [True, True]

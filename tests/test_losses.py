@@ -15,7 +15,7 @@ TARGETS = RNG.integers(0, 2, (5, 3, 7))
 
 
 def same_as_torch(ours, theirs, x, *rest, value_tolerance=1e-6):
-    """Values and the gradient of their weighted sum; the weights make a wrong order show."""
+    """Compares values and the gradient of their weighted sum; the weights reveal a wrong order."""
     torch = pytest.importorskip("torch")
     tx = torch.tensor(x, requires_grad=True)
     expected = theirs(tx, *(torch.tensor(np.asarray(r)) for r in rest))
@@ -82,7 +82,7 @@ def test_sigmoid_cross_entropy_against_torch():
     np.testing.assert_allclose(losses.sigmoid_cross_entropy(jnp.array([-1e4, 1e4]), jnp.array([1, 0])), [1e4, 1e4])
 
 
-def test_sigmoid_cross_entropy_of_second_order_and_in_the_targets():
+def test_sigmoid_cross_entropy_second_derivative_and_derivative_by_targets():
     z, t = jnp.array([-3.0, 0.0, 2.0]), jnp.array([1.0, 0.3, 0.0])
     s = 1 / (1 + np.exp(-z))
     curvature = jax.vmap(jax.grad(jax.grad(losses.sigmoid_cross_entropy)))(z, t)
@@ -90,7 +90,7 @@ def test_sigmoid_cross_entropy_of_second_order_and_in_the_targets():
     np.testing.assert_allclose(jax.vmap(jax.grad(losses.sigmoid_cross_entropy, 1))(z, t), -z)
 
 
-def test_sigmoid_cross_entropy_of_sure_and_right_is_not_rounded_to_0():
+def test_sigmoid_cross_entropy_of_confident_correct_logits_is_not_0():
     loss = losses.sigmoid_cross_entropy(jnp.array([30.0, -30.0]), jnp.array([True, False]))
     np.testing.assert_allclose(loss, np.exp(-30.0), rtol=1e-5)
 
@@ -136,8 +136,8 @@ def test_softmax_then_cross_entropy_is_bounded(N):
     low, high = math.log(1 + (N - 1) / math.e), math.log(N - 1 + math.e)
     if N == 10:
         assert low == pytest.approx(1.4612, abs=5e-5)
-    sure, unsure = 1e3 * np.eye(N), 5 * np.random.default_rng(0).normal(size=(997, N))
-    z = np.float32(np.concatenate([sure, sure, unsure]))
+    confident, random = 1e3 * np.eye(N), 5 * np.random.default_rng(0).normal(size=(997, N))
+    z = np.float32(np.concatenate([confident, confident, random]))
     y = np.concatenate([np.arange(N), (np.arange(N) + 1) % N, np.arange(997) % N])
     right, wrong, rest = np.split(jax.jit(losses.softmax_then_cross_entropy)(z, y), [N, 2 * N])
     np.testing.assert_allclose(right, low, rtol=1e-6)

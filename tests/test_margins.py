@@ -1,4 +1,4 @@
-"""The verdicts on bounds by hand, and a whole measurement of an experiment that trains nothing."""
+"""Verdicts on bounds by hand, and a complete measurement of an experiment without training."""
 
 import json
 import math
@@ -38,31 +38,31 @@ def test_distance_by_hand(sign, limit, verdict):
     assert margin.worst == (min if sign[0] == ">" else max)(VALUES)
 
 
-def test_one_world_or_one_number_that_is_none_crosses():
+def test_one_world_or_one_nan_crosses():
     seeds = bounds(VALUES, ">", -9.0)
     assert judge(seeds, bounds([0.0], ">", -9.0)).verdict == "ok"
     assert judge(seeds, bounds([-9.1], ">", -9.0)).verdict == "CROSSED"
     assert judge([*seeds[1:], Bound(math.nan, ">", -9.0)]).verdict == "CROSSED"
 
 
-def test_what_is_not_expected_to_hold_stays_on_the_other_side():
+def test_values_of_an_expected_failure_are_on_the_other_side():
     assert judge(bounds(VALUES, ">", 3.1), expected=False).verdict == "ok"
     assert judge(bounds(VALUES, ">", 2.9), expected=False).verdict == "THIN"
     assert judge(bounds(VALUES, ">", -3.1), expected=False).verdict == "CROSSED"
     assert judge(bounds([math.nan] * 10, ">", 0.0), expected=False).verdict == "CROSSED"
 
 
-def test_figures_without_spread_need_only_hold():
+def test_values_without_spread_only_need_to_hold():
     assert judge(bounds([0.1] * 10, ">=", 0.1)).verdict == "ok"
     assert judge(bounds([0.1] * 10, ">", 0.1)).verdict == "CROSSED"
 
 
-def test_a_limit_of_each_seed_is_held_against_that_seed():
+def test_each_seed_is_compared_with_its_own_limit():
     pairs = [Bound(i + value, ">", i - 3.1) for i, value in enumerate(VALUES)]
     assert judge(pairs).distance == pytest.approx(3.1)
 
 
-def test_a_ratio_spreads_by_its_logarithm():
+def test_ratios_are_averaged_by_their_logarithm():
     (low,), (high,) = (bounds_of([Quantity("as fast", value, ">", 1.0, "times")]) for value in (4.0, 16.0))
     assert judge([low, high]).distance == pytest.approx(3 / 2**0.5)  # powers of two: 2 and 4, 3 ± sqrt 2
     assert judge([low, high, low._replace(value=0.9)]).verdict == "CROSSED"
@@ -81,10 +81,10 @@ def test_shares_of_seeds_by_hand():
     assert found(0, 0, bounds([0.0], ">", 0.5)) == "CROSSED"
 
 
-def test_first_weights_are_nudged(monkeypatch):
+def test_initial_weights_are_perturbed(monkeypatch):
     params = {"w": np.linspace(1, 2, 1000, dtype=np.float32), "n": np.arange(3, dtype=np.int32)}
     before = Learner.create(params, optax.identity())
-    monkeypatch.setattr(Learner, "create", Learner.create)  # puts the original back afterwards
+    monkeypatch.setattr(Learner, "create", Learner.create)  # restores the original afterwards
     nudge(1)
     after = jax.jit(lambda params: Learner.create(params, optax.identity()))(params)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
@@ -100,13 +100,13 @@ def test_worlds_keep_the_flags_that_are_set():
 
 
 class Config(run.RunConfig):
-    """Flags of an experiment that trains nothing."""
+    """Flags of an experiment without training."""
 
     seeds: int = 3
 
 
 def fake(monkeypatch, off):
-    """run(name, seed, world) of an experiment whose state is its seed, moved by off[world]."""
+    """Returns run(name, seed, world) of an experiment whose state depends on its seed and is shifted by off[world]."""
     now = []
     monkeypatch.setattr(run, "fit", lambda w: SimpleNamespace(runs=[SimpleNamespace(state={"w": np.array(w)})]))
 
@@ -129,7 +129,7 @@ def fake(monkeypatch, off):
     return trial
 
 
-def test_a_whole_measurement(monkeypatch):
+def test_a_complete_measurement(monkeypatch):
     runs = measure("fake", fake(monkeypatch, {"nudge2": -5.0}))
     assert list(runs) == [(seed, PLAIN) for seed in range(10)] + [(0, w) for w in WORLDS]
     text, safe = report("fake", runs)
@@ -138,7 +138,7 @@ def test_a_whole_measurement(monkeypatch):
     assert not safe
     assert [(line.split()[0], line.split()[-1]) for line in lines] == [
         ("above", "CROSSED"),  # in nudge2, at 0.95 - 5
-        ("above", "CROSSED"),  # the claim itself fell with its bound
+        ("above", "CROSSED"),  # the claim itself failed with its bound
         ("near", "CROSSED"),
         ("near", "CROSSED"),
         ("neither", "ok"),
@@ -149,7 +149,7 @@ def test_a_whole_measurement(monkeypatch):
     assert "w > -3.1" in lines[0]
 
 
-def test_a_claim_that_is_missing_crosses_and_a_failed_run_is_left_out():
+def test_a_missing_claim_crosses_and_a_failed_run_is_omitted():
     good, bad = of_figures({"t": bounds([1.0], ">", 0.0)}), of_figures({})
     runs = measure("tests", lambda name, seed, world: None if seed == 3 else bad if world == "SSE4_2" else good)
     assert len(runs) == 14
@@ -160,14 +160,14 @@ def test_a_claim_that_is_missing_crosses_and_a_failed_run_is_left_out():
     assert report("tests", {})[1] is False
 
 
-def test_one_safe_failure_is_enough_where_none_should_hold():
+def test_one_safe_failure_is_enough_for_an_expected_failure():
     claim = {"expected": False, "holds": False, "bounds": {"1": Bound(0.0, ">", 9.0), "2": Bound(0.0, ">", -9.0)}}
     text, safe = report("x", {(seed, PLAIN): {"claims": {"c": claim}, "digest": ""} for seed in range(10)})
     assert safe
     assert [line.split()[-1] for line in text.splitlines()[2:]] == ["ok", "free"]
 
 
-def test_tests_note_their_bounds(bound, seed, tmp_path, monkeypatch, request):
+def test_tests_record_their_bounds(bound, seed, tmp_path, monkeypatch, request):
     path = tmp_path / "bounds"
     monkeypatch.setenv("JAXDL_MARGINS", str(path))
     bound(np.float32(0.5), ">=", 0.25, "half")

@@ -41,7 +41,7 @@ def test_top_k_accuracy(k):
     assert float(right.mean()) == pytest.approx(expected)
 
 
-def test_of_equal_logits_the_first_counts():
+def test_the_first_of_equal_logits_wins():
     z = jnp.zeros((3, 3))
     np.testing.assert_array_equal(metrics.accuracy(z, jnp.arange(3)), [1, 0, 0])
     np.testing.assert_array_equal(metrics.top_k_accuracy(z, jnp.arange(3), 2), [1, 1, 0])
@@ -49,7 +49,7 @@ def test_of_equal_logits_the_first_counts():
 
 @pytest.mark.parametrize("k", [0, 8])
 def test_bad_k(k):
-    with pytest.raises(ValueError, match=r"must be in \[1, 7\]"):
+    with pytest.raises(ValueError, match=rf"k must be in \[1, 7\].* {k}$"):
         metrics.top_k_accuracy(LOGITS, LABELS, k)
 
 
@@ -66,7 +66,7 @@ def test_binary_and_subset_accuracy():
     assert every.dtype == jnp.float32
     assert float(every.mean()) == pytest.approx(reference.accuracy_score(TARGETS, z > 0))
     assert 0 < every.mean() < each.mean()
-    # Probability one half, z = 0, says no; targets may be bool.
+    # Probability 1/2, z = 0, predicts 0; targets may be bool.
     np.testing.assert_array_equal(metrics.binary_accuracy(jnp.zeros(2), jnp.array([False, True])), [1, 0])
 
 
@@ -99,11 +99,11 @@ def test_confusion_matrix():
 
 
 def test_confusion_matrix_of_unknown_classes():
-    with pytest.raises(ValueError, match=r"labels reach from 0 to 3, they must be in \[0, 3\)"):
+    with pytest.raises(ValueError, match=r"labels .*\[0, 3\).* 0 to 3"):
         metrics.confusion_matrix([0, 3], [0, 1], 3)
-    with pytest.raises(ValueError, match="predictions reach from -1 to 0"):
+    with pytest.raises(ValueError, match=r"predictions .*\[0, 3\).* -1 to 0"):
         metrics.confusion_matrix([0, 1], [0, -1], 3)
-    with pytest.raises(ValueError, match="differ in shape"):
+    with pytest.raises(ValueError, match=r"labels and predictions .*\(2,\) and \(2, 1\)"):
         metrics.confusion_matrix([0, 1], [[0], [1]], 3)
 
 
@@ -117,7 +117,7 @@ def test_r_squared_from_sums_over_batches():
 
     added = sum(sums(p[i:j], y[i:j]) for i, j in ((0, 13), (13, 60), (60, 101)))
     assert metrics.r_squared(*added) == pytest.approx(reference.r2_score(y, p), abs=1e-6)
-    # A constant taken off all targets and predictions changes nothing.
+    # Subtracting a constant from all targets and predictions changes nothing.
     assert metrics.r_squared(*sums(p - 3, y - 3)) == pytest.approx(reference.r2_score(y, p), abs=1e-6)
 
 
@@ -137,7 +137,7 @@ def gaussian(dimensions, rank):
 
 
 @pytest.mark.parametrize("rank", [7, 3])
-def test_frechet_distance_beside_scipy(rank):
+def test_frechet_distance_against_scipy(rank):
     (m1, c1), (m2, c2) = gaussian(7, 11), gaussian(7, rank)
     expected = np.sum((m1 - m2) ** 2) + np.trace(c1 + c2 - 2 * linalg.sqrtm(c1 @ c2).real)
     assert metrics.frechet_distance(m1, c1, m2, c2) == pytest.approx(expected, rel=1e-5)
@@ -150,12 +150,12 @@ def test_frechet_distance_by_hand():
     assert metrics.frechet_distance([5], [[16]], [2], [[1]]) == pytest.approx(18)
     # A point, whose covariance is 0, and a Gaussian: |m|^2 + tr C.
     assert metrics.frechet_distance([0, 0], np.zeros((2, 2)), [1, 2], [[3, 1], [1, 5]]) == pytest.approx(13)
-    # Orthogonal lines: nothing is common, 2 + 7.
+    # Gaussians on orthogonal lines: tr C1 + tr C2 = 2 + 7.
     assert metrics.frechet_distance([0, 0], np.diag([2, 0]), [0, 0], np.diag([0, 7])) == pytest.approx(9)
 
 
 def test_frechet_distance_of_other_shapes():
-    with pytest.raises(ValueError, match=r"\[2\], \[2, 2\], \[3\], \[3, 3\]; \[D\], \[D, D\]"):
+    with pytest.raises(ValueError, match=r"\[2\], \[2, 2\], \[3\], \[3, 3\]"):
         metrics.frechet_distance(np.zeros(2), np.eye(2), np.zeros(3), np.eye(3))
 
 
@@ -172,11 +172,11 @@ def test_moments_add_up_to_mean_and_covariance():
     one = metrics.mean_and_covariance(metrics.moments(jnp.full((1, 3), 2.0)))
     np.testing.assert_array_equal(one[0], [2, 2, 2])
     np.testing.assert_array_equal(one[1], np.zeros((3, 3)))
-    with pytest.raises(ValueError, match="the weights add up to 0"):
+    with pytest.raises(ValueError, match=r"count .* 0$"):
         metrics.mean_and_covariance(metrics.moments(jnp.ones((2, 3)), jnp.zeros(2)))
 
 
-def test_earth_movers_distance_by_hand_and_beside_scipy():
+def test_earth_movers_distance_by_hand_and_against_scipy():
     hand = metrics.earth_movers_distance([[0.0], [1], [5]], [[6.0], [1], [0]])
     assert hand == pytest.approx(1 / 3)
     x, y = np.random.default_rng(0).normal(size=(2, 13, 1))
@@ -184,18 +184,18 @@ def test_earth_movers_distance_by_hand_and_beside_scipy():
     # in the plane a shift of all points by the same vector costs its length
     plane = np.random.default_rng(0).normal(size=(11, 2))
     assert metrics.earth_movers_distance(plane, plane[::-1] + np.array([0.03, 0.04])) == pytest.approx(0.05)
-    with pytest.raises(ValueError, match="both must be the same"):
+    with pytest.raises(ValueError, match=r"\[13, 1\] and \[7, 1\]"):
         metrics.earth_movers_distance(x, y[:7])
 
 
-def test_modes_of_a_sample_made_by_hand():
+def test_modes_by_hand():
     centres = jnp.array([[0.0, 0], [1, 0], [0, 2]])
     samples = jnp.array([[0.0, 0.1], [0.95, 0], [1, 0.2], [1.31, 0], [0.2, 0.2], [0, 2.3]])
     hits = jax.jit(metrics.mode_hits)(samples, centres, 0.3)
     # The fourth is 0.31 from the second centre, the last one 0.29999995 in float32.
     np.testing.assert_array_equal(hits, [[1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0], [0, 0, 1]])
     assert metrics.modes_found(hits.sum(0), 6) == 3
-    # Of 60 samples a mode's fair part is 20 and a fifth of it 4.
+    # A mode's share of 60 samples is 20, and a fifth of it 4.
     assert metrics.modes_found([4, 3.99, 50], 60) == 2
     assert metrics.modes_found([4, 3.99, 50], 60, share=1.0) == 1
     assert metrics.modes_found([0, 0, 0], 60) == 0

@@ -1,18 +1,23 @@
-"""What docs/mission.md and the README's results say is what docs/claims holds, and what that holds still exists."""
+"""docs/mission.md, docs/results.md and the README's results are what docs/claims makes, and what that names exists."""
 
 import re
-import shutil
 from collections import Counter
 
 import pytest
 
+from jaxdl import packaged
 from jaxdl.run import Claim
-from jaxdl.run.store.files import write_json
+from jaxdl.run.command.flags import parse
+from jaxdl.run.records import record as records_module
+from jaxdl.run.records.record import file_name, findings, parts, read_records, result_flags
+from jaxdl.run.records.reproduce import tasks
 from tools import mission as tool
-from tools.mission import ROOT, faults, file_name, gather, make_record, mission, read_records, read_rows, results
+from tools import results as results_tool
+from tools.mission import ROOT, faults, gather, mission, read_rows
+from tools.results import explanation, first_results, results
 
 SECTIONS, ROWS = read_rows()
-RECORDS = read_records()
+RECORDS = read_records(ROOT / "docs/claims")
 CLAIMS = {
     "one": Claim("|x| < 2*3", "A01", True),
     "two": Claim("it is so", "A01 A02", fails="by hand"),
@@ -24,7 +29,8 @@ CLAIMS = {
 def claims(monkeypatch, request):
     """Three claims in the place of every experiment's, but where the records themselves are looked at."""
     if not request.node.name.startswith(("test_documents", "test_a_record_names")):
-        monkeypatch.setattr(tool, "claims_of", lambda name: CLAIMS)
+        for module in (tool, records_module):
+            monkeypatch.setattr(module, "claims_of", lambda name: CLAIMS)
 
 
 def quantity(value=7.0, sign=">", limit=5.0):
@@ -36,14 +42,15 @@ def found(value=7.0, reference=None):
 
 
 def record(command="python -m experiments.vae --seed=3", **claims):
-    made = {"experiment": "vae", "command": command, "device": "1 x cpu", "jax": "0.10.2", "seconds": 1.5}
-    return {**made, "claims": claims}
-
-
-def summary(command="python -m experiments.vae --seed=3 --data_dir=/data --workdir=/x/y --progress=false", **claims):
-    fits = {".": {"seconds": 2.25}, "judge": {"seconds": 3.5}}
-    made = {"experiment": "vae", "command": command, "device": "1 x cpu", "versions": {"jax": "0.10.2"}}
-    return {**made, "fits": fits, "claims": [{"name": name, **claim} for name, claim in claims.items()]}
+    where = {"commit": "abc", "processor": "a CPU", "device": "1 x cpu", "python": "3.11.7", "seeds": [3]}
+    return {
+        "experiment": "vae",
+        "command": command,
+        **where,
+        "versions": {"jax": "0.10.2"},
+        "seconds": 1.5,
+        "claims": claims,
+    }
 
 
 def table(page, row):
@@ -73,15 +80,29 @@ def test_the_notes_have_253_rows_in_19_sections():
 def test_a_record_names_what_exists(kept):
     assert faults(kept, ROWS) == []
     assert (ROOT / "docs/claims" / file_name(kept["command"])).exists()
-    for one in tool.findings(kept):
+    for one in findings(kept):
         assert one.holds is None or one.holds != bool(one.claim.fails), one
+
+
+@pytest.mark.parametrize("kept", RECORDS, ids=lambda kept: kept["command"].removeprefix("python -m experiments."))
+def test_a_record_was_measured_with_the_flags_of_its_command(kept):
+    """A default that has changed since makes the record another command's: python -m experiments reproduce."""
+    _, name, words = parts(kept["command"])
+    assert result_flags(parse(packaged.experiment(name).Config, words)) == kept["flags"]
+
+
+@pytest.mark.full
+def test_no_record_is_out_of_date():
+    """Costs no time, but any change of the code that an experiment uses makes its records measured anew."""
+    out_of_date = {task.command: task.reasons for task in tasks([], RECORDS) if task.record and task.reasons}
+    assert not out_of_date, "python -m experiments reproduce"
 
 
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
         (record("python -m experiments.nothing"), "there is no experiment nothing"),
-        (record("python -m experiments.vae --latnet=3"), "--latnet: no such flag; the nearest is"),
+        (record("python -m experiments.vae --latnet=3"), "--latnet: "),
         (record("python -m experiments.vae --seed=-3"), "--seed=-3: must be"),
         (record(four=found()), "there is no claim four of vae"),
         (record(one=found(reference={"seen in /home/me/x": [1.0]})), "a path of one machine: seen in /home/me/x"),
@@ -96,16 +117,6 @@ def test_faults_are_found(wrong, told):
 def test_a_row_that_is_not_there_is_found(monkeypatch):
     monkeypatch.setattr(tool, "claims_of", lambda name: {"one": Claim("so", "A01 A99")})
     assert faults(record(one=found()), ROWS) == ["there is no row A99"]
-
-
-def test_a_record_leaves_out_what_belongs_to_one_machine():
-    made = make_record(summary(one={"quantities": [], "reference": {}, "text": "a"}, two=found() | {"text": "b"}))
-    assert made["command"] == "python -m experiments.vae --seed=3"
-    assert (made["experiment"], made["seconds"], made["jax"]) == ("vae", 5.8, "0.10.2")
-    assert file_name(made["command"]) == "vae.seed-3.json"
-    assert made["claims"] == {"two": found()}
-    with pytest.raises(ValueError, match="none of its claims was measured"):
-        make_record(summary(one={"quantities": [], "reference": {}}))
 
 
 def test_a_claim_that_one_command_measured_is_not_open_in_another():
@@ -135,48 +146,71 @@ def test_the_page_shows_claims_and_what_is_open():
     notes = "S0 «分类任务是对离散值进行预测»"
     assert first[:4] == ["**A01** Classification", notes, r"\|x\| \< 2\*3", "n: 7 > 5"]
     assert first[4:] == ["11 (a paper)", "yes", "`vae --seed=3`"]
-    assert second == ["", "", "it is so", "n: 3 > 5", "", "no (as expected: by hand)", "`vae --seed=3`"]
+    assert second == ["", "", "it is so", "n: 3 > 5", "", "no (expected: by hand)", "`vae --seed=3`"]
     assert table(page, "A03")[0][2:] == ["never", "-", "", "not measured", "`vae --seed=3`"]
     assert table(page, "A04")[0][2:] == ["-", "-", "-", "-", "planned: seq2seq, dependency_parser"]
-    assert "| `vae --seed=3` | 1 x cpu | 1.5 | 0.10.2 |\n" in page
 
 
-def test_results_are_the_headlines_that_were_measured():
-    lines = results([record(one=found(3.0), two=found()), record(two=found())]).splitlines()
-    assert lines[2:] == [r"| `vae --seed=3` | \|x\| \< 2\*3 | **n: 3 > 5** (holds: NO) | 11 (a paper) |"]
+def test_results_have_a_section_for_every_experiment():
+    page = results([record(one=found(3.0), two=found()), record("python -m experiments.vae", two=found())])
+    assert "11 experiments, 2 commands, 3 measured claims, of which 1 do not hold" in page
+    assert r"| `vae --seed=3` | \|x\| \< 2\*3 | n: 3 > 5 | not expected |" in page
+    section = page.partition("\n### vae\n")[2].partition("\n## ")[0]
+    assert "](images/vae.png)" in section
+    assert "$ python -m experiments.vae\n" in section
+    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
+    assert lines == [
+        r"| `--seed=3` | **\|x\| \< 2\*3** | n: 3 > 5 | 11 (a paper) | no |",
+        "| | it is so | n: 7 > 5 | 11 (a paper) | yes (unexpected) |",
+        "| `none` | it is so | n: 7 > 5 | 11 (a paper) | yes (unexpected) |",
+    ]
+    assert "Not measured: three (needs gpu)." in section
+    assert "### gan\n" in page
+    assert "No record yet." in page
+    assert page.endswith("| `vae` | a CPU | 1 x cpu | `abc` | 3.11.7 | 0.10.2 | 1 | 1.5 |\n")
 
 
-def test_add_replaces_the_same_command_and_write_is_repeatable(tmp_path):
+def test_an_experiment_explains_itself():
+    for name in results_tool.packaged.listing():
+        summary, paragraph = explanation(name)
+        assert 20 < len(summary) <= 120, name
+        assert 60 <= len(paragraph) <= 400, (name, len(paragraph))
+        assert (ROOT / f"docs/images/{name}.png").exists()
+
+
+def test_the_first_results_are_short(monkeypatch):
+    monkeypatch.setattr(results_tool, "FIRST", (("vae --seed=3", "one", "the x"),))
+    found_here = {**found(), "quantities": [quantity(), quantity(17.0)]}
+    assert first_results([record(one=found_here)]).splitlines()[2:] == [
+        "| the x | **n: 7 > 5** | 11 (a paper) | `vae --seed=3` |"
+    ]
+    with pytest.raises(ValueError, match=r"vae --seed=3.* one"):
+        first_results([record(two=found())])
+
+
+def test_pages_are_written_between_the_markers(tmp_path, monkeypatch):
     (tmp_path / "docs/claims").mkdir(parents=True)
-    shutil.copy(ROOT / "docs/mission.tsv", tmp_path / "docs")
+    (tmp_path / "docs/mission.tsv").write_bytes((ROOT / "docs/mission.tsv").read_bytes())
     (tmp_path / "README.md").write_text(f"head\n{tool.BEGIN}old{tool.END}foot\n", encoding="utf-8")
-    for value in (13.0, 17.0):
-        run = tmp_path / str(value)
-        run.mkdir()
-        write_json(run / "summary.json", summary(one=found(value)))
-        path = tool.add(run, root=tmp_path)
-    assert list((tmp_path / "docs/claims").iterdir()) == [path]
-    for _ in range(2):
+    monkeypatch.setattr(results_tool, "FIRST", (("vae --seed=3", "one", "the x"),))
+    records_module.write_record(tmp_path / "docs/claims", record(one=found(17.0)) | {"flags": {}, "code": {}})
+    for _ in range(2):  # writing again changes nothing
         for file, content in tool.documents(tmp_path).items():
             file.write_text(content, encoding="utf-8")
     readme = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert readme.startswith(f"head\n{tool.BEGIN}\n| command ")
-    assert readme.endswith(f"**n: 17 > 5** | 11 (a paper) |\n\n{tool.END}foot\n")
-    assert "| n: 17 > 5 |" in (tmp_path / "docs/mission.md").read_text(encoding="utf-8")
+    assert readme.startswith(f"head\n{tool.BEGIN}\n| result ")
+    assert readme.endswith(f"`vae --seed=3` |\n\n{tool.END}foot\n")
+    for page in ("mission", "results"):
+        assert "| n: 17 > 5 |" in (tmp_path / f"docs/{page}.md").read_text(encoding="utf-8")
     (tmp_path / "README.md").write_text("no markers\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"README.md: has not the lines"):
+    with pytest.raises(ValueError, match=r"README\.md"):
         tool.documents(tmp_path)
 
 
-def test_the_command_line(tmp_path, capsys):
-    assert tool.main(["add", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"error: {tmp_path}: there is no summary.json: the run has not ended\n"
-    write_json(tmp_path / "summary.json", summary(four=found()))
-    assert tool.main(["add", str(tmp_path)]) == 2
-    assert "there is no claim four" in capsys.readouterr().err
-    for words in ([], ["add"], ["add", "x", "y"], ["wrong"]):
+def test_the_command_line(capsys):
+    for words in ([], ["add"], ["write", "x"]):
         assert tool.main(words) == 2
-        assert "python -m tools.mission add RUNDIR" in capsys.readouterr().err
+        assert "python -m tools.mission write" in capsys.readouterr().err
 
 
 def test_a_record_from_elsewhere_makes_no_link_picture_or_row():

@@ -1,7 +1,6 @@
-"""Optimisers against loops in float64 and PyTorch, schedules against worked values, accumulation against one batch."""
+"""Optimisers against float64 loops and PyTorch, schedules against values by hand, accumulation against one batch."""
 
 import math
-import re
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +39,7 @@ def to_float32(tree):
 
 
 def follow(tx, params, grads, **kwargs):
-    """The parameters and the state after the given gradients."""
+    """Returns the parameters and the state after updates with the given gradients."""
     update, state = jax.jit(tx.update), tx.init(params)
     for g in grads:
         updates, state = update(g, state, params, **kwargs)
@@ -57,7 +56,7 @@ def assert_equal(actual, expected):
 
 
 def by_loop(name, w, grads, rates, decay=0.0, momentum=0.9, beta2=0.999, rms_decay=0.9, epsilon=1e-8):
-    """The formulas for one array, written out."""
+    """Applies the formulas to one array."""
     w = w.copy()
     m, s = np.zeros_like(w), np.zeros_like(w)
     for t, (g, rate) in enumerate(zip(grads, rates, strict=True), start=1):
@@ -108,7 +107,7 @@ def test_formula(name, hyper):
         assert_close(follow(tx, start, grads)[0], expected, 1e-10)
     if hyper:
         return
-    rounded = 2e-5 if name.startswith("adam") else 2e-6  # optax's float32 1 - beta2**t has lost three digits at t = 1
+    rounded = 2e-5 if name.startswith("adam") else 2e-6  # in float32, 1 - beta2**t loses three digits at t = 1
     assert_close(follow(tx, to_float32(start), to_float32(grads))[0], expected, rounded)
 
 
@@ -124,7 +123,7 @@ def test_formula(name, hyper):
         ("adamw", "AdamW", {"betas": (0.83, 0.97), "eps": 0.13}),
     ],
 )
-def test_torch_walks_the_same_path(name, peer, kwargs):
+def test_same_parameters_as_torch(name, peer, kwargs):
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     start, grads = rng.standard_normal((7, 3)), rng.standard_normal((STEPS, 7, 3))
@@ -139,10 +138,10 @@ def test_torch_walks_the_same_path(name, peer, kwargs):
     assert_close(actual, {"kernel": w.detach().numpy()}, 1e-10)
 
 
-def test_lecture_form_of_momentum_differs_only_when_the_rate_changes():
+def test_textbook_form_of_momentum_differs_only_when_the_rate_changes():
     grads = np.ones(STEPS)
 
-    def lecture(rates):
+    def textbook(rates):
         w = v = 0.0
         for g, rate in zip(grads, rates, strict=True):
             v = 0.9 * v + rate * g
@@ -154,11 +153,11 @@ def test_lecture_form_of_momentum_differs_only_when_the_rate_changes():
         return float(follow(tx, {"w": jnp.zeros(())}, [{"w": g} for g in grads])[0]["w"])
 
     constant, falling = np.full(STEPS, 0.25), np.where(np.arange(STEPS) < 13, 0.25, 0.025)
-    assert ours(constant) == pytest.approx(lecture(constant), rel=1e-6)
-    assert ours(falling) > lecture(falling) + 1  # the old velocity carries the lecture's w further down
+    assert ours(constant) == pytest.approx(textbook(constant), rel=1e-6)
+    assert ours(falling) > textbook(falling) + 1  # there the old velocity keeps the old rate
 
 
-def test_adam_without_bias_correction_would_step_three_times_too_far():
+def test_bias_correction_makes_adams_first_step_one_rate_long():
     first = optim.optimizer("adam", 1.0).update({"w": jnp.float32(5)}, optim.optimizer("adam", 1.0).init({"w": 0.0}))
     assert float(first[0]["w"]) == pytest.approx(-1, rel=2e-5)
     assert (1 - 0.9) / math.sqrt(1 - 0.999) == pytest.approx(3.16, abs=0.01)
@@ -195,7 +194,7 @@ def test_schedule_at_worked_steps(name, kwargs, expected):
 
 
 @pytest.mark.parametrize("every", [1, 41, 47, 61])
-def test_step_schedule_drops_on_time_where_a_rounded_quotient_does_not(every):
+def test_step_schedule_drops_on_time(every):
     schedule = optim.schedule("step", 1.0, decay_rate=0.5, decay_every=every)
     counts = np.arange(13 * every)
     np.testing.assert_array_equal(jax.jit(schedule)(counts), 0.5 ** (counts // every))
@@ -204,52 +203,52 @@ def test_step_schedule_drops_on_time_where_a_rounded_quotient_does_not(every):
 @pytest.mark.parametrize(
     ("name", "rate", "kwargs", "words"),
     [
-        ("cosin", 0.1, {"steps": 5}, "did you mean 'cosine'"),
-        ("cosine", 0.1, {}, "steps=None must be known for the cosine"),
-        ("step", 0.1, {}, "steps=None must be known for the step"),
-        ("exponential", 0.1, {"warmup": 3}, "steps=None must be known for the exponential"),
-        ("cosine", 0.1, {"steps": 0}, "steps=0"),
-        ("cosine", 0.1, {"steps": 5, "warmup": 7}, "warmup=7 must be in [0, steps=5]"),
-        ("constant", 0.1, {"warmup": -1}, "warmup=-1"),
-        ("constant", math.nan, {}, "learning_rate=nan"),
-        ("constant", math.inf, {}, "learning_rate=inf"),
-        ("constant", -0.1, {}, "learning_rate=-0.1"),
-        ("step", 0.1, {"steps": 5, "decay_rate": 0.0}, "decay_rate=0.0"),
-        ("step", 0.1, {"steps": 5, "decay_every": -2}, "decay_every=-2"),
-        ("cosine", 0.1, {"steps": 5, "final_fraction": 1.5}, "final_fraction=1.5"),
+        ("cosin", 0.1, {"steps": 5}, "schedule .*'cosin'.*'cosine'"),
+        ("cosine", 0.1, {}, "^steps .*cosine.* None$"),
+        ("step", 0.1, {}, "^steps .*step.* None$"),
+        ("exponential", 0.1, {"warmup": 3}, "^steps .*exponential.* None$"),
+        ("cosine", 0.1, {"steps": 0}, "^steps .* 0$"),
+        ("cosine", 0.1, {"steps": 5, "warmup": 7}, "^warmup .*5.* 7$"),
+        ("constant", 0.1, {"warmup": -1}, "^warmup .* -1$"),
+        ("constant", math.nan, {}, "^learning_rate .* nan$"),
+        ("constant", math.inf, {}, "^learning_rate .* inf$"),
+        ("constant", -0.1, {}, r"^learning_rate .* -0\.1$"),
+        ("step", 0.1, {"steps": 5, "decay_rate": 0.0}, r"^decay_rate .* 0\.0$"),
+        ("step", 0.1, {"steps": 5, "decay_every": -2}, "^decay_every .* -2$"),
+        ("cosine", 0.1, {"steps": 5, "final_fraction": 1.5}, r"^final_fraction .* 1\.5$"),
     ],
 )
 def test_schedule_names_the_bad_argument(name, rate, kwargs, words):
-    with pytest.raises(ValueError, match=re.escape(words)):
+    with pytest.raises(ValueError, match=words):
         optim.schedule(name, rate, **kwargs)
 
 
 @pytest.mark.parametrize(
     ("name", "rate", "kwargs", "words"),
     [
-        ("adm", 0.1, {}, "did you mean 'adam'"),
-        ("SGD", 0.1, {}, "did you mean 'sgd'"),
-        ("sgd", -0.1, {}, "learning_rate=-0.1"),
-        ("sgd", math.nan, {}, "learning_rate=nan"),
-        ("sgd", 0.1, {"peak": -1.0}, "peak=-1.0 must be finite and >= 0"),
-        ("sgd", 0.1, {"momentum": 1.0}, "momentum=1.0 must be in [0, 1)"),
-        ("sgd", 0.1, {"beta2": -0.1}, "beta2=-0.1"),
-        ("sgd", 0.1, {"rms_decay": math.nan}, "rms_decay=nan"),
-        ("sgd", 0.1, {"epsilon": 0.0}, "epsilon=0.0"),
-        ("sgd", 0.1, {"weight_decay": math.inf}, "weight_decay=inf"),
-        ("sgd", 0.1, {"clip_norm": 0.0}, "clip_norm=0.0"),
-        ("sgd", 0.1, {"clip_value": -1.0}, "clip_value=-1.0"),
-        ("sgd", 0.1, {"accumulate": 0}, "accumulate=0"),
-        ("sgd", 0.1, {"accumulate": 2.5}, "accumulate=2.5"),
-        ("sgd", 0.1, {"freeze": "("}, "freeze='(' is no regular expression"),
+        ("adm", 0.1, {}, "optimizer .*'adm'.*'adam'"),
+        ("SGD", 0.1, {}, "optimizer .*'SGD'.*'sgd'"),
+        ("sgd", -0.1, {}, r"^learning_rate .* -0\.1$"),
+        ("sgd", math.nan, {}, "^learning_rate .* nan$"),
+        ("sgd", 0.1, {"peak": -1.0}, r"^peak .* -1\.0$"),
+        ("sgd", 0.1, {"momentum": 1.0}, r"^momentum .*\[0, 1\).* 1\.0$"),
+        ("sgd", 0.1, {"beta2": -0.1}, r"^beta2 .* -0\.1$"),
+        ("sgd", 0.1, {"rms_decay": math.nan}, "^rms_decay .* nan$"),
+        ("sgd", 0.1, {"epsilon": 0.0}, r"^epsilon .* 0\.0$"),
+        ("sgd", 0.1, {"weight_decay": math.inf}, "^weight_decay .* inf$"),
+        ("sgd", 0.1, {"clip_norm": 0.0}, r"^clip_norm .* 0\.0$"),
+        ("sgd", 0.1, {"clip_value": -1.0}, r"^clip_value .* -1\.0$"),
+        ("sgd", 0.1, {"accumulate": 0}, "^accumulate .* 0$"),
+        ("sgd", 0.1, {"accumulate": 2.5}, r"^accumulate .* 2\.5$"),
+        ("sgd", 0.1, {"freeze": "("}, r"^freeze .*'\('"),
     ],
 )
 def test_optimizer_names_the_bad_argument(name, rate, kwargs, words):
-    with pytest.raises(ValueError, match=re.escape(words)):
+    with pytest.raises(ValueError, match=words):
         optim.optimizer(name, rate, **kwargs)
 
 
-def test_clip_norm_shortens_and_keeps_the_direction():
+def test_clip_norm_keeps_the_direction():
     params, grads = to_float32(draw(0)), to_float32(draw(1))
     norm = float(optax.tree.norm(grads))
     tx = optim.optimizer("sgd", 1.0, clip_norm=norm / 3)
@@ -261,7 +260,7 @@ def test_clip_norm_shortens_and_keeps_the_direction():
     assert_equal(update(short, tx.init(params), params)[0], jax.tree.map(jnp.negative, short))
 
 
-def test_clip_value_comes_before_clip_norm_and_both_before_decay():
+def test_order_of_clip_value_clip_norm_and_decay():
     params, grads = {"w": jnp.float32([2, 2, 2])}, {"w": jnp.float32([-30, 40, 0.3])}
     tx = optim.optimizer("sgd", 1.0, clip_value=3)
     np.testing.assert_allclose(tx.update(grads, tx.init(params))[0]["w"], [3, -3, -0.3])
@@ -271,7 +270,7 @@ def test_clip_value_comes_before_clip_norm_and_both_before_decay():
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_weight_decay_spares_biases_and_scales_of_any_rank(name, accumulate):
+def test_biases_and_scales_of_any_rank_do_not_decay(name, accumulate):
     class Block(nn.Module):
         @nn.compact
         def __call__(self, x):
@@ -286,7 +285,7 @@ def test_weight_decay_spares_biases_and_scales_of_any_rank(name, accumulate):
     assert_close(follow(tx, params, zeros)[0], expected, 1e-6)
 
 
-def test_weight_decay_spares_the_recurrent_bias_of_a_gru():
+def test_the_recurrent_bias_of_a_gru_does_not_decay():
     model = RecurrentLM(vocabulary=7, features=3, layers=1, cell="gru")
     shapes = jax.eval_shape(lambda key: model.init(key, jnp.zeros((2, 5), jnp.int32)), jax.random.key(0))["params"]
     paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(shapes)]
@@ -309,10 +308,12 @@ def test_weight_decay_spares_the_recurrent_bias_of_a_gru():
         3,
     ),
 )
-def test_freeze_leaves_bits_and_keeps_no_state(name, accumulate):
+def test_frozen_parameters_keep_their_bits_and_have_no_state(name, accumulate):
     params, grads = to_float32(draw(0)), to_float32(draws(6))
     for g in grads:
-        g["query"]["kernel"] = jnp.full_like(g["query"]["kernel"], jnp.nan)  # a frozen gradient can do no harm
+        g["query"]["kernel"] = jnp.full_like(
+            g["query"]["kernel"], jnp.nan
+        )  # gradients of frozen parameters are ignored
     options = {"weight_decay": 0.1, "clip_norm": 0.5, "accumulate": accumulate}
     after, state = follow(optim.optimizer(name, 0.1, freeze="query/k|Norm", **options), params, grads)
     for path in (("query", "kernel"), ("LayerNorm_0", "scale"), ("LayerNorm_0", "bias")):
@@ -323,24 +324,24 @@ def test_freeze_leaves_bits_and_keeps_no_state(name, accumulate):
         return {"Dense_0": tree["Dense_0"], "query": {"bias": tree["query"]["bias"]}}
 
     alone, _ = follow(optim.optimizer(name, 0.1, **options), rest(params), [rest(g) for g in grads])
-    assert_close(rest(after), alone, 1e-7)  # the clipped norm is that of the others only
+    assert_close(rest(after), alone, 1e-7)  # the clipped norm excludes frozen parameters
 
 
-def test_muon_makes_matrices_orthogonal_and_is_nadam_for_the_rest():
+def test_muon_orthogonalises_matrices_and_is_nadam_for_the_rest():
     params, grads = to_float32(draw(0)), to_float32(draw(1))
     tx = optim.optimizer("muon", 1.0, momentum=0.9)
     updates, _ = tx.update(grads, tx.init(params), params)
     kernel = np.asarray(updates["Dense_0"]["kernel"])
     u, _, vt = np.linalg.svd(np.asarray(grads["Dense_0"]["kernel"]), full_matrices=False)
     cosine = -np.sum(kernel * (u @ vt)) / np.linalg.norm(kernel) / np.linalg.norm(u @ vt)
-    assert cosine > 0.95  # five steps of Newton and Schulz leave the singular values between 0.7 and 1.2
-    # Adam with Nesterov's momentum: of the first step (γ m/(1 - γ²) + (1 - γ) g/(1 - γ)) / |g|, m = (1 - γ) g
+    assert cosine > 0.95  # five Newton-Schulz steps give singular values between 0.7 and 1.2
+    # the first step of Adam with Nesterov momentum is (γ m/(1 - γ²) + (1 - γ) g/(1 - γ)) / |g|, m = (1 - γ) g
     first = -np.sign(grads["Dense_0"]["bias"]) * (0.9 * 0.1 / 0.19 + 1)
     np.testing.assert_allclose(updates["Dense_0"]["bias"], first, rtol=1e-5)
 
 
 @pytest.mark.parametrize("freeze", [None, "query/k|Norm"])
-def test_schedule_free_by_the_paper(freeze):
+def test_schedule_free_against_the_paper(freeze):
     """z <- z - η Adam's step, x <- (1 - c) x + c z with c = 1 / t, y = (1 - γ) z + γ x, gradients at y."""
     start, grads, rate, momentum = draw(0), draws(7), 2**-4, 0.9
     tx = optim.optimizer("schedule_free", rate, momentum=momentum, freeze=freeze)
@@ -394,22 +395,20 @@ def test_rates_by_path_scale_the_whole_step():
     moved = lambda tree, *path: np.asarray(tree[path[0]][path[1]]) - start[path[0]][path[1]]
     assert_equal(some["query"]["kernel"], to_float32(start)["query"]["kernel"])
     np.testing.assert_allclose(moved(some, "LayerNorm_0", "bias"), moved(plain, "LayerNorm_0", "bias"))
-    # of the first step, whose gradient does not depend on where it is, exactly half
+    # the first step, whose gradient does not depend on earlier steps, is exactly halved
     one, _ = follow(tx, to_float32(start), to_float32(grads)[:1])
     whole, _ = follow(optim.optimizer("adamw", 2**-4, **options), to_float32(start), to_float32(grads)[:1])
     np.testing.assert_allclose(moved(one, "Dense_0", "kernel"), moved(whole, "Dense_0", "kernel") / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("rates", ["Dense", "Dense:", "Dense:x", ":0.1", "Dense:-1", "(:1", "Dense:inf", "Dense:0.1,"])
-def test_rates_that_say_nothing_are_one_line(rates):
-    with pytest.raises(ValueError, match=r"^rates=.* is not EXPRESSION:FACTOR, a factor >= 0 of the learning rate$"):
+def test_malformed_rates(rates):
+    with pytest.raises(ValueError, match=r"^rates=.*EXPRESSION:FACTOR.*$"):
         optim.optimizer("sgd", 0.1, rates=rates)
 
 
-def test_rates_that_match_nothing_list_paths():
-    with pytest.raises(
-        ValueError, match=r"rates='Conv:0.1': 'Conv' matches no parameter: Dense_0/bias, Dense_0/kernel"
-    ):
+def test_rates_that_match_no_parameter():
+    with pytest.raises(ValueError, match=r"rates='Conv:0\.1': 'Conv' .*: Dense_0/bias, Dense_0/kernel"):
         optim.optimizer("sgd", 0.1, rates="Conv:0.1").init(draw(0))
 
 
@@ -432,7 +431,7 @@ def test_norms_of_every_third_call_by_module():
     assert optim.norms({"a": optim.optimizer("sgd", 0.1).init(start)}) == {}
 
 
-def test_a_rule_and_a_transformation_of_ones_own(monkeypatch):
+def test_a_custom_rule_and_a_custom_transformation(monkeypatch):
     monkeypatch.setitem(optim.RULES, "halved", lambda numbers: optax.scale(0.5))
     params, grads = to_float32(draw(0)), to_float32(draws(1))
     after, _ = follow(optim.optimizer("halved", 0.5, transforms=[optax.scale(3.0)]), params, grads)
@@ -440,10 +439,10 @@ def test_a_rule_and_a_transformation_of_ones_own(monkeypatch):
     assert_close(after, expected, 1e-6)
 
 
-def test_freeze_that_matches_nothing_or_all_lists_paths():
+def test_freeze_that_matches_no_parameter_or_all():
     params = {f"Dense_{i}": {"kernel": jnp.ones(3)} for i in range(11)}
-    for pattern, matched in (("Conv", "no parameter"), ("Dense", "every parameter, nothing is left to train")):
-        with pytest.raises(ValueError, match=f"freeze='{pattern}' matches {matched}: Dense_0/kernel, .* and 3 more$"):
+    for pattern, matched in (("Conv", "no parameter"), ("Dense", "every parameter")):
+        with pytest.raises(ValueError, match=f"freeze='{pattern}' .*{matched} .*: Dense_0/kernel, .* 3 more$"):
             optim.optimizer("sgd", 0.1, freeze=pattern).init(params)
     assert optim.learning_rate(optim.optimizer("sgd", 0.5, freeze="").init(params)) == 0.5
 
@@ -458,7 +457,11 @@ def one_batch(grads, counts):
 @pytest.mark.parametrize("name", ["sgd", "nesterov", "adagrad", "adamw"])
 def test_accumulated_batches_equal_one_batch(name):
     params, groups = to_float32(draw(0)), [to_float32(draws(3)), to_float32([draw(s) for s in (11, 12, 13)])]
-    options = {"weight_decay": 0.1, "clip_norm": 0.7, "clip_value": 0.3}  # clipping sees the mean, not its parts
+    options = {
+        "weight_decay": 0.1,
+        "clip_norm": 0.7,
+        "clip_value": 0.3,
+    }  # clipping applies to the mean, not to its parts
     schedule = optim.schedule("exponential", 0.1, decay_every=1)
     expected, _ = follow(optim.optimizer(name, schedule, **options), params, [one_batch(g, COUNTS) for g in groups])
 
@@ -480,7 +483,9 @@ def test_accumulated_batches_equal_one_batch(name):
             state = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), state)  # to a checkpoint and back, mid-group
     assert_close(actual, expected, 1e-5 if name == "adamw" else 2e-6)
     assert len(traces) == 1
-    assert float(optim.learning_rate(state)) == pytest.approx(0.01)  # of the second update, not of the sixth call
+    assert float(optim.learning_rate(state)) == pytest.approx(
+        0.01
+    )  # the rate of the second update, not of the sixth call
 
 
 def test_accumulation_by_hand_differs_from_equal_weights():
@@ -494,7 +499,7 @@ def test_accumulation_by_hand_differs_from_equal_weights():
     assert float(theirs["w"]) == pytest.approx(-3.0)
 
 
-def test_empty_batches_are_ignored_and_an_empty_group_changes_nothing():
+def test_batches_with_count_0_are_ignored():
     params, (g1, g2, *_) = to_float32(draw(0)), to_float32(draws())
     nan = jax.tree.map(lambda g: jnp.full_like(g, jnp.nan), g1)
     tx = optim.optimizer("adamw", optim.schedule("cosine", 0.1, steps=5), weight_decay=0.1, accumulate=2)
@@ -554,8 +559,8 @@ def test_learning_rate_is_that_of_the_last_update(accumulate, freeze):
     assert (rate.shape, rate.dtype, rate.weak_type) == ((), jnp.float32, False)
 
 
-def test_learning_rate_elsewhere():
-    params = {"learning_rate": jnp.ones(3)}  # a parameter of that name is no rate
+def test_learning_rate_of_other_states():
+    params = {"learning_rate": jnp.ones(3)}  # a parameter with this name is not a rate
     assert float(optim.learning_rate(optim.optimizer("adam", 0.5).init(params))) == 0.5
     assert optim.learning_rate(optax.adam(0.1).init(params)) is None
     assert optim.learning_rate(()) is None
@@ -569,7 +574,7 @@ def test_learning_rate_elsewhere():
     np.testing.assert_allclose(optim.learning_rate(states), [0.1, 0.2, 0.7])
 
 
-def test_configured_rate_wins_over_that_of_a_restored_state():
+def test_configured_rate_overrides_that_of_a_restored_state():
     params = {"w": jnp.ones(())}
     old = optim.optimizer("sgd", 0.1).init(params)
     assert float(optim.optimizer("sgd", 0.5).update(params, old, params)[0]["w"]) == -0.5
@@ -577,7 +582,7 @@ def test_configured_rate_wins_over_that_of_a_restored_state():
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("freeze", [None, "query"])
-def test_peak_is_a_factor_of_the_rate_that_lives_in_the_state(accumulate, freeze):
+def test_peak_is_a_factor_of_the_rate_in_the_state(accumulate, freeze):
     options = {"weight_decay": 0.1, "clip_norm": 1.0, "accumulate": accumulate, "freeze": freeze}
     shape = lambda rate: optim.schedule("exponential", rate, decay_every=2)
     params, grads = to_float32(draw(0)), [to_float32(g) for g in draws(6)]
@@ -594,19 +599,19 @@ def test_peak_is_a_factor_of_the_rate_that_lives_in_the_state(accumulate, freeze
     assert_equal(optim.with_peak_of(other.init(params), one.init(params)), other.init(params))
     after = optim.with_peak_of(other.init(params), {"inner": state})["inner"]
     assert float(optim.learning_rate(after)) == pytest.approx(float(rate) * 7 / 3, rel=1e-6)
-    assert_equal(optim.with_peak_of(one.init(params), after), state)  # nothing but the peak has changed
+    assert_equal(optim.with_peak_of(one.init(params), after), state)  # only the peak has changed
 
 
-def test_with_peak_of_leaves_other_states_alone():
+def test_with_peak_of_does_not_change_other_states():
     params = {"peak": jnp.ones(3)}
     state = optax.inject_hyperparams(optax.sgd)(0.1).init(params), optax.adam(0.1).init(params), params
     assert_equal(optim.with_peak_of(optim.optimizer("sgd", 0.1, peak=5).init(params), state), state)
 
 
-def test_peaks_of_another_number_of_optimisers_are_refused():
+def test_with_peak_of_needs_equal_numbers_of_peaks():
     one = optim.optimizer("sgd", 0.1).init({"w": jnp.ones(())})
-    for new, state, told in ((one, (one, one), "has 2 learning rates, .* 1"), ((one, one), one, "has 1 .* 2")):
-        with pytest.raises(ValueError, match=f"the state {told}"):
+    for new, state, numbers in ((one, (one, one), "1 .* 2"), ((one, one), one, "2 .* 1")):
+        with pytest.raises(ValueError, match=f"^state .*{numbers};"):
             optim.with_peak_of(new, state)
 
 

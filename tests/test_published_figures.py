@@ -1,4 +1,4 @@
-"""The figures that the README puts beside published ones, on the original files: minutes each, `pytest -m full`."""
+"""Results on the original files that the README compares with published ones; minutes each, `pytest -m full`."""
 
 import importlib
 

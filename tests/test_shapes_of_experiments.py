@@ -1,4 +1,4 @@
-"""The core carries five hard shapes of experiment: the same numbers on 1 and 8 devices, under jit and pmap."""
+"""Five experiments of unusual shape have the same results on 1 and 8 devices, under jit and pmap."""
 
 import dataclasses
 
@@ -12,13 +12,13 @@ from tests.shapes import CASES
 
 
 def leaves(tree):
-    """{path: float64 array} of a state; keys are compared by their data."""
+    """Returns {path: array} of a state; PRNG keys are replaced by their data."""
     plain = lambda x: jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
     return {jax.tree_util.keystr(path): np.asarray(plain(x)) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def train(case, parallel, devices, steps=3, **options):
-    """The states at the start and after each step, and the losses."""
+    """Returns the initial state, the states after each step, and the losses."""
     experiment, data = CASES[case](**options)
     mesh = make_mesh(devices)
     feed = Feed(data, mesh)
@@ -32,12 +32,12 @@ def train(case, parallel, devices, steps=3, **options):
         states.append(leaves(state))
         losses.append(float(metrics["loss"][0]))
         at_first = at_first or len(traced)
-    assert len(traced) == at_first, "step 2 or 3 was traced again: a leaf of the state changed its type"
+    assert len(traced) == at_first, "a later step was traced again: a leaf of the state changed its type"
     return states, losses
 
 
 def assert_equal_training(one, other):
-    """The gradients of step 1, as the optimiser's state keeps them, all leaves after 3 steps, and the losses."""
+    """Compares the gradients of step 1 in the optimiser's state, all leaves after 3 steps, and the losses."""
     for t, part in ((1, "opt_state"), (3, "")):
         for path, value in one[0][t].items():
             if part in path:
@@ -58,12 +58,12 @@ def reference():
     [("pmap", 8), pytest.param("jit", 8, marks=pytest.mark.claims), pytest.param("pmap", 1, marks=pytest.mark.full)],
 )
 @pytest.mark.parametrize("case", CASES)
-def test_same_numbers_on_any_devices(case, parallel, devices, reference):
+def test_same_results_on_any_devices(case, parallel, devices, reference):
     assert_equal_training(reference(case), train(case, parallel, devices))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_moves(case, reference):
+def test_training_changes_parameters(case, reference):
     states, losses = reference(case)
     assert np.isfinite(losses).all()
     changed = [path for path in states[0] if "params" in path and not np.array_equal(states[0][path], states[1][path])]
@@ -92,7 +92,7 @@ def test_dropout_draws_the_same_on_any_number_of_devices_under_jit():
 
 
 @pytest.mark.claims
-def test_masks_that_fall_unevenly_count_over_all_devices():
-    """Without the device mean of the weights, pmap's loss would be the mean of local means: another number."""
+def test_uneven_masks_are_weighted_over_all_devices():
+    """Without the device mean of the weights, the loss under pmap would be the mean of local means."""
     masked, plain = train("batch_norm", "pmap", 8, steps=1), train("batch_norm", "pmap", 8, steps=1, uneven=False)
     assert abs(masked[1][0] - plain[1][0]) > 1e-3

@@ -1,4 +1,4 @@
-"""The notes' two-layer net beside their own PyTorch script, and what its second softmax does."""
+"""Compares the notes' two-layer network with their PyTorch script, and tests the effect of its second softmax."""
 
 import sys
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_losses_of_the_notes_script():
 
 @pytest.mark.trained
 @pytest.mark.claims
-def test_softmax_twice_comes_down_to_its_bound_and_no_further(seed, bound):
+def test_softmax_twice_reaches_its_bound_and_not_below(seed, bound):
     digits = load_images("digits").train
     train = Batches({"x": digits["x"][:96], "y": digits["y"][:96]}, 96)
     parts = Data(train, train, facts={"names": list("0123456789")})
@@ -90,7 +90,7 @@ def test_softmax_twice_comes_down_to_its_bound_and_no_further(seed, bound):
     least = min(result.curve("train/loss")[1])
     assert np.log(1 + 9 / np.e) == pytest.approx(1.4612, abs=5e-5)
     assert least >= 1.46115
-    # two softmaxes leave one image of 96 on a wrong class for good in some seeds, which costs 1 / 96
+    # in some seeds two softmaxes leave one image of 96 misclassified for good, which costs 1 / 96
     bound(least, "<", 1.48, "least loss")
     bound(result.metrics["accuracy"], ">", 0.96, "accuracy")
 
@@ -105,7 +105,7 @@ def test_without_pytorch_the_claim_is_not_measured(monkeypatch: pytest.MonkeyPat
     assert CLAIMS["script"].needs == "extra:peers"
 
 
-def test_an_order_that_remembers_is_found_out():
+def test_an_order_with_memory_is_detected():
     config, calls = Config(seed=2), []
 
     def forgetful(seed: int, t: int) -> np.ndarray:
@@ -131,7 +131,7 @@ def test_mnist_from_its_files(data_dir: Path, seed, bound):
 
 
 @pytest.mark.claims
-def test_files_that_are_not_the_published_ones_are_told():
+def test_files_other_than_the_published_ones_are_reported():
     config = Config(dataset="mnist", steps=1, seeds=1, devices=1, progress=False)
     digits = load_images("digits")
     for original in (True, False):

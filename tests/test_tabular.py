@@ -1,4 +1,6 @@
-"""Own tables: what is split and scaled, the scores beside scikit-learn's, a finished run on other rows, wrong uses."""
+"""Tests of tables: splits and scales, scores against scikit-learn, a finished run on new rows, invalid input."""
+
+import re
 
 import jax
 import numpy as np
@@ -12,11 +14,11 @@ from experiments.tabular import Config, build, data, inference, load
 from jaxdl import run
 from jaxdl.data import Data, DataError, MissingData, encode_rows, load_table, scaled_parts
 
-QUIET = {"progress": False, "tensorboard": False, "devices": 1}
+QUIET = {"progress": False, "tensorboard": False, "devices": 1, "seeds": 1}
 
 
 def people(path, count=97, seed=0):
-    """A file whose number follows from a text and a number: wage = 100 age + 1000 if the city is Ulm."""
+    """Writes a file in which wage = 100 age + 1000 if the city is Ulm."""
     random = np.random.default_rng(seed)
     lines = ["age;city;wage;kind"]
     for _ in range(count):
@@ -52,7 +54,7 @@ def test_the_validation_rows_are_of_the_training_rows_alone(name):
         mean, deviation = (np.array(of.scales[f"x_{name}"]) for name in ("mean", "deviation"))
         x = getattr(of, {"rest": "train", "tested": "test"}.get(part, part))["x"] * deviation + mean
         found[part] = [int(abs((table.x - row) / deviation).sum(1).argmin()) for row in x]
-    # the first rows that were tested before there were validation parts
+    # the first test rows, unchanged since before validation parts existed
     tested = {"wine": [53, 64, 6, 1, 98, 157, 77, 166], "diabetes": [362, 249, 271, 435, 400, 403, 12, 399]}
     assert found["test"][:8] == tested[name]
     assert found["test"] == found["tested"]
@@ -63,7 +65,7 @@ def test_the_validation_rows_are_of_the_training_rows_alone(name):
 def test_a_number_needs_two_rows_for_validation():
     table = load_table("diabetes")
     table = table._replace(x=table.x[:13], y=table.y[:13])
-    with pytest.raises(ValueError, match=r"--valid_fraction=0.1: 9 training and 1 validation rows of t; .*; 0 trains"):
+    with pytest.raises(ValueError, match=r"--valid_fraction=0.1: 9 training and 1 validation rows of t"):
         scaled_parts(table, 0.2, 0, "t", 0.1)
     assert len(scaled_parts(table, 0.2, 0, "t", 0.2).valid["y"]) == 2
 
@@ -125,7 +127,7 @@ def test_a_file_from_training_to_prediction(tmp_path, target):
 
 @pytest.mark.trained
 @pytest.mark.claims
-def test_a_linear_net_finds_the_rule_of_the_file(tmp_path, seed, bound):
+def test_a_linear_model_finds_the_rule_of_the_file(tmp_path, seed, bound):
     """wage = 100 age + 1000 (city is Ulm) has no noise: the fitted line is exact on rows it has not seen."""
     config = Config(
         table=str(people(tmp_path / "people.csv")),
@@ -148,13 +150,13 @@ WRONG_FLAGS = {
     "a layer of none": ({"hidden": "64,0"}, "--hidden=64,0: must be"),
     "a comma too many": ({"hidden": "64,"}, "--hidden=64,: must be"),
     "everything held out": ({"test_fraction": 1.0}, "--test_fraction=1.0: must be a finite number > 0 and < 1"),
-    "the target of a named table": ({"target": "class"}, "--target=class: only for files; breast_cancer has its own"),
-    "how a named table is written": ({"no_header": True}, "--no_header=True: only for files"),
-    "groups of a named table": ({"split": "group", "group": "x"}, "--split=group: only for files"),
-    "groups without a column": ({"table": "./t.csv", "split": "group"}, "--split=group: name .* --group=COLUMN"),
+    "the target of a named table": ({"target": "class"}, "--target=class: .*breast_cancer"),
+    "how a named table is written": ({"no_header": True}, "--no_header=True: .*breast_cancer"),
+    "groups of a named table": ({"split": "group", "group": "x"}, "--split=group: .*files"),
+    "groups without a column": ({"table": "./t.csv", "split": "group"}, "--split=group: .*--group=COLUMN"),
     "a column of groups for nothing": ({"table": "./t.csv", "group": "g"}, "--group=g: .*--split=random"),
     "a separator": ({"table": "./t.csv", "separator": "tabs"}, r"--separator=tabs: .*did you mean tab\?"),
-    "a column of a named table": ({"drop": "x"}, "--drop=x: only for files; breast_cancer has its own"),
+    "a column of a named table": ({"drop": "x"}, "--drop=x: .*breast_cancer"),
     "a task": ({"task": "regresion"}, r"--task=regresion: must be .*did you mean regression\?"),
 }
 
@@ -167,21 +169,21 @@ def test_wrong_flags(name):
 
 
 WRONG_FILES = {
-    "no target": ({"target": None}, DataError, "no target column is given; name one of age, city, wage, kind"),
-    "a target that is not there": ({"target": "wages"}, DataError, r"no column 'wages'; did you mean 'wage'\?"),
-    "no file": ({"table": "./none.csv", "target": "y"}, MissingData, "none.csv: no such file"),
-    "text as a number": ({"target": "kind", "task": "regression"}, DataError, "line 2: '(old|young)' in column 'kind'"),
+    "no target": ({"target": None}, DataError, "--target .*age, city, wage, kind"),
+    "a target that is not there": ({"target": "wages"}, DataError, r"'wages'.* 'wage'\?"),
+    "no file": ({"table": "./none.csv", "target": "y"}, MissingData, "none.csv: "),
+    "text as a number": ({"target": "kind", "task": "regression"}, DataError, "line 2: column 'kind': '(old|young)'"),
     "too few to test": ({"target": "kind", "test_fraction": 0.001}, run.FlagError, "96 training and 1 test rows"),
     "a task that does not fit": (
-        {"table": "iris", "task": "regression"}, run.FlagError, "--task=regression: the target of iris is classes"
+        {"table": "iris", "task": "regression"}, run.FlagError, "--task=regression: .*iris"
     ),
     "a class has no logarithm": (
-        {"target": "kind", "target_transform": "log"}, run.FlagError, "--target_transform=log: kind is a class"
+        {"target": "kind", "target_transform": "log"}, run.FlagError, "--target_transform=log: .*kind"
     ),
     "two groups for three parts": (
         {"target": "wage", "split": "group", "group": "city"}, run.FlagError, "--split=group: 2 groups"
     ),
-    "no data_dir": ({"table": "bike_sharing"}, MissingData, "set --data_dir"),
+    "no data_dir": ({"table": "bike_sharing"}, MissingData, "--data_dir"),
 }  # fmt: skip
 
 
@@ -197,10 +199,10 @@ def test_wrong_files(tmp_path, name, monkeypatch):
 def test_tables_from_which_nothing_can_be_learnt(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a,y\n1,u\n2,u\n3,v\n")
-    with pytest.raises(DataError, match="a single row has the class 'v' of 'y'; at least two are needed"):
+    with pytest.raises(DataError, match=r"t.csv: .*one row .*'v' of 'y'"):
         data(Config(table=str(path), target="y"))
     path.write_text("a,y\n" + "1,5\n" * 7)
-    with pytest.raises(DataError, match="'y' is 5 in every training row: nothing to learn"):
+    with pytest.raises(DataError, match=r"t.csv: 'y' is 5"):
         data(Config(table=str(path), target="y"))
 
 
@@ -209,9 +211,9 @@ def test_a_file_to_score_on_must_have_the_target(tmp_path):
     parts = data(config)
     other = tmp_path / "o.csv"
     other.write_text("age,city,kind\n30,Ulm,old\n")
-    with pytest.raises(DataError, match=r"o.csv: no column 'wage' to score by"):
+    with pytest.raises(DataError, match=r"o.csv: .*'wage'"):
         inference(config, parts).test(str(other))
-    with pytest.raises(run.FlagError, match="--evaluate=iris: must be a CSV file with the columns of"):
+    with pytest.raises(run.FlagError, match=r"--evaluate=iris: .*CSV file"):
         inference(config, parts).test("iris")
 
 
@@ -224,7 +226,7 @@ def test_original_tables(data_dir):
 
 
 def hourly(path, count=97, groups=7):
-    """Rows in disorder: y = 3 + hour since 2016, of which the first of each day has no y; `g` takes turns."""
+    """Writes shuffled rows with y = 3 + hours since 2016, missing in the first of each day; `g` cycles."""
     hours = np.random.default_rng(0).permutation(count)
     when = np.datetime64("2016-01-01T00") + hours.astype("timedelta64[h]")
     lines = [
@@ -248,8 +250,8 @@ def test_a_split_by_time_tests_on_the_last_rows(tmp_path, drop):
     expected = [hour + 3 for hour in range(97) if hour % 24]
     assert [*train, *valid, *test] == expected
     assert (len(train), len(valid), len(test)) == (65, 8, 19)
-    assert "5 rows without y left out" in parts.note
-    assert "split by time: the last 19 rows, in the order of when, by which the rows were sorted" in parts.note
+    assert "5 rows without y" in parts.note
+    assert re.search("split by time: the last 19 rows .*sorting by when", parts.note)
 
 
 def test_a_split_by_time_without_dates_keeps_the_order_of_the_file(tmp_path):
@@ -259,18 +261,18 @@ def test_a_split_by_time_without_dates_keeps_the_order_of_the_file(tmp_path):
     found = np.concatenate([units(part.arrays["y"][:, 0]) for part in (parts.train, parts.test)])
     np.testing.assert_allclose(found, wages, rtol=1e-5)
     assert parts.valid is None
-    assert "in the order of the file" in parts.note
+    assert "in file order" in parts.note
 
 
 def test_a_random_split_of_dates_names_the_flag(tmp_path):
     for drop in (None, "when"):
         parts = data(Config(table=hourly(tmp_path / "t.csv"), target="y", drop=drop))
-        assert "rows are split at random, by --seed; --split=time tests on the last ones by when" in parts.note
+        assert re.search("--split=time .*when", parts.note)
     assert "--split=time" not in data(Config(table=str(people(tmp_path / "p.csv")), target="wage")).note
     broken = hourly(tmp_path / "t.csv")
     lines = (tmp_path / "t.csv").read_text().splitlines()
     (tmp_path / "t.csv").write_text("\n".join([*lines[:3], ",1,g1,5", *lines[3:]]))
-    with pytest.raises(DataError, match=r"t.csv: row \d+: no date in column 'when'; --split=time"):
+    with pytest.raises(DataError, match=r"t.csv: row \d+: .*'when'.*--split=time"):
         data(Config(table=broken, target="y", split="time"))
 
 
@@ -289,7 +291,7 @@ def test_no_group_is_in_two_parts(tmp_path, seed):
     assert not np.array_equal(other.test.arrays["x"], parts.test.arrays["x"])
 
 
-def test_a_class_without_training_rows_is_told(tmp_path):
+def test_a_class_without_training_rows_is_reported(tmp_path):
     (tmp_path / "t.csv").write_text("a,y\n" + "1,u\n2,v\n" * 7 + "3,w\n" * 4)
     parts = data(Config(table=str(tmp_path / "t.csv"), target="y", split="time"))
     assert "no training row has the class w" in parts.note
@@ -298,7 +300,7 @@ def test_a_class_without_training_rows_is_told(tmp_path):
 @pytest.mark.parametrize("zeros", [False, True])
 @pytest.mark.claims
 def test_a_logarithm_of_the_target_is_scored_in_its_units(tmp_path, zeros):
-    """Beside TransformedTargetRegressor, whose regressor is the net: the same rows, predictions and scores."""
+    """Compares predictions and scores with a TransformedTargetRegressor around the same network."""
     random = np.random.default_rng(0)
     x = random.normal(size=(211, 3))
     y = np.exp(3 * x[:, 0]) * 1000 if not zeros else np.maximum(0, x @ [1, 2, 3]) * 100
@@ -336,12 +338,12 @@ def test_a_logarithm_of_the_target_is_scored_in_its_units(tmp_path, zeros):
     np.testing.assert_allclose(whole.arrays["y"][:, 0], (there(y) - train.mean()) / train.std(), atol=1e-4)
     np.testing.assert_array_equal(used.encode(x.astype(str)).arrays["x"], whole.arrays["x"])
     (tmp_path / "n.csv").write_text("a,b,c,y\n1,2,3,-5\n")
-    with pytest.raises(DataError, match=r"n.csv: 'y' is -5 in a row"):
+    with pytest.raises(DataError, match=r"n.csv: 'y' .*-5"):
         used.test(str(tmp_path / "n.csv"))
 
 
 def nearest_rows(part, parts, first):
-    """Which rows of the table a part holds, by their first column."""
+    """Returns the rows of the table in a part, matched by their first column."""
     scales = parts.facts["scales"]
     x = part.arrays["x"][:, 0] * scales["x_deviation"][0] + scales["x_mean"][0]
     return np.abs(x[:, None] - first).argmin(1)
@@ -349,12 +351,12 @@ def nearest_rows(part, parts, first):
 
 def test_negative_numbers_have_no_logarithm(tmp_path):
     (tmp_path / "t.csv").write_text("a,y\n" + "1,2\n2,-3\n" * 7)
-    with pytest.raises(run.FlagError, match="--target_transform=log: y has negative values, -3"):
+    with pytest.raises(run.FlagError, match=r"--target_transform=log: y .*-3"):
         data(Config(table=str(tmp_path / "t.csv"), target="y", target_transform="log"))
 
 
 @pytest.mark.parametrize("target", ["wage", "kind"])
-def test_a_program_hands_over_what_a_file_holds(tmp_path, target, capsys):
+def test_a_table_in_memory_equals_its_file(tmp_path, target, capsys):
     config = Config(table=str(people(tmp_path / "p.csv")), target=target, steps=1)
     parts = data(config)
     used, experiment = inference(config, parts), build(config, parts)
@@ -362,7 +364,7 @@ def test_a_program_hands_over_what_a_file_holds(tmp_path, target, capsys):
     new = tmp_path / "new.csv"
     new.write_text(f"Id,city,age,{other}\n1,Ulm,30,{'old' if target == 'wage' else 7}\n2,Salmon,,\n")
     _, rows = used.read([str(new)])
-    assert "passed over, as training had no such column: Id" in (told := capsys.readouterr().err)
+    assert ": Id" in (told := capsys.readouterr().err)
     assert "city: 1 x 'Salmon' unknown" in told
     table = {
         "Id": [1, 2],
@@ -372,7 +374,7 @@ def test_a_program_hands_over_what_a_file_holds(tmp_path, target, capsys):
     }
     for one in (table, str(new), new):
         np.testing.assert_array_equal(used.encode(one).arrays["x"], rows.arrays["x"])
-    assert "the table: passed over" in capsys.readouterr().err
+    assert "the table: " in capsys.readouterr().err
     state = jax.jit(experiment.init)(jax.random.key(0))
     found = np.asarray(experiment.predict(state, rows.arrays))
     assert found.shape == ((2,) if target == "wage" else (2, 2))
@@ -382,8 +384,8 @@ def test_rows_without_target_are_not_scored(tmp_path, capsys):
     config = Config(table=str(people(tmp_path / "p.csv")), target="wage", steps=1)
     (tmp_path / "o.csv").write_text("age,city,kind,wage\n30,Ulm,old,\n31,Ulm,old,7\n")
     assert inference(config, data(config)).test(str(tmp_path / "o.csv")).length == 1
-    assert "1 row without wage left out" in capsys.readouterr().err
+    assert "1 row without wage" in capsys.readouterr().err
     (tmp_path / "o.csv").write_text("age,city,kind,wage\n30,Ulm,odd,4\n31,Ulm,old,7\n")
     config = config.replace(target="kind")
-    with pytest.raises(DataError, match="'kind' has the unknown class 'odd'"):
+    with pytest.raises(DataError, match=r"line 2: column 'kind': .*'odd'"):
         inference(config, data(config)).test(str(tmp_path / "o.csv"))

@@ -1,4 +1,4 @@
-"""The settings under which a CPU trains fast: who gets them, that a process starts anew once, and that bits agree."""
+"""Settings for fast training on CPUs: which processes get them, that a process restarts once, and equal results."""
 
 import hashlib
 import importlib.metadata
@@ -25,7 +25,7 @@ HIDDEN = {*ALL, tuned.SWITCH, tuned.STARTED_ANEW, "JAX_NUM_CPU_DEVICES", "JAX_NU
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Pretends a C library and a version of jaxlib."""
+    """Simulates a C library and a version of jaxlib."""
 
     def pretend(*, glibc, jaxlib):
         def version(package):
@@ -44,7 +44,7 @@ def machine(monkeypatch):
     [
         (True, "0.10.2", {}, {"GLIBC_TUNABLES", "XLA_FLAGS"}),
         (False, "0.10.2", {}, {"XLA_FLAGS"}),
-        (True, "0.11.0", {}, {"GLIBC_TUNABLES"}),  # an unknown flag would end the program
+        (True, "0.11.0", {}, {"GLIBC_TUNABLES"}),  # an unknown flag would abort the program
         (True, "0.100.0", {}, {"GLIBC_TUNABLES"}),
         (True, None, {}, {"GLIBC_TUNABLES"}),
         (True, "0.10.2", {"XLA_FLAGS": "--own"}, {"GLIBC_TUNABLES"}),
@@ -54,12 +54,12 @@ def machine(monkeypatch):
         (True, "0.10.2", {"JAXDL_TUNED": "0"}, set()),
     ],
 )
-def test_what_is_missing(machine, glibc, jaxlib, environment, names):
+def test_missing_settings(machine, glibc, jaxlib, environment, names):
     machine(glibc=glibc, jaxlib=jaxlib)
     assert tuned.missing(environment) == {name: ALL[name] for name in names}
 
 
-def test_xla_flags_alone_where_jax_is_imported_already(machine, monkeypatch):
+def test_only_xla_flags_are_set_if_jax_is_imported(machine, monkeypatch):
     machine(glibc=True, jaxlib="0.10.2")
     for name in ALL:
         monkeypatch.delenv(name, raising=False)
@@ -76,7 +76,7 @@ def test_launcher_has_the_same_values():
 
 @pytest.fixture
 def starts(tmp_path):
-    """Runs a command -> the command line and the settings that each start of an interpreter in its process saw."""
+    """Runs a command; returns the command line and the settings of each interpreter started in its process."""
     log = tmp_path / "starts.jsonl"
     (tmp_path / "sitecustomize.py").write_text(
         "import json, os, sys\n"
@@ -99,12 +99,14 @@ def starts(tmp_path):
         finally:
             process.kill()
         seen = [json.loads(line) for line in log.read_text().splitlines()]
-        return [(argv, settings) for pid, argv, settings in seen if pid == process.pid]  # it stays the same process
+        return [
+            (argv, settings) for pid, argv, settings in seen if pid == process.pid
+        ]  # a restart keeps the process id
 
     return run
 
 
-ABSENT = "experiments.absent"  # starts as an experiment does, and ends before it imports anything
+ABSENT = "experiments.absent"  # starts as an experiment, but fails before it imports anything
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ ABSENT = "experiments.absent"  # starts as an experiment does, and ends before i
         ["-m", "experiments", "run", "absent.py"],
     ],
 )
-def test_starts_anew_once_with_the_same_command(starts, words):
+def test_restarts_once_with_the_same_command(starts, words):
     assert starts(sys.executable, *words) == [(words, NONE), (words, ALL)]
 
 
@@ -129,11 +131,11 @@ def test_starts_anew_once_with_the_same_command(starts, words):
         ({"FORGETFUL": "1"}, [NONE, ALL]),
         ({"JAXDL_TUNED": "0"}, [NONE]),
         (ALL, [ALL]),
-        ({"GLIBC_TUNABLES": "own=1"}, [NONE | {"GLIBC_TUNABLES": "own=1"}]),  # XLA's flag needs no new start
+        ({"GLIBC_TUNABLES": "own=1"}, [NONE | {"GLIBC_TUNABLES": "own=1"}]),  # XLA's flag needs no restart
         ({"XLA_FLAGS": "--own"}, [NONE | {"XLA_FLAGS": "--own"}, ALL | {"XLA_FLAGS": "--own"}]),
     ],
 )
-def test_starts_anew_only_where_it_must(starts, environment, found):
+def test_restarts_only_if_needed(starts, environment, found):
     assert [settings for _, settings in starts(sys.executable, "-m", ABSENT, **environment)] == found
 
 
@@ -157,14 +159,14 @@ def test_launcher_starts_the_experiment_once(starts, environment, last):
         ["-m", "cProfile", "-m", ABSENT],
     ],
 )
-def test_any_other_program_is_left_alone(starts, tmp_path, words):
-    # like a debugger, it calls itself -m, as Python does, before it imports the module
+def test_other_programs_do_not_restart(starts, tmp_path, words):
+    # like a debugger, it sets sys.argv[0] to -m, as Python does, before it imports the module
     (tmp_path / "notebook.py").write_text("import sys\nsys.argv = ['-m', *sys.argv[3:]]\nimport experiments\n")
     assert starts(sys.executable, *words) == [(words, NONE)]
 
 
 def digest(workdir):
-    """A hash of the weights of a finished run."""
+    """Returns a hash of the weights of a finished run."""
     hashed = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(jaxdl.load(workdir, image_classifier).variables):
         hashed.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
@@ -191,7 +193,7 @@ def test_the_same_weights_however_a_run_is_started(tmp_path):
         command = [*ways[name], *flags, f"--workdir={tmp_path / name}"]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
-    with ThreadPoolExecutor() as pool:  # at once: most of the time goes into imports, on one core each
+    with ThreadPoolExecutor() as pool:  # in parallel, because imports take most of the time, on one core each
         for done in pool.map(start, ways):
             assert done.returncode == 0, done.stderr[-2000:]
     assert len({digest(tmp_path / name) for name in ways}) == 1

@@ -12,7 +12,7 @@ SHAPE = (3, 5, 1)
 
 
 def setting(latents=7, seed=0, **flags):
-    """A model of 3x5 images, the experiment, its first state, 11 images of zeros and ones."""
+    """Returns a model of 3x5 images, the experiment, its first state and 11 binary images."""
     config = vae.Config(latents=latents, width=13, steps=300, batch_size=11, **flags)
     x = np.random.default_rng(seed).random((11, *SHAPE)) < 0.4
     model = vae.make_model(config, SHAPE)
@@ -22,7 +22,7 @@ def setting(latents=7, seed=0, **flags):
 
 @pytest.mark.claims
 def test_loss_and_gradient_against_torch():
-    """The same weights and noise; KL and likelihood by torch.distributions."""
+    """Uses equal weights and noise; KL and likelihood come from torch.distributions."""
     torch = pytest.importorskip("torch")
     D = torch.distributions
     flags = {"optimizer": "sgd", "learning_rate": 1.0, "schedule": "constant", "weight_decay": 0.0}
@@ -53,7 +53,7 @@ def test_bounds_lie_between_elbo_and_the_exact_likelihood(seed, bound):
     model, experiment, state, x = setting(latents=1, seed=seed)
     state, _ = jax.jit(lambda state: jax.lax.scan(lambda s, _: experiment.step(s, {"x": x}), state, length=300))(state)
     params = state.learner.params
-    # a trained q is so near to the posterior that no gap is left to see: its means are moved
+    # a trained q is too close to the posterior to leave a visible gap, so its means are moved
     params["encoder"]["Dense_1"]["bias"] = params["encoder"]["Dense_1"]["bias"] + jnp.array([0.7, 0.0])
     state = state.replace(learner=state.learner.replace(params=params))
     z = np.linspace(-9, 9, 4001)
@@ -80,7 +80,7 @@ def test_bounds_lie_between_elbo_and_the_exact_likelihood(seed, bound):
 
 @pytest.mark.claims
 def test_the_mean_of_ratios_is_the_likelihood_without_a_gap_where_q_is_the_posterior():
-    """A decoder that ignores z and an encoder at the prior: every ratio is p(x)."""
+    """With a decoder that ignores z and an encoder at the prior, every ratio is p(x)."""
     model, _, state, x = setting()
     params = jax.tree.map(jnp.zeros_like, state.learner.params)
     reconstruction, kl, log_w = jax.jit(model.bound)(params, jnp.asarray(x), vae.fixed_keys(jnp.arange(11)))
@@ -128,7 +128,7 @@ def test_vmap_over_seeds():
 
 
 def test_mixture_of_one_is_independent_pixels():
-    """And two kinds of images are found: the likelihood is that of what drew them."""
+    """A mixture of two finds two kinds of images and has the likelihood of their true distribution."""
     draw = np.random.default_rng(3)
     x = draw.random((2003, 17)) < 0.3
     p = (x.sum(0) + 0.5) / (len(x) + 1)

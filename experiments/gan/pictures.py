@@ -1,4 +1,4 @@
-"""What the GAN experiment shows: the ring and images over training, paths between images. Figures from arrays."""
+"""Plots of the GAN experiment from arrays: the ring and images over training, paths between images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +10,12 @@ from jaxdl.run import plots
 from jaxdl.run.show.pictures import mosaic
 
 SNAPSHOTS = 5
+TITLES = {"wgan_gp": "WGAN-GP", "planted": "original (collapsed)", "recovered": "WGAN-GP (collapsed)"}
 Seen = Mapping[int, np.ndarray]  # step -> samples
 
 
 def ring(config: run.RunConfig, data: np.ndarray, seen: Mapping[str, Seen], answers: np.ndarray) -> None:
-    """Samples at several steps, one row a fit, over the data; the same as an animation; a regression's answers."""
+    """Plots samples at several steps, one row per fit, over the data; as an animation too; and the regression."""
     steps = sorted(set.intersection(*(set(samples) for samples in seen.values())))
     chosen = [steps[round(i)] for i in np.linspace(0, len(steps) - 1, min(SNAPSHOTS, len(steps)))]
 
@@ -26,14 +27,14 @@ def ring(config: run.RunConfig, data: np.ndarray, seen: Mapping[str, Seen], answ
             axis.scatter(*data.T, s=2, color="0.75", linewidths=0)
             axis.scatter(*seen[name][step].T, s=2, color="C3", linewidths=0)
             axis.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xticks=(), yticks=())
-            axis.set_title(f"{name}, step {step:,}", fontsize=9)
+            axis.set_title(f"{TITLES.get(name, name)}, step {step:,}", fontsize=9)
         return figure
 
     def regression() -> Any:
-        figure, axis = plots.new_figure(3.6, 3.6)
+        figure, axis = plots.new_figure(3.6, 4.2)
         axis.scatter(*data.T, s=2, color="0.75", linewidths=0, label="data")
         axis.scatter(*answers.T, s=2, color="C0", linewidths=0, label="regression of y on x")
-        axis.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xlabel="x", ylabel="y")
+        axis.set(xlim=(-3, 3), ylim=(-3, 4), aspect="equal", xlabel="x", ylabel="y", title="Regression on the ring")
         axis.legend(markerscale=4, fontsize=8, loc="upper right")
         return figure
 
@@ -43,12 +44,12 @@ def ring(config: run.RunConfig, data: np.ndarray, seen: Mapping[str, Seen], answ
 
 
 def images(config: run.RunConfig, name: str, seen: Seen, path: np.ndarray, labels: np.ndarray) -> None:
-    """The last samples, those of the same z over training as an animation, and paths [rows, n, H, W, C] with labels."""
+    """Plots the last samples, an animation of samples over training, and paths [rows, n, H, W, C] with labels."""
     last = max(seen)
     run.save_figure(config, f"{name}_samples", lambda: mosaic(seen[last], 8, f"{name}: samples, step {last:,}"))
     frames = lambda: [mosaic(samples, 8, f"{name}, step {step:,}") for step, samples in sorted(seen.items())]
     run.save_animation(config, name, frames)
     rows, n = path.shape[:2]
-    flips = ", ".join(str(np.count_nonzero(np.diff(row))) for row in labels)
-    title = f"{name}: from z to z', a row each; the label changes {flips} times"
+    flips = np.count_nonzero(np.diff(labels), axis=1).mean()
+    title = f"{name}: paths from z to z', {flips:.1f} label changes per path"
     run.save_figure(config, f"{name}_path", lambda: mosaic(path.reshape(rows * n, *path.shape[2:]), n, title))

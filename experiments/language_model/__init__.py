@@ -1,17 +1,20 @@
-"""A character language model: an RNN, GRU, LSTM or Transformer predicts the next character of a text.
+"""Character language model: an RNN, GRU, LSTM or Transformer predicts the next character of a text.
 
-Trained with the mean cross-entropy over the characters of a window,
+The task behind every large language model, at a size that trains on a laptop: learn p(next character | text so far),
+score it by perplexity and sample from it. The experiment compares the perplexity with bigram counts and checks that no
+prediction depends on later characters and that probabilities sum to one.
+
+The loss is the mean cross-entropy over the characters of a window,
     L = -1/T sum_t log p(x_t | x_<t),        perplexity = exp(L)
-Recurrent cells read the text in parallel streams and keep their state from batch to batch, while the gradient stops
-between batches (truncated back-propagation). The Transformer reads random windows and sees nothing outside. All are
-validated and tested on whole parts of the text: the Transformer in windows of T, recurrent cells in windows of 16 T,
-both from an empty memory. Samples are decoded from a cache or a state, one pass a character.
+Recurrent cells read the text in parallel streams and carry their state from batch to batch, with the gradient cut
+between batches (truncated back-propagation). The Transformer reads random windows. Validation and test read a whole
+part of the text, in windows of T (Transformer) or 16 T (recurrent cells), each from an empty memory.
 
     python -m experiments.language_model                              # a Transformer on Python's own documentation
     python -m experiments.language_model --workdir=RUN --predict="The prompt" --length=300 --temperature=0.5
     python -m experiments.language_model --cell=lstm --text=FILE --steps=5000 --dropout=0.2 --parameters=1000000
     python -m experiments.language_model --dataset=tinyshakespeare --layers=4 --features=128 --batch_size=12 \\
-        --steps=2000 --learning_rate=1e-3 --data_dir=DATA             # nanoGPT's small setting, which prints 1.88
+        --steps=2000 --learning_rate=1e-3 --data_dir=DATA             # nanoGPT's small setting, where it prints 1.88
 
 Elman 1990; Hochreiter and Schmidhuber 1997; Cho et al. 2014
 (arXiv:1406.1078); Vaswani et al. 2017 (arXiv:1706.03762).
@@ -54,44 +57,52 @@ from jaxdl.nn import GPT, RecurrentLM
 from jaxdl.run import Claim, Quantity, flag, pictures
 
 FAMILY = "language"
+FIGURE = "perplexity"  # shown on the page of results
 HEADS = 4
-TRANSFORMER = ("cell", ("transformer",))  # with which some flags have an effect
+TRANSFORMER = ("cell", ("transformer",))  # the cell that some flags need
 CELLS = {"rnn": "J01", "gru": "J03", "lstm": "J04", "transformer": "J11"}
+NAMES = {"rnn": "An RNN", "gru": "A GRU", "lstm": "An LSTM", "transformer": "A Transformer"}
 CLAIMS = {
-    cell: Claim(f"{cell}: perplexity below that of counting pairs", row, cell == "transformer", flags=f"--cell={cell}")
+    cell: Claim(f"{NAMES[cell]} has a lower perplexity than bigram counts", row, cell == "transformer",
+                flags=f"--cell={cell}")
     for cell, row in CELLS.items()
 } | {
-    "causal": Claim("other characters from the middle on change all predictions from there and none before", "K12"),
-    "normalised": Claim("P sums to one over all strings of two characters", "L07"),
-    "ends": Claim("perplexity of a uniform guess is the number of characters, of certainty one", "C14"),
-}
-SMALL = {"parameters": 30_000, "layers": 1, "context": 32, "steps": 500}  # where the tests check the claims
+    "causal": Claim("Predictions depend on all earlier characters and on no later ones", "K12"),
+    "normalised": Claim("The probabilities of all strings of two characters sum to one", "L07"),
+    "ends": Claim("A uniform guess has the number of characters as its perplexity, a certain prediction one", "C14"),
+}  # fmt: skip
+SMALL = {
+    "parameters": 30_000,
+    "layers": 1,
+    "context": 32,
+    "steps": 500,
+}  # the flags at which the tests check the claims
 
 
 class Config(run.RunConfig):
     """Flags of this experiment."""
 
     cell: str = flag("transformer", "network", choices=tuple(CELLS))
-    dataset: str = flag("python_docs", "text; all but python_docs are files in --data_dir", choices=TEXTS,
+    dataset: str = flag("python_docs", "text; all but python_docs are read from --data_dir", choices=TEXTS,
                         needs=("text", (None,)))  # fmt: skip
     text: str | None = flag(None, "any UTF-8 file, instead of --dataset")
-    context: int = flag(64, "characters of a window, T", minimum=4)
+    context: int = flag(64, "window length T in characters", minimum=4)
     layers: int = flag(2, "recurrent layers or Transformer blocks", minimum=1)
-    parameters: int = flag(200_000, "weights; the width is chosen to come nearest", minimum=1,
+    parameters: int = flag(200_000, "number of weights; the width that comes closest is chosen", minimum=1,
                            needs=("features", (None,)))  # fmt: skip
-    features: int | None = flag(None, "width instead of --parameters; of a Transformer a multiple of 4", minimum=1)
-    position: str = flag("learned", "how a Transformer sees order", choices=("learned", "sinusoidal", "none"),
+    features: int | None = flag(None, "width, instead of --parameters; a multiple of 4 for a Transformer", minimum=1)
+    position: str = flag("learned", "positional encoding of a Transformer", choices=("learned", "sinusoidal", "none"),
                          needs=TRANSFORMER)  # fmt: skip
-    dropout: float = flag(0.0, "probability of dropping a unit", minimum=0, less_than=1)
-    length: int = flag(400, "characters that follow a prompt", group="use", minimum=1, affects_result=False)
-    temperature: float = flag(0.8, "of what is drawn; below 1: likelier characters, 0: the likeliest", group="use",
-                              minimum=0, affects_result=False)  # fmt: skip
-    top_k: int | None = flag(None, "draw among the k likeliest characters", group="use", minimum=1, shown="all",
+    dropout: float = flag(0.0, "dropout rate", minimum=0, less_than=1)
+    length: int = flag(400, "characters to generate after a prompt", group="use", minimum=1, affects_result=False)
+    temperature: float = flag(0.8, "sampling temperature; below 1 favours likely characters, 0 takes the likeliest",
+                              group="use", minimum=0, affects_result=False)  # fmt: skip
+    top_k: int | None = flag(None, "sample from the k likeliest characters", group="use", minimum=1, shown="all",
                              affects_result=False)  # fmt: skip
-    draw_seed: int = flag(0, "seed of what is drawn", group="use", minimum=0, affects_result=False)
-    precision: str = flag("float32", "of the computation in training; weights stay float32", group="devices",
+    draw_seed: int = flag(0, "seed of the samples", group="use", minimum=0, affects_result=False)
+    precision: str = flag("float32", "dtype of the computation in training; weights stay float32", group="devices",
                           choices=("float32", "bfloat16"))  # fmt: skip
-    remat: bool = flag(False, "compute a Transformer's blocks anew in the backward pass: less memory", group="devices",
+    remat: bool = flag(False, "recompute a Transformer's blocks in the backward pass to save memory", group="devices",
                        needs=TRANSFORMER)  # fmt: skip
     batch_size: int = 32
     steps: int | None = 1500
@@ -108,11 +119,11 @@ class Config(run.RunConfig):
         """Raises FlagError for a value outside its range."""
         super().__post_init__()
         if self.cell == "transformer" and (self.features or 0) % HEADS:
-            raise run.FlagError(f"--features={self.features}: a Transformer's width must be a multiple of {HEADS}")
+            raise run.FlagError(f"--features={self.features}: must be a multiple of {HEADS} for a Transformer")
 
 
 def make_model(config: Config, vocabulary: int) -> LanguageModel:
-    """The network at the width asked for, or at that which comes nearest to `--parameters`."""
+    """Builds the network at the width of `--features`, or at the width closest to `--parameters`."""
     V, T, L = vocabulary, config.context, config.layers
 
     def make(width: int) -> LanguageModel:
@@ -125,11 +136,11 @@ def make_model(config: Config, vocabulary: int) -> LanguageModel:
 
 
 def data(config: Config) -> Data:
-    """Training windows, or streams for a recurrent cell; and the whole of the validation and test part in windows."""
+    """Returns training windows, or streams for a recurrent cell; validation and test parts as consecutive windows."""
     text = load_text(config.dataset, config.data_dir, file=config.text, valid=config.valid_fraction)
     if (config.top_k or 0) > len(text.vocabulary):
-        told = f"this text has only {len(text.vocabulary)} different characters"
-        raise run.FlagError(f"--top_k={config.top_k}: {told}")
+        most = len(text.vocabulary)
+        raise run.FlagError(f"--top_k={config.top_k}: must be at most {most}, the number of different characters")
     size, T = config.batch_size, config.context
     train, length = (windows, T) if config.cell == "transformer" else (streams, 16 * T)
     whole = lambda tokens: windows(tokens, length, size, stride=length)
@@ -141,19 +152,19 @@ def data(config: Config) -> Data:
 
 
 class Reader(State):
-    """The network, and what it remembers of the characters before the next batch."""
+    """The network and its memory of the characters before the next batch."""
 
     learner: Learner
     memory: Any = split_over_devices()
 
     @property
     def variables(self) -> Any:
-        """What the model is applied with."""
+        """The parameters to apply the model with."""
         return self.learner.averaged
 
 
 def build(config: Config, data: Data) -> Experiment:
-    """A network that predicts log p(x_t+1 | x_0 ... x_t) [B, T, V] from an empty memory."""
+    """Builds a network that predicts log p(x_t+1 | x_0 ... x_t) [B, T, V] from an empty memory."""
     example, tx = data.example, config.make_optimizer(data)
     model, rows = make_model(config, len(data.facts["vocabulary"])), len(example["x"])
 
@@ -183,25 +194,25 @@ def build(config: Config, data: Data) -> Experiment:
 
 
 def summarize(sums: dict[str, WeightedSum]) -> dict[str, float]:
-    """Loss in nats a character, accuracy, and the perplexity exp(loss), infinite where no float64 holds it."""
-    loss, right = (float(sums[name].sum / sums[name].weight) for name in ("loss", "accuracy"))
-    return {"loss": loss, "accuracy": right, "perplexity": math.exp(loss) if loss < 709 else math.inf}
+    """Returns the loss in nats per character, the accuracy, and the perplexity exp(loss), inf on overflow."""
+    loss, correct = (float(sums[name].sum / sums[name].weight) for name in ("loss", "accuracy"))
+    return {"loss": loss, "accuracy": correct, "perplexity": math.exp(loss) if loss < 709 else math.inf}
 
 
 def inference(config: Config, data: Data) -> run.Inference:
-    """What follows a prompt, and the loss on other texts."""
+    """Continues prompts, and evaluates the loss on other texts."""
     vocabulary, length = data.facts["vocabulary"], config.context * (1 if config.cell == "transformer" else 16)
     return inference_of(config, vocabulary, make_model(config, len(vocabulary)), length)
 
 
 def fitted(config: Config, name: str) -> run.Result:
-    """A fit of its own in workdir/name."""
+    """Trains one configuration in workdir/name."""
     parts = data(config)
     return run.fit(build(config, parts), parts, config, name=name)
 
 
 def report(config: Config, data: Data) -> Iterator[run.Finding]:
-    """One fit, samples, the curves, and what holds for every language model."""
+    """Trains, samples, plots, and checks what holds for every language model."""
     result, vocabulary = run.fit(build(config, data), data, config), data.facts["vocabulary"]
     draw_samples(config, result, vocabulary, data.test.arrays["tokens"][0])
     test = data.test.arrays["tokens"]
@@ -211,20 +222,20 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
     )
     fits, rows = {config.cell: result}, first_windows(test, min(64, config.context), 1024)
     run.save_figure(config, "perplexity", lambda: pictures.perplexity(fits, rows, dots))
-    below = Quantity("perplexity", result.values("perplexity"), "<", counted["bigram"])
+    below = Quantity("test perplexity", result.values("perplexity"), "<", counted["bigram"])
     weights = Quantity("weights", parameter_count(result.state.learner.params))
-    reference = {f"{name}, counted on the same text": value for name, value in counted.items()}
+    reference = {f"{name} counts, same text": value for name, value in counted.items()}
     yield run.measured(config.cell, below, weights, reference=reference)
     read = lambda tokens: result.predict(Batches({"x": tokens}, min(256, len(tokens))))
     yield from checks.checks(read, first_windows(test, config.context, 8)["x"], len(vocabulary))
 
 
 def draw_samples(config: Config, result: run.Result, vocabulary: str, first: Any) -> None:
-    """Three samples that begin with the same token, into samples.txt, the first of them on the screen."""
+    """Writes three samples that begin with the same token to samples.txt, and logs the first."""
     options: dict[str, Any] = {"temperature": config.temperature, "top_k": config.top_k or 0}
     sample, key = result.experiment.model.sample, jax.random.key(config.draw_seed)
     draw = lambda state, batch: sample(state.variables, batch["x"], config.length, key, **options)
     rows = run.map_batches(draw, result.state, Batches({"x": np.full((3, 1), first)}, 3))
     texts = ["".join(vocabulary[i] for i in row) for row in rows]
     run.save_text(config, "samples", f"\n{'-' * 80}\n".join(texts))
-    run.log(f"a sample at temperature {config.temperature:g} (more in samples.txt):\n{texts[0]}")
+    run.log(f"sample at temperature {config.temperature:g} (more in samples.txt):\n{texts[0]}")

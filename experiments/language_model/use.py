@@ -1,4 +1,4 @@
-"""A trained language model on texts of a user's: what follows a prompt, and the loss on other texts."""
+"""A trained language model on new texts: continuations of prompts, and the loss on other texts."""
 
 import unicodedata
 from collections import Counter
@@ -13,38 +13,38 @@ from jaxdl import run
 from jaxdl.data import TEXTS, Batches, DataError, load_text, read_text, windows
 from jaxdl.methods import LanguageModel
 
-PLAIN = dict(zip("‘’‚“”„«»–—−…", '\'\'\'"""""---.', strict=True))  # signs of print as a typewriter has them
+PLAIN = dict(zip("‘’‚“”„«»–—−…", '\'\'\'"""""---.', strict=True))  # typographic characters and their plain forms
 
 
 def encoded(text: str, vocabulary: str, source: str) -> np.ndarray:
-    """Tokens int32 [T]; a character that the model has never seen is read as the one most like it, and told."""
+    """Returns tokens int32 [T]; logs which unknown characters are replaced by similar known ones."""
     numbers = {character: i for i, character in enumerate(vocabulary)}
     unknown = Counter(character for character in text if character not in numbers)
     read = {character: like(character, vocabulary) for character in unknown}
     if unknown:
-        told = ", ".join(f"{c!r} as {read[c]!r} ({n:,}x)" for c, n in unknown.most_common(8))
+        listed = ", ".join(f"{c!r} as {read[c]!r} ({n:,}x)" for c, n in unknown.most_common(8))
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-        run.log(f"{source:.60}: characters that the model has never seen are read as others: {told}{more}")
+        run.log(f"{source:.60}: characters outside the vocabulary are replaced: {listed}{more}")
     return np.array([numbers[read.get(character, character)] for character in text], np.int32)
 
 
 def like(character: str, vocabulary: str) -> str:
-    """The known character most like an unknown one: without its accent, in the other case; else a blank."""
+    """Returns a known character for an unknown one: without its accent, in the other case, or a space."""
     plain = unicodedata.normalize("NFKD", PLAIN.get(character, character))[0]
     return next(c for c in (plain, plain.swapcase(), " ", "\n", vocabulary[0]) if c in vocabulary)
 
 
 def inference_of(config: Any, vocabulary: str, model: LanguageModel, length: int) -> run.Inference:
-    """What a language model does after training; of a prompt or a text it sees the last `length` characters."""
+    """Returns how a trained model is used; of a prompt or text it reads the last `length` characters."""
     V, new = len(vocabulary), config.length
     if (config.top_k or 0) > V:
-        raise run.FlagError(f"--top_k={config.top_k}: this model knows only {V} different characters")
+        raise run.FlagError(f"--top_k={config.top_k}: must be at most {V}, the size of the model's vocabulary")
 
     def encode(prompts: Any) -> Batches:
-        """Prompts, a text or several, side by side: "x" [B, T] filled up behind their end, "n" [B] their lengths."""
+        """Encodes one or several prompts: "x" [B, T], padded at the end, and their lengths "n" [B]."""
         texts = [prompts] if isinstance(prompts, str) else list(prompts) if isinstance(prompts, (list, tuple)) else []
         if not texts or not all(isinstance(text, str) and text for text in texts):
-            raise run.FlagError(f"predict: a text or a list of texts, none of them empty, not {prompts!r:.60}")
+            raise run.FlagError(f"predict: needs a non-empty text or a list of such texts, got {prompts!r:.60}")
         rows = [encoded(text, vocabulary, text)[-length:] for text in texts]
         n = np.array([len(row) for row in rows], np.int32)
         return Batches({"x": np.stack([np.pad(row, (0, n.max() - len(row))) for row in rows]), "n": n}, min(64, len(n)))
@@ -52,12 +52,12 @@ def inference_of(config: Any, vocabulary: str, model: LanguageModel, length: int
     def read(words: list[str]) -> tuple[list[str], Batches]:
         texts = [read_text(word) if Path(word).is_file() else word for word in words]
         if empty := [word for word, text in zip(words, texts, strict=True) if not text]:
-            raise DataError(f"{empty[0]}: is empty; a prompt of at least one character is needed")
+            raise DataError(f"{empty[0]}: is empty; a prompt needs at least one character")
         return words, encode([text[-4 * length :] for text in texts])
 
     def predict(state: Any, batch: Any) -> Any:
         x, n, T = batch["x"], batch["n"], batch["x"].shape[1]
-        behind = jnp.pad(x[:, 1:], ((0, 0), (0, new)))  # the rest of each prompt is given, not drawn
+        behind = jnp.pad(x[:, 1:], ((0, 0), (0, new)))  # the rest of each prompt is given, not sampled
         given = behind, jnp.arange(T - 1 + new)[None] < n[:, None] - 1
         options: dict[str, Any] = {"temperature": config.temperature, "top_k": config.top_k or 0, "given": given}
         key = jax.random.key(config.draw_seed)
@@ -78,7 +78,7 @@ def inference_of(config: Any, vocabulary: str, model: LanguageModel, length: int
         elif Path(source).is_file():
             text = read_text(source)
         else:
-            raise run.FlagError(f"--evaluate={source}: no such file, and no text of {', '.join(TEXTS)}")
+            raise run.FlagError(f"--evaluate={source}: must be a file or one of {', '.join(TEXTS)}")
         try:
             return windows(encoded(text, vocabulary, source), length, config.batch_size, stride=length)
         except ValueError as error:

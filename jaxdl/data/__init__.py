@@ -1,4 +1,4 @@
-"""Readers of original file formats, sets that come with the installed libraries, splits, batches, augmentation."""
+"""Readers for original file formats, data sets bundled with installed libraries, splits, batches, augmentation."""
 
 from jaxdl.data import augment
 from jaxdl.data.batches import Batches, Order, shuffled

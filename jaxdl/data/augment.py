@@ -1,6 +1,6 @@
 """Random changes of one image that keep its class: pure JAX functions that run inside the training step.
 
-Each but ``resized`` is ``(key, image [H, W, C] of floats) -> image`` of the same shape and dtype;
+Each except ``resized`` is ``(key, image [H, W, C] of floats) -> image`` of the same shape and dtype;
 ``functools.partial`` sets its strength, ``compose`` chains them, ``batched`` lifts them to
 ``(keys [B], images [B, H, W, C])``.
 """
@@ -34,7 +34,7 @@ def flip(key: Array, image: Array) -> Array:
 
 
 def shift(key: Array, image: Array, pixels: int = 4) -> Array:
-    """Moves the image by a random whole number of pixels up or down and left or right; zeros come in.
+    """Shifts the image by a random whole number of pixels vertically and horizontally; pads with zeros.
 
     out[i, j] = image[i - dy, j - dx], dy and dx uniform on -pixels ... pixels: the pad-and-crop of He et al. 2015,
     "Deep Residual Learning for Image Recognition", section 4.2.
@@ -59,7 +59,7 @@ def shift(key: Array, image: Array, pixels: int = 4) -> Array:
 
 
 def rotate(key: Array, image: Array, degrees: float = 15.0) -> Array:
-    """Turns the image about its centre by an angle uniform on -degrees ... degrees; see rotate_by.
+    """Rotates the image about its centre by an angle uniform on -degrees ... degrees; see rotate_by.
 
     Args:
       key: a PRNG key.
@@ -73,7 +73,7 @@ def rotate(key: Array, image: Array, degrees: float = 15.0) -> Array:
 
 
 def rotate_by(image: Array, degrees: float | Array) -> Array:
-    """Turns the image about its centre, counter-clockwise as seen (row 0 on top), with linear interpolation.
+    """Rotates the image about its centre, counter-clockwise as seen (row 0 on top), with linear interpolation.
 
     Output pixel p shows the input at R(degrees) (p - c) + c with c = ((H - 1) / 2, (W - 1) / 2); outside is 0.
 
@@ -110,7 +110,7 @@ def noise(key: Array, image: Array, scale: float = 0.1) -> Array:
 
 
 def compose(*functions: Augmentation) -> Augmentation:
-    """Returns the augmentation that applies these one after the other, each with a key of its own."""
+    """Returns an augmentation that applies these one after the other, each with its own key."""
 
     def composed(key: Array, image: Array) -> Array:
         for subkey, function in zip(jax.random.split(key, max(1, len(functions))), functions, strict=False):
@@ -121,27 +121,25 @@ def compose(*functions: Augmentation) -> Augmentation:
 
 
 def batched(function: Augmentation) -> Callable[[Array, Array], Array]:
-    """Returns (keys [B], images [B, H, W, C]) -> images [B, H, W, C]: every image changed with its own key."""
+    """Returns (keys [B], images [B, H, W, C]) -> images [B, H, W, C]: each image changed with its own key."""
     return jax.vmap(function)
 
 
 def _check(image: Array) -> None:
     if image.ndim != 3:
-        raise ValueError(
-            f"image has shape {image.shape}; [H, W, C] is needed (batched() makes it work on [B, H, W, C])"
-        )
+        raise ValueError(f"image has shape {image.shape}; expected [H, W, C] (batched() lifts it to [B, H, W, C])")
     if not jnp.issubdtype(image.dtype, jnp.floating):
-        raise ValueError(f"image has dtype {image.dtype}; floats are needed: jaxdl.data.unit makes them of uint8")
+        raise ValueError(f"image has dtype {image.dtype}; expected floats; jaxdl.data.pixels01 converts uint8")
 
 
 def resized(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Images [N, h, w, c] as float32 [N, H, W, C] in 0..1, for shape (H, W, C): bilinear, smoothed where smaller.
+    """Resizes images [N, h, w, c] to float32 [N, H, W, C] in 0..1: bilinear, with antialiasing; grey becomes RGB.
 
     Raises:
-      ValueError: colours are to be made grey; grey becomes three equal colours.
+      ValueError: colours cannot be converted to grey.
     """
     if x.shape[-1] not in (1, shape[-1]):
-        raise ValueError(f"images with {x.shape[-1]} channels for a model of {shape[-1]}")
+        raise ValueError(f"images with {x.shape[-1]} channels; the model expects {shape[-1]}")
     if x.shape[1:3] != tuple(shape[:2]):
         x = np.clip(jax.image.resize(pixels01(x), (len(x), *shape[:2], x.shape[-1]), "linear"), 0, 1)
     return np.broadcast_to(pixels01(x), (*x.shape[:-1], shape[-1]))

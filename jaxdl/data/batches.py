@@ -14,22 +14,22 @@ Take = Callable[[Arrays, Any], dict[str, Any]]
 
 # JAX computes in 32 bits by default; narrowing here keeps dtypes the same on the host and on the device.
 NARROW = {"float64": np.float32, "complex128": np.complex64, "int64": np.int32, "uint64": np.uint32}
-EPOCHS_KEPT = 16  # permutations in memory: two epochs touch one batch, and several seeds may take turns
+EPOCHS_KEPT = 16  # permutations in memory: a batch may span two epochs, and several seeds may alternate
 
 
 def shuffled(length: int, batch_size: int) -> Order:
     """Returns the order of epochs without replacement.
 
-    Batch t holds positions t·B ... t·B + B - 1 of all epochs written in a row; epoch e is
+    Batch t has positions t·B ... t·B + B - 1 of the concatenated epochs; epoch e is
     ``np.random.default_rng((seed, e)).permutation(length)``. A partial last batch is carried into the next epoch, so
-    every batch is full and every row is seen once an epoch.
+    every batch is full and every row is seen once per epoch.
 
     Args:
       length: number of rows, at least 1.
       batch_size: B, at least 1; may be larger than length.
 
     Returns:
-      order(seed, t) -> int32 [B]: a pure function, for any t >= 0 in any order.
+      order(seed, t) -> int32 [B]: a pure function for all t >= 0.
 
     Raises:
       ValueError: length or batch_size below 1; seed or t below 0.
@@ -50,18 +50,18 @@ def shuffled(length: int, batch_size: int) -> Order:
             pieces.append(epoch(int(seed), e)[start : start + missing])
             position += len(pieces[-1])
             missing -= len(pieces[-1])
-        return np.concatenate(pieces)  # a copy, so nobody can write into the kept permutation
+        return np.concatenate(pieces)  # a copy, so that the cached permutation cannot be modified
 
     return order
 
 
 def take_rows(arrays: Arrays, rows: Any) -> dict[str, Any]:
-    """name -> [length, ...] and rows [B] -> name -> [B, ...]."""
+    """Returns the rows [B] of each array: name -> [B, ...]."""
     return {name: values[rows] for name, values in arrays.items()}
 
 
 class Batches:
-    """Arrays, what row i of them is, and the order in which batches of rows are drawn."""
+    """Arrays, the definition of row i, and the order in which batches of rows are drawn."""
 
     def __init__(
         self,
@@ -72,20 +72,21 @@ class Batches:
         take: Take = take_rows,
         length: int | None = None,
     ):
-        """Takes the arrays as they are, except for JAX's default precision.
+        """Stores the arrays, unchanged except for JAX's default precision.
 
-        On the way in float64 becomes float32, int64 int32, uint64 uint32 and complex128 complex64.
+        float64 becomes float32, int64 int32, uint64 uint32 and complex128 complex64.
 
         Args:
           arrays: name -> [length, ...]; numbers or booleans.
           batch_size: B, rows in a batch.
           order: (seed, t) -> int32 [B], the rows of batch t; ``shuffled(length, batch_size)`` if not given.
-          take: (arrays, rows [B]) -> name -> [B, ...], of NumPy's arrays and of JAX's, where a row is something else
-            than an entry of every array: a window of a long text, a pair of images.
-          length: number of rows if `take` is given; the arrays may then be of any lengths.
+          take: (arrays, rows [B]) -> name -> [B, ...], for NumPy and JAX arrays, if a row is not an entry of every
+            array: a window of a long text, a pair of images.
+          length: number of rows if `take` is given; the arrays may then have any lengths.
 
         Raises:
-          ValueError: no arrays, no rows, different lengths, no numbers, integers beyond 32 bits, B below 1.
+          ValueError: there are no arrays or rows, lengths differ, values are no numbers or do not fit into 32 bits, or
+            B is below 1.
         """
         _at_least_one("batch_size", batch_size)
         self.arrays: dict[str, np.ndarray] = {name: narrowed(name, values) for name, values in arrays.items()}
@@ -97,7 +98,7 @@ class Batches:
 
     @property
     def example(self) -> dict[str, np.ndarray]:
-        """The shapes and dtypes of a batch: the first B rows, repeated from the start where there are fewer."""
+        """A batch for its shapes and dtypes: the first B rows, repeated from the start if there are fewer."""
         return self.take(self.arrays, np.arange(self.batch_size) % self.length)
 
     def batch(self, seed: int, t: int) -> dict[str, np.ndarray]:
@@ -105,7 +106,7 @@ class Batches:
         return self.take(self.arrays, self.order(seed, t))
 
     def in_order(self, size: int = 0) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-        """Yields (rows int32 [B], valid float32 [B]): every row once, the end filled up with the last row, valid 0.
+        """Yields (rows int32 [B], valid float32 [B]): every row once; the end is padded with the last row and valid 0.
 
         B is `size`, or the batch size if that is 0.
         """
@@ -115,19 +116,19 @@ class Batches:
             yield np.minimum(rows, np.int32(self.length - 1)), (rows < self.length).astype(np.float32)
 
     def digest(self) -> str:
-        """SHA-256 of what there is to learn from: names, dtypes, shapes and bytes of the arrays, and `length`.
+        """Returns the SHA-256 of the names, dtypes, shapes and bytes of the arrays, and of `length`.
 
-        `batch_size`, `order` and `take` are no part of it.
+        `batch_size`, `order` and `take` are not included.
         """
         found = hashlib.sha256(f"length {int(self.length)}".encode())
         for name, array in sorted(self.arrays.items()):
             found.update(repr((name, str(array.dtype), array.shape)).encode())
-            found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # bfloat16 has no buffer of its own
+            found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # bfloat16 has no buffer interface
         return found.hexdigest()
 
 
 def same_length(arrays: Mapping[str, np.ndarray]) -> int:
-    """Returns the leading length that all arrays have; ValueError if they have none, or different ones."""
+    """Returns the common leading length of all arrays; ValueError if it does not exist or is 0."""
     if not arrays:
         raise ValueError("no arrays: give at least one, such as {'x': ..., 'y': ...}")
     scalars = [name for name, values in arrays.items() if np.ndim(values) == 0]
@@ -139,18 +140,18 @@ def same_length(arrays: Mapping[str, np.ndarray]) -> int:
         raise ValueError(f"arrays differ in length: {listed}; all must have the same number of rows")
     length = next(iter(lengths.values()))
     if length == 0:
-        raise ValueError(f"arrays are empty: {', '.join(lengths)} have 0 rows")
+        raise ValueError(f"arrays are empty: {', '.join(lengths)}; at least one row is needed")
     return length
 
 
 def narrowed(name: str, values: ArrayLike) -> np.ndarray:
-    """Values as an array of at most 32 bits; ValueError for texts, objects and integers beyond them."""
+    """Returns values as an array of at most 32 bits; ValueError for text, objects and larger integers."""
     try:
         array = np.asarray(values)
-    except (RuntimeError, TypeError) as error:  # a tensor that keeps its gradient, or is a GPU's
+    except (RuntimeError, TypeError) as error:  # a tensor with a gradient, or on a GPU
         raise ValueError(f"array {name} cannot be read: {' '.join(str(error).split())[:120]}") from error
-    if array.dtype.kind in "OUSMmT" or array.dtype.type is np.void:  # bfloat16 has kind V too, but a type of its own
-        raise ValueError(f"array {name} has dtype {array.dtype}; numbers or booleans are needed")
+    if array.dtype.kind in "OUSMmT" or array.dtype.type is np.void:  # bfloat16 has kind V too, but its own type
+        raise ValueError(f"array {name} has dtype {array.dtype}; expected numbers or booleans")
     dtype = NARROW.get(array.dtype.name)
     if dtype is None:
         return array

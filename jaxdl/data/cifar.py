@@ -1,4 +1,4 @@
-"""CIFAR-10 as its Python batches: pickles, read as data; nothing that a pickle asks for is ever called."""
+"""CIFAR-10 as its Python batches: pickles, read as data; a pickle cannot call anything."""
 
 import pickletools
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from jaxdl.data.errors import DataError, MissingData
-from jaxdl.data.files import locate, read_bytes
+from jaxdl.data.files import FileSet, locate, read_bytes
 
 FOLDERS = ("cifar10/cifar-10-batches-py", "cifar-10-batches-py", "cifar10", "")
+CIFAR10 = FileSet("cifar10", FOLDERS, (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"))
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 LIMIT = 1 << 28  # bytes; a batch of 10,000 images has 31 MB
 STEPS = 1_000_000  # of a pickle; a batch of 10,000 images takes some 30,000
@@ -19,20 +20,20 @@ CONSTANTS = ("BININT", "BININT1", "BININT2", "SHORT_BINSTRING", "BINSTRING", "GL
 def read_cifar10(
     data_dir: str | Path | None,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], tuple[str, ...], list[Path]]:
-    """Reads ``test_batch`` and those of ``data_batch_1`` ... ``data_batch_5`` that lie beside it.
+    """Reads ``test_batch`` and the existing files of ``data_batch_1`` ... ``data_batch_5`` next to it.
 
     Returns:
-      train and test, each {"x": uint8 [N, 32, 32, 3], "y": int32 [N]}; the class names, from ``batches.meta`` where
-      it is there; the files read.
+      train and test, each {"x": uint8 [N, 32, 32, 3], "y": int32 [N]}; the class names, from ``batches.meta`` if
+      it exists; the files read.
 
     Raises:
-      MissingData: no ``test_batch``, or no training batch beside it.
-      DataError: a file that is not such a batch.
+      MissingData: there is no ``test_batch``, or no training batch next to it.
+      DataError: a file is not such a batch.
     """
     test = locate(data_dir, FOLDERS, "test_batch", "cifar10")
     batches = [path for i in range(1, 6) if (path := test.parent / f"data_batch_{i}").exists()]
     if not batches:
-        raise MissingData(f"{test.parent}: no data_batch_1 to data_batch_5 beside test_batch; at least one is needed")
+        raise MissingData(f"{test.parent}: no data_batch_1 to data_batch_5 next to test_batch; at least one is needed")
     parts = [_batch(path) for path in batches]
     train = {name: np.concatenate([part[name] for part in parts]) for name in ("x", "y")}
     meta = test.parent / "batches.meta"
@@ -40,25 +41,25 @@ def read_cifar10(
 
 
 def read_pickle(path: str | Path) -> Any:
-    """Reads a pickle of protocol 2 as Python 2 wrote the original files: dicts, lists, tuples, text, whole numbers.
+    """Reads a pickle of protocol 2, as Python 2 wrote the original files: dicts, lists, tuples, text, whole numbers.
 
-    A pickle is a program for a stack machine, and its harm lies in the operations that call something. Here the
-    machine has only the operations that such dicts need, and none of them calls: a global is its name, a call the pair
-    (name, arguments), an object the pair (call, state).
+    A pickle is a program for a stack machine, and only operations that call something are dangerous. This machine
+    has only the operations that such dicts need and calls nothing: a global becomes its name, a call the pair (name,
+    arguments), an object the pair (call, state).
 
     Returns:
-      The content; text is decoded from Latin-1, a character a byte.
+      The content; text is decoded from Latin-1, one character per byte.
 
     Raises:
-      MissingData: there is no such file.
-      DataError: not a pickle, cut off, or one with any other operation.
+      MissingData: the file does not exist.
+      DataError: the file is not a pickle, is truncated, or has another operation.
     """
     content = read_bytes(path, LIMIT)
     try:
         return _run(content)
-    except Exception as e:  # a forged pickle can make the machine fail in any way; every one means the same
+    except Exception as e:  # a forged pickle can make the machine fail in any way
         problem = " ".join(str(e)[:200].split()) or type(e).__name__
-        raise DataError(f"{path}: not read as a pickle ({problem}); the original Python batch is needed") from e
+        raise DataError(f"{path}: cannot be read as a pickle ({problem}); use the original Python batch") from e
 
 
 def _run(content: bytes) -> Any:
@@ -96,8 +97,8 @@ def _run(content: bytes) -> Any:
             stack[-1].extend(items)
         elif name == "SETITEMS":
             items = popped(marks.pop())
-            if not all(type(key) is str for key in items[::2]):  # the hash of a deep tuple ends Python
-                raise ValueError("a key that is not text")
+            if not all(type(key) is str for key in items[::2]):  # the hash of a deep tuple crashes Python
+                raise ValueError("a key is not text")
             stack[-1].update(zip(items[::2], items[1::2], strict=True))
         elif name == "STOP":
             return stack.pop()
@@ -106,8 +107,8 @@ def _run(content: bytes) -> Any:
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(memo[value])
         elif name != "PROTO":
-            raise ValueError(f"the operation {name} is in no original file")
-    raise ValueError("no end")
+            raise ValueError(f"the operation {name} does not occur in the original files")
+    raise ValueError("no STOP operation")
 
 
 def _batch(path: Path) -> dict[str, np.ndarray]:
@@ -118,13 +119,13 @@ def _batch(path: Path) -> dict[str, np.ndarray]:
         } if len(pixels) == count * 3072 > 0:
             pass
         case _:
-            raise DataError(f"{path}: no data, uint8 [N, 3072], and list of labels in it; a CIFAR-10 batch has both")
+            raise DataError(f"{path}: is not a CIFAR-10 batch; expected data, uint8 [N, 3072], and a list of labels")
     if len(labels) != count:
-        raise DataError(f"{path}: {len(labels):,} labels for {count:,} images; as many are needed")
+        raise DataError(f"{path}: {len(labels):,} labels for {count:,} images; the counts must agree")
     for i, label in enumerate(labels):
         if type(label) is not int or not 0 <= label <= 9:
-            told = str(label) if type(label) is int else f"of type {type(label).__name__}"
-            raise DataError(f"{path}: label {told} at image {i}; labels are 0 to 9")
+            told = f"label {label}" if type(label) is int else f"a label of type {type(label).__name__}"
+            raise DataError(f"{path}: image {i} has {told}; labels must be 0 to 9")
     images = np.frombuffer(pixels.encode("latin-1"), np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return {"x": np.ascontiguousarray(images), "y": np.array(labels, np.int32)}
 
@@ -133,4 +134,4 @@ def _names(path: Path) -> tuple[str, ...]:
     match read_pickle(path):
         case {"label_names": list(names)} if len(names) == 10 and all(isinstance(name, str) for name in names):
             return tuple(names)
-    raise DataError(f"{path}: label_names is not a list of 10 names; the original batches.meta has it")
+    raise DataError(f"{path}: label_names must be a list of 10 names, as in the original batches.meta")

@@ -1,4 +1,4 @@
-"""Columns of dates: told from text, read, and made into numbers: a trend, and where one is in a year, a week, a day."""
+"""Date columns: recognized, parsed, and encoded as a trend and as positions in the year, the week and the day."""
 
 import datetime
 import re
@@ -19,12 +19,12 @@ FORMATS = {
     )
 }
 ISO = "year-month-day"
-CYCLES = ("year", "week", "day")  # of which a date becomes sine and cosine
+CYCLES = ("year", "week", "day")  # each encoded as sine and cosine
 EPOCH = datetime.datetime(1970, 1, 1)
 
 
 def read_date(text: str, form: str) -> float | None:
-    """Days since 1970-01-01 00:00 by the clock that the text shows, its time zone left aside; None: no such date."""
+    """Returns days since 1970-01-01 00:00 in the written local time, without its time zone; None: not a date."""
     found = FORMATS[form].fullmatch(text)
     if found is None:
         return None
@@ -37,7 +37,7 @@ def read_date(text: str, form: str) -> float | None:
 
 
 def date_formats(values: Sequence[str | None]) -> list[str]:
-    """The formats, a key of FORMATS each, in which every value that is there is a date; [] where it is a text."""
+    """Returns the formats, keys of FORMATS, in which each value that is not missing is a date; [] if there are none."""
     formats = list(FORMATS)
     for value in values:
         if value is not None:
@@ -47,8 +47,16 @@ def date_formats(values: Sequence[str | None]) -> list[str]:
     return formats if any(value is not None for value in values) else []
 
 
+def first_misfit(values: Sequence[str | None]) -> tuple[str, int] | None:
+    """Returns (format, index of the first value that is not a date in it) if most values, but not all, are dates."""
+    there = [(i, value) for i, value in enumerate(values) if value is not None]
+    wrong = {form: [i for i, value in there if read_date(value, form) is None] for form in FORMATS}
+    form = min(FORMATS, key=lambda form: len(wrong[form]))
+    return (form, wrong[form][0]) if 0 < 2 * len(wrong[form]) < len(there) else None
+
+
 def days_of(values: Sequence[str | None], form: str) -> np.ndarray:
-    """Days since 1970-01-01, float64 [N]; NaN where a value is missing or no date, neither in this format nor ISO's."""
+    """Returns days since 1970-01-01, float64 [N]; NaN where a value is missing or no date, in this format or ISO's."""
 
     def read(value: str | None) -> float:
         for one in (form, ISO):
@@ -60,9 +68,9 @@ def days_of(values: Sequence[str | None], form: str) -> np.ndarray:
 
 
 def describe_dates(name: str, days: np.ndarray, form: str) -> dict[str, Any]:
-    """What the schema says of a column of dates, of which at least one is there: see `date_columns`.
+    """Returns the schema entry of a date column with at least one date: see `date_columns`.
 
-    Of the cycles those are kept whose place differs between rows: a date without hours has no time of the day.
+    A cycle is kept if the position in it varies between rows: dates without hours have no time of day.
     """
     there = np.sort(days[~np.isnan(days)])
     _, of_year, weekday, hours = _places(there)
@@ -78,16 +86,16 @@ def describe_dates(name: str, days: np.ndarray, form: str) -> dict[str, Any]:
 
 
 def date_names(entry: Mapping[str, Any]) -> list[str]:
-    """Names of the columns that a column of dates becomes."""
+    """Returns the names of the columns that encode a date column."""
     waves = [f"{entry['name']}.{cycle}_{wave}" for cycle in entry["cycles"] for wave in ("sin", "cos")]
     return [f"{entry['name']}.years", *waves]
 
 
 def date_columns(days: np.ndarray, entry: Mapping[str, Any]) -> np.ndarray:
-    """Days since 1970-01-01, float64 [N], as numbers [N, 1 + 2 x cycles]; the median's where one is NaN.
+    """Encodes days since 1970-01-01, float64 [N], as numbers [N, 1 + 2 x cycles]; NaN is replaced with the median.
 
-    They are the years since the first date of training, and the sine and cosine of 2 pi times the part that has gone
-    by of the year, of the week (in whole days, from Monday) and of the day.
+    The numbers are the years since the first training date, and the sine and cosine of 2 pi times the elapsed part of
+    the year, of the week (in whole days, from Monday) and of the day.
     """
     days = np.where(np.isnan(days), entry["median"], days)
     years, _, weekday, hours = _places(days)
@@ -99,7 +107,7 @@ def date_columns(days: np.ndarray, entry: Mapping[str, Any]) -> np.ndarray:
 
 
 def _places(days: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Years with their fraction, month and day as one number, days since Monday, the part of the day gone by."""
+    """Returns fractional years, month and day as one number, days since Monday, the elapsed part of the day."""
     whole = np.floor(days)
     dates = np.datetime64("1970-01-01", "D") + whole.astype(np.int64)
     year, month = dates.astype("datetime64[Y]"), dates.astype("datetime64[M]")

@@ -1,7 +1,7 @@
-"""CSV files of numbers and text -> arrays; every decision that was taken stands in the note and in the schema.
+"""Reads CSV files of numbers and text into arrays; the note and the schema record every decision.
 
-`read_csv` reads a table to train on; `encode_csv` reads another file of the same columns by the schema of the first, so
-that a column of the array means the same in both, and `encode_columns` does so with columns from elsewhere.
+`read_csv` reads a table to train on. `encode_csv` reads another file of the same columns with the schema of the first,
+so that a column of the array means the same in both; `encode_columns` does so with columns from elsewhere.
 """
 
 from collections import Counter
@@ -27,32 +27,32 @@ from jaxdl.data.csv_schema import MISSING, column_names, describe, make_schema, 
 from jaxdl.data.errors import COMPARED, DataError, nearest, shown, some
 from jaxdl.data.files import limit
 
-NUMBERS = 100_000_000  # of x, 0.4 GB: one text column becomes up to CATEGORIES columns of it
-MAX_NUMBERS = "JAXDL_MAX_NUMBERS"  # the variable that raises it
-NOTED = 8  # columns that the note describes one by one
+NUMBERS = 100_000_000  # in x, 0.4 GB: a text column becomes up to CATEGORIES columns
+MAX_NUMBERS = "JAXDL_MAX_NUMBERS"  # the environment variable that raises it
+NOTED = 8  # columns that the note describes individually
 
 
 class Table(NamedTuple):
-    """A supervised task in rows: x float32 [N, D]; y float32 [N] (regression) or int32 [N] (classes)."""
+    """A table for supervised learning: x float32 [N, D]; y float32 [N] (regression) or int32 [N] (classes)."""
 
     x: np.ndarray
     y: np.ndarray
     columns: tuple[str, ...]  # of x
     target: str
     names: tuple[str, ...]  # of the classes: y indexes it; empty for regression
-    note: str  # one line for the person who runs it: counts, where from, what was decided
-    schema: dict[str, Any]  # how a file becomes x and y, in values that JSON has: see `make_schema`
+    note: str  # one line for the user: counts, source, decisions
+    schema: dict[str, Any]  # how a file becomes x and y, JSON-serializable: see `make_schema`
     days: np.ndarray | None = None  # float64 [N]: of the first column of dates, dropped or not, NaN where missing
     dated: str = ""  # the name of that column
-    groups: np.ndarray | None = None  # int [N]: which rows belong together
+    groups: np.ndarray | None = None  # int [N]: equal for rows that belong together
 
 
 class Encoded(NamedTuple):
-    """Rows of another table, as the first one's were read."""
+    """Rows of another table, encoded with the schema of the first."""
 
     x: np.ndarray  # float32 [N, D]
-    y: np.ndarray | None  # float32 [N] (regression) or int32 [N] (classes); None: there is no target column
-    notes: list[str]  # what was read otherwise than it stands there, and what was passed over
+    y: np.ndarray | None  # float32 [N] (regression) or int32 [N] (classes); None: no target column
+    notes: list[str]  # unknown texts, dropped rows, ignored columns
 
 
 def read_csv(
@@ -65,52 +65,53 @@ def read_csv(
     reading: Reading = USUAL,
     group: str = "",
 ) -> Table:
-    """Reads a table in UTF-8; fields separated by comma, semicolon, tab or blanks, quoted where needed.
+    """Reads a table in UTF-8; fields are separated by comma, semicolon, tab or blanks, and quoted where needed.
 
-    A column of numbers stays one; its missing values become the median of the others. A column of text becomes one
-    0/1 column for each of its values, in alphabetical order, where a missing value is the value "missing"; a text that
-    training did not have is all zeros there when another file is read, a point between those that the net has seen. A
-    column is one of text when at least half of its values are not numbers, and one of dates when all of them are: see
-    `jaxdl.data.csv_dates.date_columns`. Rows without target are left out. The medians are those of all rows: split off
-    test rows in a file of its own where that matters, and read it with `encode_csv`.
+    A numeric column stays one column; missing values are replaced with its median. A text column is one-hot encoded:
+    one 0/1 column for each of its values, in alphabetical order, with "missing" for missing values. When another file
+    is read, a text that the training table does not have becomes all zeros. A column is text if at least half of its
+    values are not numbers, and a date column if all of them are dates: see `jaxdl.data.csv_dates.date_columns`. Rows
+    without target are dropped. Medians are computed over all rows; where that matters, put the test rows into a file
+    of their own and read it with `encode_csv`.
 
     Args:
       path: the file, plain or gzipped.
       target: name of the column to predict.
-      classification: whether the target's values are classes; None: if they are text. Classes are sorted.
-      drop: names of columns to leave out.
-      missing: what stands for a missing value, in any case of letters.
+      classification: whether the target holds classes; None: if it is text. Classes are sorted.
+      drop: names of columns to remove.
+      missing: texts that mark a missing value, in upper or lower case.
       reading: separator, header and decimal sign.
-      group: name of a column whose equal values mark rows that belong together; left out of x.
+      group: name of a column with equal values for rows that belong together; no input.
 
     Raises:
-      MissingData: there is no such file.
-      DataError: a broken file; the line or column is named, for an unknown column the nearest one.
+      MissingData: the file does not exist.
+      DataError: the file is broken (names the line or column), or a column is unknown (names the closest one).
     """
     columns = read_columns(path, missing, reading)
     for name in (target, *drop, *([group] if group else [])):
         _known(columns, name)
     if target in drop or target == group:
-        other = "dropped" if target in drop else "the group"
-        raise DataError(f"{path}: column {target!r} is both the target and {other}; choose one")
+        other = "--drop" if target in drop else "--group"
+        raise DataError(f"{path}: column {target!r} is both --target and {other}; choose one")
     columns = _with_target(columns, target)
     dropped = frozenset((*drop, group))
     kind, names = target_kind(path, columns.columns[target], classification)
     inputs = [column for name, column in columns.columns.items() if name != target and name not in dropped]
     if not inputs:
-        raise DataError(f"{path}: no column besides the target {target!r}; at least one is needed to predict it from")
+        raise DataError(f"{path}: no input column is left besides the target {target!r}; at least one is needed")
     described, notes = describe(path, inputs, drop)
     schema = make_schema(described, target, kind, names, [name for name in (*drop, group) if name], missing, reading)
     x, y, _ = _encode(columns, schema)
-    assert y is not None  # the target has a column and all its values
+    assert y is not None  # the target column exists and has no missing values
     if len(notes) > NOTED:
         dates = [i for i, entry in enumerate(described) if entry["kind"] == "date"]
         notes[NOTED:] = [f"and {len(notes) - NOTED:,} more columns with missing values, dates or text"]
         notes += [f"dates: {some([described[i]['name'] for i in dates])}"] if dates else []
-    notes.insert(0, f"target {target}" + (f": {len(names)} classes" if names else ""))
-    notes += [f"dropped: {some(drop)}"] if drop else []
+    notes.insert(0, f"target {target}" + (f" with {len(names)} classes" if names else ""))
+    notes += [f"dropped columns: {some(drop)}"] if drop else []
     notes += columns.notes
-    note = f"{shown(path)}: {len(y):,} rows, {x.shape[1]} input columns from {len(inputs)}; {'; '.join(notes)}"
+    encoded = f" encoded as {x.shape[1]:,}" if x.shape[1] != len(inputs) else ""
+    note = f"{shown(path)}: {len(y):,} rows, {len(inputs):,} input columns{encoded}; {'; '.join(notes)}"
     table = Table(x, y, column_names(schema), target, names, note, schema)
     if group:
         table = table._replace(groups=np.unique(texts_of(columns.columns[group]), return_inverse=True)[1])
@@ -121,16 +122,16 @@ def read_csv(
 
 
 def encode_csv(path: str | Path, schema: Mapping[str, Any], *, target: bool = True) -> Encoded:
-    """Reads another file of the same columns, in any order, exactly as the one that the schema describes was read.
+    """Reads another file of the same columns, in any order, with the schema of the first.
 
     Args:
       path: the file, plain or gzipped.
-      schema: `Table.schema`, as it was or back from JSON.
+      schema: `Table.schema`, also after a round trip through JSON.
       target: as for `encode_columns`.
 
     Raises:
-      MissingData: there is no such file.
-      DataError: a broken file, or as `encode_columns`.
+      MissingData: the file does not exist.
+      DataError: the file is broken, or as for `encode_columns`.
     """
     reading = Reading(**schema.get("reading", {}))
     columns = read_columns(path, schema["missing"], reading)
@@ -138,19 +139,20 @@ def encode_csv(path: str | Path, schema: Mapping[str, Any], *, target: bool = Tr
 
 
 def encode_columns(columns: Columns, schema: Mapping[str, Any], *, target: bool = True) -> Encoded:
-    """Columns, in any order, as those were read that the schema describes.
+    """Encodes columns, in any order, with the schema of the first table.
 
-    A missing number or date becomes the median of the first table; a text that the first table lacks, also one that is
-    missing where none was, becomes a row of zeros in the columns of its values: none of the known ones. Columns that
-    the first table did not have are passed over. Rows without target are left out. The notes tell it all.
+    A missing number or date becomes the median of the first table. A text that the first table does not have, or a
+    missing one if it had none, becomes zeros in all columns of its values. Columns that the first table did not have
+    are ignored. Rows without target are dropped. The notes list all of this.
 
     Args:
-      columns: of one length.
-      schema: `Table.schema`, as it was or back from JSON.
-      target: False leaves the target column alone, whatever stands in it.
+      columns: columns of one length.
+      schema: `Table.schema`, also after a round trip through JSON.
+      target: False ignores the target column, whatever it contains.
 
     Raises:
-      DataError: a missing or misspelled column, no number or date where one is needed, an unknown class.
+      DataError: a column is missing or misspelled, a value is not a number or date where one is needed, or a class is
+        unknown.
     """
     path, there, notes = columns
     wanted = [entry["name"] for entry in schema["columns"]]
@@ -159,10 +161,10 @@ def encode_columns(columns: Columns, schema: Mapping[str, Any], *, target: bool 
     for name in wanted:
         if name not in there:
             near = _near(name, extra)
-            hint = f"rename {near!r}" if near else f"it has {some(there)}"
-            raise DataError(f"{path}: no column {name!r}, which the training table has; {hint}")
+            hint = f"rename {near!r}" if near else f"the columns are {some(there)}"
+            raise DataError(f"{path}: no column {name!r:.60}, which is an input of the training table; {hint}")
     if extra:
-        notes = [*notes, f"passed over, as training had no such column: {some(extra)}"]
+        notes = [*notes, f"ignored columns that the training table does not have: {some(extra)}"]
     columns = Columns(path, there, notes)
     if target and schema["target"] in there:
         columns = _with_target(columns, schema["target"])
@@ -171,12 +173,12 @@ def encode_columns(columns: Columns, schema: Mapping[str, Any], *, target: bool 
     x, y, unknown = _encode(columns, schema)
     if unknown:
         told = f"{'; '.join(unknown[:NOTED])}{f'; and {len(unknown) - NOTED} more columns' if unknown[NOTED:] else ''}"
-        columns.notes.append(f"{told}: read as none of the known values")
+        columns.notes.append(f"{told}; encoded as none of the known values")
     return Encoded(x, y, columns.notes)
 
 
 def _near(name: str, names: Iterable[str]) -> str:
-    """The name that is spelled most like this one, in upper or lower case; "" if none is."""
+    """Returns the name with the closest spelling, in upper or lower case; "" if none is close."""
     lower = {one.lower(): one for one in islice(names, COMPARED)}
     return lower.get(name.lower()) or lower.get(nearest(name.lower(), lower), "")
 
@@ -184,38 +186,40 @@ def _near(name: str, names: Iterable[str]) -> str:
 def _known(columns: Columns, name: str) -> None:
     path, there, notes = columns
     if not name:
-        raise DataError(f"{path}: no target column is given; name one of {some(there)}")
+        raise DataError(f"{path}: no target column given; set --target to one of {some(there)}")
     if name in there:
         return
     near = _near(name, there)
-    hint = f"did you mean {near!r}? It has {some(there)}" if near else f"it has {some(there)}"
-    read = f" ({'; '.join(notes)}; --separator and --no_header say otherwise)" if notes else ""
+    hint = f"did you mean {near!r}? The columns are {some(there)}" if near else f"the columns are {some(there)}"
+    read = f" ({'; '.join(notes)}; change this with --separator or --no_header)" if notes else ""
+    if not notes and len(there) == 1:
+        read = " (one column only; set --separator if others are not separated by commas)"
     raise DataError(f"{path}: no column {name!r:.60}; {hint}{read}")
 
 
 def _with_target(columns: Columns, name: str) -> Columns:
-    """The rows that have a target, and a note on the others."""
+    """Returns the rows that have a target, with a note on the others."""
     path, there, notes = columns
     rows = [value is not None for value in there[name].values]
     if all(rows):
         return columns
     if not any(rows):
-        raise DataError(f"{path}: the target {name!r} has no value in any row; fill it in or take another --target")
+        raise DataError(f"{path}: the target {name!r} is empty in every row; fill it in or choose another --target")
     count = len(rows) - sum(rows)
-    said = f"{count:,} {'row' if count == 1 else 'rows'} without {name} left out"
+    said = f"dropped {count:,} {'row' if count == 1 else 'rows'} without {name}"
     return Columns(path, {one: column.taken(rows) for one, column in there.items()}, [*notes, said])
 
 
 def _encode(columns: Columns, schema: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
-    """x and y of columns that are known to be there, and what is told of unknown texts; the target may be absent."""
+    """Returns x, y and notes on unknown texts for columns that exist; the target column may be absent."""
     path, there, _ = columns
     widths = [len(names_of(entry)) for entry in schema["columns"]]
     length = len(there[schema["columns"][0]["name"]].values)
     count, most = length * sum(widths), limit(MAX_NUMBERS, NUMBERS)
     if count > most:
         raise DataError(
-            f"{path}: {length:,} rows of {sum(widths):,} input columns are {count:,} numbers, and {most:,} are made; "
-            f"drop columns of text, take fewer rows, or set {MAX_NUMBERS}={count} if the memory is enough"
+            f"{path}: {length:,} rows of {sum(widths):,} encoded columns are {count:,} numbers, the limit is {most:,}; "
+            f"drop text columns, use fewer rows, or set {MAX_NUMBERS}={count} if there is enough memory"
         )
     x = np.zeros((length, sum(widths)), np.float32)
     at, unknown = 0, []
@@ -237,7 +241,7 @@ def _encode(columns: Columns, schema: Mapping[str, Any]) -> tuple[np.ndarray, np
 
 
 def _counted(column: Column, known: Mapping[str, int]) -> str:
-    """The texts that are none of the known ones, and how often each is there."""
+    """Counts the texts that are not among the known ones."""
     counts = Counter(value for value in column.values if ("missing" if value is None else value) not in known)
     told = [f"{count} x {value!r:.40} unknown" for value, count in counts.most_common(4) if value is not None]
     rest = len(counts) - len(told) - (None in counts)
@@ -249,9 +253,7 @@ def _days(path: str | Path, column: Column, form: str) -> np.ndarray:
     days = days_of(column.values, form)
     for value, place, number in zip(column.values, column.places, days, strict=True):
         if value is not None and np.isnan(number):
-            raise DataError(
-                f"{path}: {column.unit} {place}: {value!r:.40} in column {column.name!r}; a date is needed, as {form}"
-            )
+            raise DataError(f"{path}: {column.at(place)}: {value!r:.40} is not a date; expected {form}")
     return days
 
 
@@ -270,7 +272,6 @@ def _encode_target(path: str | Path, column: Column | None, schema: Mapping[str,
             hint = f" (did you mean {near!r}?)" if near else ""
             listed = some([repr(name) for name in codes])
             raise DataError(
-                f"{path}: {column.unit} {place}: column {column.name!r} has the unknown class {text!r:.40}{hint}; "
-                f"training had {listed}"
+                f"{path}: {column.at(place)}: unknown class {text!r:.40}{hint}; the classes in training are {listed}"
             )
     return np.array([codes[text] for text in texts], np.int32)

@@ -1,4 +1,4 @@
-"""Tables as a program has them, as the columns of a file: whatever is asked of a file's fields is asked of theirs."""
+"""Converts tables in memory to the columns of a file, so that both are checked and encoded alike."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,18 +10,18 @@ from jaxdl.data.errors import DataError, some
 
 
 def columns_of(table: Any, schema: Mapping[str, Any]) -> Columns:
-    """The columns of rows that a program hands over; their values are written as in a file, so they mean the same.
+    """Returns the columns of a table in memory, with its values as the texts that a file would contain.
 
-    None, NaN, and pandas' NA and NaT are missing values, and so is what was one in the file of training.
+    None, NaN, and pandas' NA and NaT are missing values, and so are the texts that mark one in the training file.
 
     Args:
-      table: a pandas DataFrame or what else has `.columns` and gives a column as `table[name]`; {name: values}; one
-        row as {name: value}; a list of such rows, of which each may lack some; an array [N, D] or a row [D] of the
-        input columns of training in their order.
-      schema: of the table of training.
+      table: a pandas DataFrame or another object with `.columns` and `table[name]`; {name: values}; one row as
+        {name: value}; a list of such rows, each of which may omit columns; an array [N, D] or a row [D] of the
+        training table's input columns in their order.
+      schema: schema of the training table.
 
     Raises:
-      DataError: none of these, or columns of different lengths.
+      DataError: the table is none of these, or its columns differ in length.
     """
     wanted = [entry["name"] for entry in schema["columns"]]
     columns: dict[str, Iterable[Any]]
@@ -31,17 +31,17 @@ def columns_of(table: Any, schema: Mapping[str, Any]) -> Columns:
         single = [np.ndim(values) == 0 for values in map(_bare, table.values())]
         columns = {str(name): [value] if all(single) else value for name, value in table.items()}
         if any(single) and not all(single):
-            raise DataError("the table: some columns have one value, others several; give columns or a row")
+            raise DataError("the table: some columns have one value and others several; give one row or whole columns")
     elif isinstance(table, Sequence) and table and all(isinstance(row, Mapping) for row in table):
         names = dict.fromkeys(name for row in table for name in row)
         columns = {str(name): [row.get(name) for row in table] for name in names}
     elif not isinstance(table, str) and np.ndim(table) in (1, 2) and np.shape(table)[-1] == len(wanted):
         columns = dict(zip(wanted, np.atleast_2d(np.asarray(table)).T, strict=True))
     else:
-        shape = f"of shape {np.shape(table)}" if isinstance(table, np.ndarray) else f"a {type(table).__name__}"
+        shape = f"an array of shape {np.shape(table)}" if isinstance(table, np.ndarray) else f"a {type(table).__name__}"
         raise DataError(
-            f"the table: {shape}; a DataFrame, columns or rows by name, or an array of the {len(wanted)} input columns "
-            f"{some(wanted)} is needed"
+            f"the table: got {shape}; expected a DataFrame, columns or rows by name, or an array of the {len(wanted)} "
+            f"input columns {some(wanted)}"
         )
     reading = Reading(**schema.get("reading", {}))
     absent = frozenset(word.lower() for word in schema["missing"])
@@ -49,7 +49,9 @@ def columns_of(table: Any, schema: Mapping[str, Any]) -> Columns:
     lengths = {len(values) for values in texts.values()}
     if lengths == {0} or len(lengths) != 1:
         raise DataError(
-            "the table: has no rows" if lengths <= {0} else f"the table: columns of {sorted(lengths)} rows; one length"
+            "the table: has no rows; at least one is needed"
+            if lengths <= {0}
+            else f"the table: its columns have {sorted(lengths)} rows; all must have the same number"
         )
     rows = range(1, lengths.pop() + 1)
     read = {name: Column(name, values, rows, "row", reading.decimal) for name, values in texts.items()}
@@ -57,12 +59,12 @@ def columns_of(table: Any, schema: Mapping[str, Any]) -> Columns:
 
 
 def _bare(value: Any) -> Any:
-    """A value of which numpy can say whether it is one."""
+    """Returns a value that NumPy recognizes as a scalar or an array."""
     return 0 if value is None or isinstance(value, (str, bytes)) else value
 
 
 def _text(value: Any, reading: Reading, absent: frozenset[str]) -> str | None:
-    """A value as it stands in a file; None where it is missing."""
+    """Returns a value as the text in a file; None if it is missing."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return None
     if isinstance(value, np.datetime64):

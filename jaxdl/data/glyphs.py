@@ -1,4 +1,4 @@
-"""Letters and digits of the text fonts that matplotlib brings: real images, offline, in a fraction of a second."""
+"""Letters and digits of the fonts bundled with matplotlib: real images, offline, in a fraction of a second."""
 
 import string
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ FONTS = (
     *("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
     *("cmr10", "cmb10", "cmti10", "cmss10", "cmtt10", "cmmi10"),
 )
-SIDE, BOX = 28, 24  # pixels of an image, and of the box that the tallest and the widest character of a font fit in
-FINE = 4  # glyphs are drawn 4 times as large and averaged, which makes the hinting of the font engine negligible
+SIDE, BOX = 28, 24  # pixels of an image, and of the box into which the tallest and the widest character of a font fit
+FINE = 4  # glyphs are drawn 4 times as large and averaged, so that the hinting of the font engine is negligible
 
 
 def render_glyphs(characters: str = CHARACTERS, fonts: Sequence[str] = FONTS) -> np.ndarray:
     """Draws characters in white on black, all characters of a font at one size and on one baseline.
 
-    So c and C, o and O, s and S differ in size as they do in print. Each character is centred by its ink from left to
-    right; up and down a font is centred as a whole.
+    So c and C, o and O, s and S differ in size, as in print. The ink of each character is centred horizontally; a font
+    is centred vertically as a whole.
 
     Args:
       characters: N characters; one that a font does not have is drawn as the font's empty box.
@@ -34,8 +34,8 @@ def render_glyphs(characters: str = CHARACTERS, fonts: Sequence[str] = FONTS) ->
       uint8 [F, N, 28, 28].
 
     Raises:
-      MissingData: matplotlib does not bring such a font.
-      ValueError: a character without ink.
+      MissingData: matplotlib does not have a font.
+      ValueError: a character is blank.
     """
     import matplotlib
 
@@ -44,14 +44,16 @@ def render_glyphs(characters: str = CHARACTERS, fonts: Sequence[str] = FONTS) ->
 
 
 def _render(path: Path, characters: str) -> np.ndarray:
-    """One font: uint8 [N, 28, 28]."""
+    """Renders one font: uint8 [N, 28, 28]."""
     if not path.is_file():
-        raise MissingData(f"{path}: no such font; matplotlib's own fonts are needed (pip install --force matplotlib)")
+        raise MissingData(
+            f"{path}: no such font; reinstall matplotlib's fonts (pip install --force-reinstall matplotlib)"
+        )
     trial = float(SIDE * FINE // 2)
     drawn = _draw(path, trial, characters)
     empty = [character for character, glyph in zip(characters, drawn, strict=True) if not glyph.any()]
     if empty:
-        raise ValueError(f"character {empty[0]!r} leaves no ink in {path.name}; give characters that can be seen")
+        raise ValueError(f"character {empty[0]!r} is blank in {path.name}; give visible characters")
     top, bottom, left, right = _ink(drawn)
     extent = max(bottom.max() - top.min(), (right - left).max())
     drawn = _draw(path, trial * BOX * FINE / extent, characters)
@@ -67,10 +69,10 @@ def _render(path: Path, characters: str) -> np.ndarray:
 
 
 def _draw(path: Path, size: float, characters: str) -> np.ndarray:
-    """Each character with its origin in the middle of a canvas that no ink leaves: uint8 [N, 3·28·4, 3·28·4]."""
+    """Draws each character with its origin in the middle of a large canvas: uint8 [N, 3·28·4, 3·28·4]."""
     from PIL import Image, ImageDraw, ImageFont
 
-    # The basic layout engine: shaping libraries are optional, and must not change what is drawn.
+    # The basic layout engine: shaping libraries are optional and must not change the result.
     font = ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
     side = 3 * SIDE * FINE
     drawn = []
@@ -82,6 +84,6 @@ def _draw(path: Path, size: float, characters: str) -> np.ndarray:
 
 
 def _ink(drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """First row, row behind the last, first column, column behind the last that hold ink, each int [N]."""
+    """Returns the range of rows and of columns with ink: first row, end row, first column, end column, int [N]."""
     rows, columns, side = np.any(drawn, axis=2), np.any(drawn, axis=1), drawn.shape[1]
     return rows.argmax(1), side - rows[:, ::-1].argmax(1), columns.argmax(1), side - columns[:, ::-1].argmax(1)

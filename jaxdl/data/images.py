@@ -1,4 +1,4 @@
-"""Image sets by name: two that come with the installed libraries, four in their original files."""
+"""Image sets by name: two bundled with installed libraries, four from their original files."""
 
 import difflib
 from collections.abc import Callable
@@ -26,21 +26,21 @@ CIFAR10_TRAINING_IMAGES = 50_000
 
 
 class Images(NamedTuple):
-    """Labelled images: each part is {"x": [N, H, W, C] uint8 or float32 in 0..1, "y": int32 [N]}.
+    """Labelled images; each part is {"x": [N, H, W, C] uint8 or float32 in 0..1, "y": int32 [N]}.
 
-    No unit is in two parts: an image, or a font with all its images.
+    No two parts share an image, and those of glyphs share no font.
     """
 
     train: dict[str, np.ndarray]
-    valid: dict[str, np.ndarray] | None  # for whatever chooses, a step or a hyperparameter; None: none is held out
+    valid: dict[str, np.ndarray] | None  # for choosing a step or a hyperparameter; None: not held out
     test: dict[str, np.ndarray]
     names: tuple[str, ...]  # of the classes: y indexes it
-    note: str  # one line for the person who runs it: counts, sizes, where from
+    note: str  # one line for the user: counts, sizes, source
     name: str  # of the set, or the path of the folder
-    original: bool  # False where the files' checksums are not those published; True also where none are compared
+    original: bool  # False if the files' checksums are not the published ones; True also if none are compared
 
     def data(self, batch_size: int) -> Data:
-        """The parts in batches; evaluation takes 256 images at a time where that is more. Facts: names, original."""
+        """Returns the parts in batches, of at least 256 images for evaluation. Facts: names, original."""
         size = max(batch_size, 256)
         valid = Batches(self.valid, size) if self.valid else None
         facts = {"names": list(self.names), "original": self.original}
@@ -53,27 +53,27 @@ Loader = Callable[[str | Path | None, int, float], Images]
 def load_images(name: str, data_dir: str | Path | None = None, *, seed: int = 0, valid: float = 0.1) -> Images:
     """Loads an image set.
 
-    ``digits`` (scikit-learn) and ``glyphs`` (matplotlib's fonts) need no files; the seed chooses their test part: a
-    fifth of the digits, 5 of the fonts. The others have the test part of their authors. The validation part is drawn
-    from the rest: whole fonts of the glyphs, of the others images, the classes in equal shares.
+    ``digits`` (scikit-learn) and ``glyphs`` (matplotlib's fonts) need no files; the seed draws their test part, a fifth
+    of the digits or 5 of the fonts. The other sets have a published test part. The validation part is drawn from the
+    rest: whole fonts for glyphs, otherwise images stratified by class.
 
     Args:
       name: one of IMAGE_SETS.
       data_dir: the folder with the original files, in it or in folders ``mnist``, ``fashion-mnist``, ``usps``,
         ``cifar10``; the environment variable JAXDL_DATA_DIR if not given.
-      seed: of the split; for the validation part a generator of its own is made of it.
-      valid: the part of the training images, or of the training fonts, that is held out as the validation part, in
-        [0, 1); 0: none. The test part is the same whatever it is.
+      seed: seed of the split; the validation part uses a generator of its own, derived from it.
+      valid: fraction of the training images, or of the training fonts, held out for validation, in [0, 1); 0: none.
+        The test part does not depend on it.
 
     Raises:
-      ValueError: no such set, valid outside [0, 1).
-      MissingData: files are not there.
-      DataError: files are broken, or hold too few images for a validation part.
+      ValueError: the set is unknown, or valid is outside [0, 1).
+      MissingData: a file does not exist.
+      DataError: a file is broken, or there are too few images for a validation part.
     """
     if name not in LOADERS:
         near = difflib.get_close_matches(str(name), IMAGE_SETS, 1)
         raise ValueError(
-            f"no image set {name!r}{f' (did you mean {near[0]}?)' if near else ''}; there are {', '.join(IMAGE_SETS)}"
+            f"unknown image set {name!r}{f' (did you mean {near[0]}?)' if near else ''}; known: {', '.join(IMAGE_SETS)}"
         )
     check_fraction(valid)
     return LOADERS[name](data_dir, seed, valid)
@@ -83,22 +83,22 @@ def pixels01(x: Any) -> Any:
     """Returns pixels in 0..1: uint8 divided by 255 as float32, floats as they are; NumPy or JAX arrays.
 
     Raises:
-      ValueError: other integers, whose range nobody knows.
+      ValueError: other integers, whose range is unknown.
     """
     if x.dtype == np.uint8:
         return x.astype(np.float32) / 255
     if x.dtype.kind in "biu":
-        raise ValueError(f"pixels of type {x.dtype}; uint8 in 0..255 or floats in 0..1 are needed")
+        raise ValueError(f"pixels of type {x.dtype} have no known range; expected uint8 in 0..255 or floats in 0..1")
     return x
 
 
 def pixels11(x: Any) -> Any:
-    """Pixels in -1..1: 2 `pixels01` - 1."""
+    """Returns pixels in -1..1: 2 `pixels01` - 1."""
     return 2 * pixels01(x) - 1
 
 
 def counted(train: int, valid: int, test: int) -> str:
-    """The sizes of the parts as notes have them: "1,293 training, 144 validation and 360 test"."""
+    """Returns the sizes of the parts for a note: "1,293 training, 144 validation and 360 test"."""
     return f"{train:,} training{f', {valid:,} validation' if valid else ''} and {test:,} test"
 
 
@@ -108,8 +108,8 @@ def _digits(data_dir: str | Path | None, seed: int, valid: float) -> Images:
     digits = load_digits()
     arrays = {"x": (digits.images / 16).astype(np.float32)[..., None], "y": digits.target.astype(np.int32)}
     train, test = split(arrays, 0.2, seed, stratify="y")
-    drawn = "test and validation rows" if valid else "test rows"
-    source = f"scikit-learn's; {drawn} drawn with seed {seed}"
+    drawn = "test and validation images" if valid else "test images"
+    source = f"from scikit-learn; {drawn} drawn with seed {seed}"
     return _described("digits", *hold_out(train, valid, seed, "digits", stratify="y"), test, DIGITS, source)
 
 
@@ -127,8 +127,8 @@ def _glyphs(data_dir: str | Path | None, seed: int, valid: float) -> Images:
         return {"x": glyphs[fonts].reshape(-1, *glyphs.shape[2:], 1), "y": labels}
 
     named = [", ".join(FONTS[i] for i in part) for part in fonts]
-    source = f"{len(FONTS)} fonts of matplotlib, held out for testing: {named[2]}"
-    source += f"; for validation: {named[1]}" if valid else ""
+    source = f"{len(FONTS)} fonts of matplotlib; test fonts: {named[2]}"
+    source += f"; validation fonts: {named[1]}" if valid else ""
     held_out = images(fonts[1]) if valid else None
     return _described("glyphs", images(fonts[0]), held_out, images(fonts[2]), tuple(CHARACTERS), source)
 
@@ -164,8 +164,8 @@ def _rows(
     seed: int,
     valid: float,
 ) -> Images:
-    """Images that do not depend on each other: rows of train are held out."""
-    source += f"; validation rows drawn with seed {seed}" if valid else ""
+    """Returns a set of independent images; the validation part is drawn from train."""
+    source += f"; validation images drawn with seed {seed}" if valid else ""
     return _described(name, *hold_out(train, valid, seed, name, stratify="y"), test, names, source)
 
 

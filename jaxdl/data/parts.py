@@ -1,4 +1,4 @@
-"""What an experiment reads: its training, validation and test part, and what is worth remembering of them."""
+"""The data of an experiment: training, validation and test part, and the facts that a run keeps of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,28 +14,28 @@ from jaxdl.data.trees import leaves, mapped
 
 
 def is_batches(x: Any) -> bool:
-    """Whether this is a leaf of a pytree of training data."""
+    """Returns whether x is a leaf of a pytree of training data."""
     return isinstance(x, Batches)
 
 
 @dataclass(frozen=True)
 class Data:
-    """Three parts, no unit in two of them, and what a finished run has to know of them.
+    """Three parts that share no unit, and the facts that a finished run needs.
 
-    train: None where a step needs none, or one of
-      - `Batches`, or a pytree of them: a batch is then the same pytree;
-      - a dict of arrays of equal length, which `fit` makes batches of;
+    train: None if a step needs no data, or one of
+      - `Batches`, or a pytree of them; a batch then has the same structure;
+      - a dict of arrays of equal length, from which `fit` makes batches;
       - a list of batches; a pair in it is {"x", "y"};
-      - anything whose `train[t]` is batch t: a `grain.MapDataset`, a class with `__getitem__`;
+      - an object whose `train[t]` is batch t: a `grain.MapDataset`, a class with `__getitem__`;
       - an iterable of batches: a `torch` DataLoader, a `grain.IterDataset`, a generator (see `Stream`);
       - a function from a seed to any of these.
-      What ends before the last step begins again; a smaller last batch of a list or an iterable is left out.
-    valid: what chooses a step or a hyperparameter looks at, all of it in each pass: `Batches`, a dict of arrays, an
-      iterable of batches, a function without arguments that makes one, or several of these by name, or None.
-    test: read once, when everything has been chosen; as `valid`, and a generator will do.
-    note: one line for the person who runs it: counts, sizes, where from.
-    facts: what `build` and the use of a finished run need of the data, in values that JSON can hold: class names, a
-      vocabulary, scales.
+      Data that end before the last step are read again; a smaller last batch of a list or an iterable is dropped.
+    valid: for choosing a step or a hyperparameter, evaluated completely each time: `Batches`, a dict of arrays, an
+      iterable of batches, a function without arguments that returns one, a dict of several of these, or None.
+    test: as `valid`, or a generator; read once, when everything has been chosen.
+    note: one line for the user: counts, sizes, source.
+    facts: what `build` and `inference` need to know about the data, JSON-serializable: class names, a vocabulary,
+      scales.
     example: one batch of `train`, for its shapes; taken from `train` if not given.
     """
 
@@ -47,10 +47,10 @@ class Data:
     example: Any = None
 
     def __post_init__(self) -> None:
-        """Takes the example from the training data where it is not given.
+        """Takes the example from the training data if it is not given.
 
         Raises:
-          TypeError, ValueError: parts of another kind, or without a batch.
+          TypeError, ValueError: a part has an unsupported type or no batch.
         """
         object.__setattr__(self, "train", training(self.train))
         for name in ("valid", "test"):
@@ -59,14 +59,14 @@ class Data:
             object.__setattr__(self, "example", example_of(self.train))
 
     def batched(self, size: int) -> "Data":
-        """The same data with batches of `size` in the place of dicts of arrays."""
+        """Returns the same data with dicts of arrays replaced by batches of `size`."""
         function = callable(self.train) and getattr(self.train, "func", None) is not of_seed
         train = partial(of_seed, self.train, size) if function else _batched(self.train, size)
         return replace(self, train=train, valid=_batched(self.valid, size), test=_batched(self.test, size))
 
 
 def training(train: Any) -> Any:
-    """Training data as `Data` describes them: iterables become a `Stream`, the batches of a list arrays."""
+    """Normalizes training data for `Data`: an iterable becomes a `Stream`, batches of a list become arrays."""
     if train is None or in_memory(train) or is_arrays(train) or callable(train) or isinstance(train, Stream):
         return train
     _refuse(train, "train")
@@ -76,11 +76,11 @@ def training(train: Any) -> Any:
         return train
     if isinstance(train, Iterable):
         return Stream(train, "train")
-    raise TypeError(f"train: {_kind(train)} is no training data; {KINDS}")
+    raise TypeError(f"train: {_kind(train)} cannot be used as training data; {KINDS}")
 
 
 def of_seed(train: Callable[[int], Any], size: int | None, seed: int) -> Any:
-    """What a function makes of a seed, with batches of `size` where it is a dict of arrays."""
+    """Returns the training data that a function makes from a seed; a dict of arrays in batches of `size`."""
     check_call(train, "train", seed)
     found = train(seed)
     if isinstance(found, Iterator):
@@ -89,7 +89,7 @@ def of_seed(train: Callable[[int], Any], size: int | None, seed: int) -> Any:
 
 
 def part(data: Any, name: str) -> Any:
-    """A part to evaluate as `Data` describes them; iterables become a `Stream`, whose batches have names."""
+    """Normalizes a part to evaluate for `Data`: an iterable becomes a `Stream`, whose batches must be dicts."""
     if data is None or isinstance(data, Batches) or is_arrays(data):
         return data
     columns = lambda: all(isinstance(one, (list, tuple)) and is_numbers(one) for one in data.values())
@@ -99,13 +99,13 @@ def part(data: Any, name: str) -> Any:
         _refuse(data, name)
         counted = hasattr(data, "__getitem__") and hasattr(data, "__len__")
         if not (callable(data) or isinstance(data, Iterable) or counted):
-            raise TypeError(f"{name}: {_kind(data)} is no part to evaluate; {KINDS}")
+            raise TypeError(f"{name}: {_kind(data)} cannot be evaluated; {KINDS}")
         if hasattr(data, "__len__") and len(data) >= ENDLESS:
-            raise ValueError(f"{name}: this {_kind(data)} repeats without end; give one that ends")
+            raise ValueError(f"{name}: this {_kind(data)} never ends; give a finite one")
         data = Stream(data, name)
     if not isinstance(data.example, Mapping):
         kind = type(data.example).__name__
-        raise TypeError(f'{name}: a batch is a {kind}, and its arrays need names; give {{"x": ..., "y": ...}}')
+        raise TypeError(f'{name}: a batch is a {kind} without names; give {{"x": ..., "y": ...}}')
     return data
 
 
@@ -113,24 +113,24 @@ KINDS = "give Batches, a dict of arrays of equal length, or an iterable of batch
 
 
 def is_arrays(data: Any) -> bool:
-    """Whether this is a dict of arrays, a column of rows each."""
+    """Returns whether this is a non-empty dict of arrays, each with a leading axis of rows."""
     return (
         isinstance(data, Mapping) and bool(data) and all(hasattr(x, "__array__") and np.ndim(x) for x in data.values())
     )
 
 
 def _refuse(data: Any, name: str) -> None:
-    """TypeError for what has entries, but no batches."""
+    """Raises TypeError or ValueError for containers that do not hold batches."""
     if isinstance(data, Mapping):
         kinds = ", ".join(f"{key} is a {type(one).__name__}" for key, one in list(data.items())[:4]) or "it is empty"
-        raise TypeError(f"{name}: a dict has to hold arrays of rows (np.asarray makes them), but {kinds}")
+        raise TypeError(f"{name}: a dict must hold arrays of rows (convert with np.asarray), but {kinds}")
     wrong = isinstance(data, (str, bytes, PathLike, set)) or hasattr(data, "__array__") or hasattr(data, "columns")
     if wrong:
-        raise TypeError(f"{name}: {_kind(data)} is not in batches; {KINDS}")
+        raise TypeError(f"{name}: {_kind(data)} does not provide batches; {KINDS}")
     if isinstance(data, tuple) and all(hasattr(one, "__array__") for one in data):
         raise TypeError(f'{name}: a tuple of {len(data)} arrays has no names; give {{"x": ..., "y": ...}}')
     if isinstance(data, (list, tuple)) and not data:
-        raise ValueError(f"{name}: an empty {type(data).__name__} has no batch")
+        raise ValueError(f"{name}: the {type(data).__name__} is empty; {KINDS}")
 
 
 def _kind(data: Any) -> str:
@@ -149,7 +149,7 @@ def _batched(data: Any, size: int | None) -> Any:
 
 
 def item(train: Any, t: int) -> Any:
-    """Batch t of what is indexed: where it has fewer, from its beginning again."""
+    """Returns batch t of an indexable source, which starts again after its last batch."""
     try:
         return train[t]
     except IndexError:
@@ -159,9 +159,9 @@ def item(train: Any, t: int) -> Any:
 
 
 def batches_in(train: Any, size: int) -> float | None:
-    """Batches of a pass over training data, the longest; None where nobody knows.
+    """Returns the number of batches in a pass over training data, the largest of several; None if unknown.
 
-    size: of a batch of what is no more than arrays.
+    size: batch size for a dict of arrays.
     """
     train = of_seed(train, size, 0) if callable(train) else _batched(train, size)
     if in_memory(train):
@@ -172,7 +172,7 @@ def batches_in(train: Any, size: int) -> float | None:
 
 
 def example_of(train: Any) -> Any:
-    """A batch of training data as `Data` describes them; None of None, and of what has no batches yet."""
+    """Returns a batch of training data; None for None and for a dict of arrays, which has no batches yet."""
     train = of_seed(train, None, 0) if callable(train) else train
     if in_memory(train):
         return mapped(lambda one: one.example, train)
@@ -183,13 +183,13 @@ def example_of(train: Any) -> Any:
     try:
         found = mapped(np.asarray, item(train, 0))
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        told = f"batch 0, train[0], cannot be had ({type(error).__name__}: {error})"
-        raise TypeError(f"train: of {_kind(train)} {' '.join(told.split())[:160]}; {KINDS}") from error
+        told = f"train[0] of {_kind(train)} raises {type(error).__name__}: {error}"
+        raise TypeError(f"train: {' '.join(told.split())[:180]}; {KINDS}") from error
     check_batch(found, "train[0]")
     return found
 
 
 def in_memory(train: Any) -> bool:
-    """Whether training data are `Batches`, or a pytree of nothing else."""
+    """Returns whether training data are `Batches` or a pytree of `Batches`."""
     found = leaves(train)
     return bool(found) and all(is_batches(x) for _, x in found)

@@ -1,4 +1,4 @@
-"""Batches that flow: loaders, generators and other iterables, as training data and as parts to be evaluated."""
+"""Streams of batches: loaders, generators and other iterables, for training and evaluation."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
@@ -12,15 +12,15 @@ from jaxdl.data.errors import DataError
 from jaxdl.data.trees import children, leaves
 
 Tree = Any
-ENDLESS = 2**31  # a length that stands for none
+ENDLESS = 2**31  # a length from which an iterable counts as infinite
 
 
 class Stream:
-    """An iterable of batches, each pass from its beginning.
+    """An iterable of batches; each pass starts at its beginning.
 
-    A batch is a pytree of arrays with a leading axis of rows. A pair, as PyTorch's loaders give it, is {"x", "y"};
-    whatever `np.asarray` takes, tensors for one, becomes an array of at most 32 bits. A generator can be read once. The
-    first batch, which is looked at for shapes, is part of the first pass. `fit` reads on in a thread of its own.
+    A batch is a pytree of arrays with a leading axis of rows. A pair, as from PyTorch's loaders, becomes {"x", "y"};
+    everything that `np.asarray` accepts, such as tensors, becomes an array of at most 32 bits. A generator can be read
+    once. The first batch, which is read for its shapes, is part of the first pass. `fit` reads ahead in a thread.
     """
 
     def __init__(
@@ -29,25 +29,25 @@ class Stream:
         name: str = "data",
         again: Callable[[], Iterable[Any]] | None = None,
     ) -> None:
-        """Looks at the first batch.
+        """Reads the first batch.
 
         Args:
-          source: the iterable, or a function that makes one for each pass, or what has a length and entries by number.
-          name: what it is called in messages.
-          again: what makes the iterable of each further pass.
+          source: an iterable, a function that returns one for each pass, or an object with a length and indices.
+          name: name in messages.
+          again: a function that returns the iterable of each further pass.
 
         Raises:
-          TypeError: it is no iterable.
-          DataError: no batch is in it, or the first one is none.
+          TypeError: the source is not iterable.
+          DataError: the source is empty, or its first entry is not a batch.
         """
         self.name = name
         self.once: bool = isinstance(source, Iterator) and again is None  # a second pass over it would be empty
-        self.batches: int | None = length_of(source)  # of a pass; None where nobody knows
+        self.batches: int | None = length_of(source)  # of a pass; None if unknown
         self._again: Any = again or source
         self._begun: Iterator[Any] | None = self._open(source)
         first = next(self._begun, None)
         if first is None:
-            raise DataError(f"{name}: no batch is in this {type(source).__name__}")
+            raise DataError(f"{name}: this {type(source).__name__} contains no batch; at least one is needed")
         self.example: Any = batch_of(first, f"the first batch of {name}")
         self.batch_size: int = rows_of(self.example)
 
@@ -58,21 +58,21 @@ class Stream:
         if not hasattr(source, "__iter__") and (count := length_of(source)):
             return (source[t] for t in range(count))
         if not hasattr(source, "__iter__"):
-            raise TypeError(f"{self.name}: {type(source).__name__} has no batches; give an iterable of them")
+            raise TypeError(f"{self.name}: {type(source).__name__} is not iterable; give an iterable of batches")
         return iter(source)
 
     def __iter__(self) -> Iterator[Any]:
-        """A pass over all batches.
+        """Yields all batches of a pass.
 
         Raises:
-          DataError: of a generator, the second time; of batches that are not all alike.
+          DataError: a generator is read a second time, or a batch has other arrays than the first.
         """
         start = 0
         if self._begun is not None:
             passed, self._begun, start = self._begun, None, 1
             yield self.example
         elif self.once:
-            told = "has been read, which it can be once; give a list, a loader, or a function that makes the generator"
+            told = "can be read only once; give a list, a loader, or a function that returns the generator"
             raise DataError(f"{self.name}: this {type(self._again).__name__} {told}")
         else:
             passed = self._open(self._again)
@@ -80,7 +80,7 @@ class Stream:
         for t, batch in enumerate(passed, start):
             yield self._like_first(batch_of(batch, f"batch {t} of {self.name}"), t)
         if t < 0:
-            raise DataError(f"{self.name}: another pass over it has no batch; give what can be read again")
+            raise DataError(f"{self.name}: a second pass has no batch; give data that can be read again")
 
     def _like_first(self, batch: Tree, t: int) -> Tree:
         rows = rows_of(batch)
@@ -90,27 +90,27 @@ class Stream:
 
 
 def unlike(batch: Tree, first: Tree, rows: bool = False) -> str:
-    """What a batch has that the first has not, in words; "" if nothing. `rows`: their number may differ."""
+    """Describes how a batch differs from the first; "" if it does not. `rows`: the number of rows may differ."""
     look = lambda tree: sorted((path, x.dtype.name, list(x.shape[rows:])) for path, x in leaves(tree))
     now, before = look(batch), look(first)
     if now == before:
         return ""
-    pairs = zip_longest(now, before, fillvalue=("nothing more", "", ""))
+    pairs = zip_longest(now, before, fillvalue=("no further array", "", ""))
     side = lambda one: f"{one[0] or 'an array'} {one[1]}{one[2]}"
     new, old = next(pair for pair in pairs if pair[0] != pair[1])
-    return f"has {side(new)}, where the first has {side(old)}"
+    return f"has {side(new)}, but the first has {side(old)}"
 
 
 def rows_of(batch: Tree) -> int:
-    """Rows of a batch: the length of its first array."""
+    """Returns the number of rows of a batch: the length of its first array."""
     return len(leaves(batch)[0][1])
 
 
 def batch_of(batch: Any, name: str) -> Any:
-    """A batch of an iterable as a pytree of arrays; a pair as {"x", "y"}.
+    """Converts a batch of an iterable to a pytree of arrays, and a pair to {"x", "y"}.
 
     Raises:
-      DataError: no arrays, arrays of objects, one row instead of a batch, or columns of different lengths.
+      DataError: no arrays, arrays of objects, one row instead of a batch, or arrays of different lengths.
     """
     if isinstance(batch, (list, tuple)) and len(batch) == 2 and not hasattr(batch, "_fields"):
         batch = dict(zip(("x", "y"), batch, strict=True))
@@ -119,24 +119,24 @@ def batch_of(batch: Any, name: str) -> Any:
     rows = {path: len(array) for path, array in leaves(made)}
     if len(set(rows.values())) > 1:
         listed = ", ".join(f"{path} {count}" for path, count in rows.items())
-        raise DataError(f"{name}: its arrays have different numbers of rows: {listed}")
+        raise DataError(f"{name}: arrays differ in length: {listed}; all must have the same number of rows")
     return made
 
 
 def check_batch(batch: Any, name: str) -> None:
-    """Raises DataError for what is no batch: no arrays, arrays of objects, arrays without rows."""
+    """Raises DataError if this is not a batch: no arrays, arrays of objects, arrays without rows."""
     found = leaves(batch)
     if not found:
-        raise DataError(f"{name}: holds no arrays")
+        raise DataError(f"{name}: contains no arrays; a batch needs at least one")
     for path, array in found:
         where, dtype = f"{name}: {path or 'it'}", np.asarray(array).dtype
         if dtype.kind in "OUSMm":
-            raise DataError(f"{where} has dtype {dtype}; numbers or booleans are needed")
+            raise DataError(f"{where} has dtype {dtype}; expected numbers or booleans")
         if np.ndim(array) == 0:
-            told = "is a single number, so this is one example and not a batch; put examples into batches"
-            raise DataError(f"{where} {told} (a loader, or jaxdl.data.Batches)")
+            told = "is a single number, so this is one example and not a batch; batch the examples"
+            raise DataError(f"{where} {told} with a loader or jaxdl.data.Batches")
         if len(array) == 0:
-            raise DataError(f"{where} has no rows")
+            raise DataError(f"{where} has no rows; a batch needs at least one")
 
 
 def _arrays(tree: Any, name: str, path: str = "") -> Any:
@@ -145,21 +145,21 @@ def _arrays(tree: Any, name: str, path: str = "") -> Any:
         return inside[1]([_arrays(one, name, f"{path}/{key}".lstrip("/")) for key, one in inside[0].items()])
     try:
         return None if tree is None else narrowed(path, tree)
-    except ValueError as error:  # ragged lists, integers beyond 32 bits, tensors of a GPU
+    except ValueError as error:  # ragged lists, integers beyond 32 bits, GPU tensors
         raise DataError(
-            f"{name}: {path or 'it'} cannot become an array ({' '.join(str(error).split())[:120]})"
+            f"{name}: {path or 'it'} cannot be converted to an array ({' '.join(str(error).split())[:120]})"
         ) from error
 
 
 def is_numbers(tree: Any) -> bool:
-    """Whether lists in lists hold nothing but numbers, so that they are one array and no structure."""
+    """Returns whether nested lists contain only numbers, so that they are one array and not a structure."""
     if type(tree) in (list, tuple):
         return all(map(is_numbers, tree))
     return children(tree) is None and not (hasattr(tree, "__array__") and np.ndim(tree))
 
 
 def check_call(function: Callable[..., Any], name: str, *args: Any) -> None:
-    """Raises TypeError where a function does not take these arguments; what it raises itself is its own."""
+    """Raises TypeError if a function does not accept these arguments; does not call it."""
     try:
         signature = inspect.signature(function)
     except ValueError:  # written in C
@@ -169,11 +169,11 @@ def check_call(function: Callable[..., Any], name: str, *args: Any) -> None:
     except TypeError as error:
         needed = "one argument, the seed" if args else "no arguments"
         kind = getattr(function, "__name__", type(function).__name__)
-        raise TypeError(f"{name}: the function {kind} has to take {needed} ({error})") from None
+        raise TypeError(f"{name}: the function {kind} must accept {needed} ({error})") from None
 
 
 def length_of(source: Any) -> int | None:
-    """len(source), None where it has none or one without end."""
+    """Returns len(source); None if it has no length or an infinite one."""
     try:
         count = len(source)
     except (TypeError, NotImplementedError, OverflowError):

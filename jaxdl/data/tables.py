@@ -1,4 +1,4 @@
-"""Tables by name: four that scikit-learn brings, two in their original CSV files; CSV files of one's own."""
+"""Tables by name: four bundled with scikit-learn, two from their original CSV files; and your own CSV files."""
 
 import difflib
 from collections.abc import Callable
@@ -8,31 +8,33 @@ import numpy as np
 
 from jaxdl.data.csv_schema import make_schema
 from jaxdl.data.csv_table import Table, encode_csv, read_csv
-from jaxdl.data.files import locate
+from jaxdl.data.files import FileSet
 
 __all__ = ["TABLES", "Table", "column_scales", "encode_csv", "load_table", "read_csv", "standardize"]
+CALIFORNIA_HOUSING = FileSet("california_housing", ("california-housing", ""), ("housing.csv",))
+BIKE_SHARING = FileSet("bike_sharing", ("bike-sharing", ""), ("hour.csv",))
 
 
 def load_table(name: str, data_dir: str | Path | None = None) -> Table:
     """Loads a table.
 
     ``iris``, ``wine``, ``breast_cancer`` (classes) and ``diabetes`` (regression) come with scikit-learn;
-    ``california_housing`` is ``housing.csv``, ``bike_sharing`` is ``hour.csv``, without the columns that number the
-    hours (instant, dteday) and the two parts whose sum is the target (casual, registered).
+    ``california_housing`` is ``housing.csv``; ``bike_sharing`` is ``hour.csv`` without the columns that number the
+    hours (instant, dteday) and the two counts whose sum is the target (casual, registered).
 
     Args:
       name: one of TABLES.
       data_dir: the folder with the CSV files, in it or in folders ``california-housing``, ``bike-sharing``.
 
     Raises:
-      ValueError: no such table.
-      MissingData: the file is not there.
+      ValueError: the table is unknown.
+      MissingData: the file does not exist.
       DataError: the file is broken.
     """
     if name not in LOADERS:
         near = difflib.get_close_matches(str(name), TABLES, 1)
         raise ValueError(
-            f"no table {name!r}{f' (did you mean {near[0]}?)' if near else ''}; there are {', '.join(TABLES)}"
+            f"unknown table {name!r}{f' (did you mean {near[0]}?)' if near else ''}; known: {', '.join(TABLES)}"
         )
     return LOADERS[name](data_dir)
 
@@ -44,13 +46,13 @@ def standardize(train_x: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, .
 
     Args:
       train_x: [N, D] numbers.
-      *others: [M, D], scaled with the numbers of train_x, so that nothing of test rows leaks into training.
+      *others: [M, D], scaled like train_x, so that no information from test rows leaks into training.
 
     Returns:
       (train, *others), float32.
 
     Raises:
-      ValueError: arrays that are not [rows, D], or no training rows.
+      ValueError: an array is not [rows, D], or there are no training rows.
     """
     mean, deviation = column_scales(train_x)
     for other in others:
@@ -60,21 +62,21 @@ def standardize(train_x: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, .
 
 
 def column_scales(train_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of columns, what `standardize` takes off and divides by, for rows that come later.
+    """Returns the means and standard deviations that `standardize` uses, to scale later rows.
 
     Args:
       train_x: [N, D] numbers.
 
     Returns:
-      (mean, deviation), float64 [D]; a column that is constant has its value as mean and deviation 1.
+      (mean, deviation), float64 [D]; a constant column has its value as mean and deviation 1.
 
     Raises:
-      ValueError: an array that is not [rows, D], or no rows.
+      ValueError: the array is not [rows, D], or has no rows.
     """
     if np.ndim(train_x) != 2 or len(train_x) == 0:
-        raise ValueError(f"train_x has shape {np.shape(train_x)}; [N, D] with at least one row is needed")
+        raise ValueError(f"train_x has shape {np.shape(train_x)}; expected [N, D] with at least one row")
     train = np.asarray(train_x, np.float64)
-    constant = train.max(axis=0) == train.min(axis=0)  # the computed deviation of such a column need not be exactly 0
+    constant = train.max(axis=0) == train.min(axis=0)  # its computed deviation may differ from 0
     return np.where(constant, train[0], train.mean(axis=0)), np.where(constant, 1, train.std(axis=0))
 
 
@@ -86,7 +88,7 @@ def _sklearn(name: str) -> Callable[[str | Path | None], Table]:
         names = tuple(map(str, getattr(source, "target_names", ())))
         x, y = source.data.astype(np.float32), source.target.astype(np.int32 if names else np.float32)
         task = f"{len(names)} classes" if names else "regression"
-        note = f"{name}: {len(y):,} rows, {x.shape[1]} input columns, {task} (scikit-learn's)"
+        note = f"{name}: {len(y):,} rows, {x.shape[1]} input columns, {task} (from scikit-learn)"
         columns, target = tuple(map(str, source.feature_names)), "class" if names else "progression"
         described = [
             {"name": column, "kind": "number", "median": float(median)}
@@ -99,12 +101,12 @@ def _sklearn(name: str) -> Callable[[str | Path | None], Table]:
 
 
 def _california_housing(data_dir: str | Path | None) -> Table:
-    path = locate(data_dir, ("california-housing", ""), "housing.csv", "california_housing")
+    (path,) = CALIFORNIA_HOUSING.paths(data_dir)
     return read_csv(path, target="median_house_value")
 
 
 def _bike_sharing(data_dir: str | Path | None) -> Table:
-    path = locate(data_dir, ("bike-sharing", ""), "hour.csv", "bike_sharing")
+    (path,) = BIKE_SHARING.paths(data_dir)
     return read_csv(path, target="cnt", drop=("instant", "dteday", "casual", "registered"))
 
 

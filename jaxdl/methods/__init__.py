@@ -1,4 +1,4 @@
-"""What several experiments share and is neither a network nor a loss."""
+"""Methods shared by experiments: adversarial training, classifiers as judges, sampling, baselines, mixtures."""
 
 from jaxdl.methods.judges import Judge, frechet_of, judge
 from jaxdl.methods.language_models import LanguageModel, nearest_width, of_recurrent, of_transformer, parameter_count

@@ -1,4 +1,4 @@
-"""Two networks against each other: in a step the critic makes n updates and the generator one."""
+"""Adversarial training of a generator and a critic: a step makes n updates of the critic and one of the generator."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,13 +29,22 @@ LAMBDA = 10.0  # Gulrajani et al. 2017
 
 
 class Objective(NamedTuple):
-    """What the two minimise, on the critic's outputs [B], example by example; f(real, fake) and f(fake)."""
+    """Losses of critic and generator, as functions of the critic's outputs [B] on real and fake examples.
+
+    Attributes:
+      critic: (real [B], fake [B]) -> loss per example [B].
+      generator: fake [B] -> loss per example [B].
+      penalty: weight of the gradient penalty; 0: no penalty.
+      critic_steps: updates of the critic per step, at least 1.
+      norm: norm of a convolutional critic, as in `jaxdl.nn.DCGANCritic`; a gradient penalty excludes batch norm, which
+        mixes the examples of a batch.
+    """
 
     critic: Callable[[Array, Array], Array]
     generator: Callable[[Array], Array]
-    penalty: float  # weight of the gradient penalty
+    penalty: float
     critic_steps: int
-    norm: str  # of a convolutional critic; batch norm would mix the examples that the penalty takes one by one
+    norm: str
 
 
 OBJECTIVES = {
@@ -44,10 +53,23 @@ OBJECTIVES = {
     ),
     "wgan_gp": Objective(lambda real, fake: fake - real, lambda fake: -fake, LAMBDA, 5, "none"),
 }
+"""Objectives by name; D is the critic, x real, G(z) generated.
+
+    original  critic softplus(-D(x)) + softplus(D(G(z))), generator softplus(-D(G(z))) (non-saturating)
+    wgan_gp   critic D(G(z)) - D(x) + 10 (|grad D(u)| - 1)^2, generator -D(G(z)); five updates of the critic per step
+
+References: Goodfellow et al. 2014, arXiv:1406.2661; Gulrajani et al. 2017, arXiv:1704.00028.
+"""
 
 
 class Players(State):
-    """Two learners, and `stats`, what batch norm averages, of "generator" and "critic"."""
+    """State of a game: two learners and their batch norm statistics.
+
+    Attributes:
+      generator: parameters and optimiser state of the generator.
+      critic: parameters and optimiser state of the critic.
+      stats: {"generator": ..., "critic": ...}, the collections of each network other than "params".
+    """
 
     generator: Learner
     critic: Learner
@@ -55,15 +77,27 @@ class Players(State):
 
 
 def gradient_penalty(critic: Callable[[Array], Array], real: Array, fake: Array, mix: Array) -> Array:
-    """(|grad D(u)| - 1)^2 [B] at u = real + mix (fake - real), mix [B] in 0..1; D: [B, ...] -> [B], row by row."""
+    """Returns (|grad D(u)| - 1)^2 at u = real + mix (fake - real).
+
+    Args:
+      critic: D, [B, ...] -> [B]; each output depends only on its own row.
+      real: [B, ...], float.
+      fake: [B, ...], float.
+      mix: [B] in [0, 1].
+
+    Returns:
+      [B], >= 0.
+
+    Reference: Gulrajani et al. 2017, arXiv:1704.00028, equation 3.
+    """
     u = real + mix.reshape(-1, *(1,) * (real.ndim - 1)) * (fake - real)
     slope = jax.grad(lambda x: jnp.sum(critic(x)))(u).reshape(len(u), -1)
-    # where all units are dead the slope is 0, and the root has no derivative
+    # 1e-12, because the square root has no derivative at slope 0, where all units are dead
     return (jnp.sqrt(jnp.sum(slope**2, axis=1) + 1e-12) - 1) ** 2
 
 
 def play(model: nn.Module, params: Params, stats: Any, x: Array, train: bool = True) -> tuple[Array, Any]:
-    """(output [B, ...], new stats) of either player; the critic's output [B, 1] is made [B]."""
+    """Applies either network; returns (output [B, ...], new stats), with outputs [B, 1] reshaped to [B]."""
     output, new = model.apply({"params": params, **stats}, x, train=train, mutable=list(stats))
     return (output[:, 0] if output.shape[1:] == (1,) else output), new
 
@@ -77,16 +111,18 @@ def game(
     scaled: Callable[[Array], Array],
     example: Array,
 ) -> tuple[Callable[[Array], Players], Callable[[Players, Batch], tuple[Players, Metrics]]]:
-    """(init, step) of an experiment whose batch has critic_steps * B rows "x".
+    """Returns (init, step) of an experiment that trains a generator against a critic.
+
+    A batch has critic_steps * B rows "x". The metrics of a step are loss, critic_loss, penalty and generator_loss.
 
     Args:
-      generator: z [B, D], train -> [B, ...], the shape of real examples.
-      critic: [B, ...], train -> [B, 1].
-      objective: what they minimise.
-      optimizers: the generator's and the critic's, which makes critic_steps updates a step.
+      generator: module, z [B, D], train -> examples [B, ...], in the range of `scaled`'s outputs.
+      critic: module, examples [B, ...], train -> [B, 1] or [B].
+      objective: losses of both networks, for example OBJECTIVES["wgan_gp"].
+      optimizers: (generator's, critic's); the critic's makes critic_steps updates per step.
       noise: key -> z [D].
-      scaled: "x" as it stands in a batch -> as the critic sees it.
-      example: "x" of a batch, for its shape.
+      scaled: "x" of a batch -> the critic's input.
+      example: "x" of a batch, used for its shape.
     """
     tx, critic_tx = optimizers
     n = objective.critic_steps
@@ -129,7 +165,7 @@ def game(
 
     def step(state: Players, batch: Batch) -> tuple[Players, Metrics]:
         rows = len(batch["x"]) // n
-        # row by row, not n blocks: the same rows meet in a critic step however they are split over devices
+        # interleaved, not n blocks, so that a critic step has the same rows on any number of devices
         real = jnp.swapaxes(scaled(batch["x"]).reshape(rows, n, *example.shape[1:]), 0, 1)
         keys = jax.vmap(lambda key: jax.random.split(key, n + 1), out_axes=1)(state.example_keys(rows))
 
@@ -138,18 +174,18 @@ def game(
             return (learner, stats), scores
 
         carry = (state.critic, state.stats)
-        if example.ndim > 2:  # in a loop convolutions are slow on the CPU, even in one of a single turn: 1.5 s a step
+        if example.ndim > 2:  # convolutions in a scan are slow on the CPU, even of length 1 (1.5 s per step)
             turns = []
             for i in range(n):
                 carry, scores = one(carry, (real[i], keys[i]))
                 turns.append(scores)
             scores = turns[0]
-        else:  # compiles in half the time
+        else:  # a scan compiles in half the time
             carry, scores = lax.scan(one, carry, (real, keys[:n]))
             scores = jax.tree.map(lambda x: x[0], scores)
         learner, stats = carry
         new, (stats, more) = update_generator(state.generator, stats, learner.params, keys[n])
-        # scores are those of the critic as the step found it, like every loss that is logged
+        # scores are those of the critic before its first update, as with every logged loss
         return state.advance(generator=new, critic=learner, stats=mean_over_devices(stats)), scores | more
 
     return init, step
@@ -162,17 +198,22 @@ def comparison(
     scaled: Callable[[Array], Array],
     look: Callable[[Array], tuple[Array, Array]],
 ) -> tuple[Callable[[Players, Batch], Any], Callable[[Any], dict[str, float]]]:
-    """(evaluate, summarize) of an experiment whose batch to evaluate has "x" and "z", one sample for each real example.
+    """Returns (evaluate, summarize) of an experiment that compares samples with real examples.
 
-    modes, on_modes: how many modes are found, which share of the samples is on any; frechet: distance of the features;
-    pairs: how often the critic gives the real one more than the generated one, 0.5 if it cannot tell; critic_loss.
+    A batch has real examples "x", noise "z" for one sample per real example, and "mask". The metrics are
+
+        modes        number of modes found (see `jaxdl.metrics.modes_found`); absent if N is 0
+        on_modes     fraction of samples on any mode, in [0, 1]; absent if N is 0
+        frechet      Frechet distance of the features, >= 0
+        pairs        fraction of pairs in which the critic scores the real example higher, in [0, 1]; 0.5 is chance
+        critic_loss  mean loss of the critic, without penalty
 
     Args:
-      sample: (state, batch with z) -> samples, on the scale that `look` takes and of the same kind as x.
+      sample: (state, batch) -> samples [B, ...], in the range of `pixels01(x)`.
       critic: as in `game`.
       objective: as in `game`.
       scaled: as in `game`.
-      look: examples -> features [B, D], and on which of N modes they are, [B, N] of 0 and 1; N may be 0.
+      look: examples [B, ...] -> (features [B, D], hits [B, N], 1 where an example is on a mode, else 0).
     """
 
     def evaluate(state: Players, batch: Batch) -> Any:

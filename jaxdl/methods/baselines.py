@@ -1,4 +1,4 @@
-"""Other people's models on the rows that ours are trained and scored on: scikit-learn's, by name."""
+"""Baselines: scikit-learn models fitted and scored on the rows of an experiment."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -34,8 +34,8 @@ def _least_squares(seed: int) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer
 
-    # The columns that a text becomes add up to 1. In float32 that is seen as a direction of its own, but for rounding,
-    # and a line as steep there as it likes misses new rows by any amount.
+    # One-hot columns sum to 1. In float32 rounding makes them look independent, and least squares finds an arbitrarily
+    # large slope in this direction, with arbitrarily large errors on new rows.
     return make_pipeline(FunctionTransformer(np.float64), LinearRegression())
 
 
@@ -48,33 +48,39 @@ def _regression_trees(seed: int) -> Any:
 CLASSIFIERS: dict[str, Callable[[int], Any]] = {
     "logistic regression": _linear, "SVC": _svc, "boosted trees": _trees,
 }  # fmt: skip
+"""Classifiers by name, seed -> scikit-learn model."""
 REGRESSORS: dict[str, Callable[[int], Any]] = {
     "least squares": _least_squares,
     "boosted trees": _regression_trees,
 }
+"""Regressors by name, seed -> scikit-learn model."""
 Part = Mapping[str, np.ndarray]
 
 
 def classifiers(
     train: Part, test: Part, models: Sequence[str] = ("logistic regression",), *, seed: int = 0, most: float = 2e6
 ) -> dict[str, float]:
-    """Test accuracy in 0..1 of classifiers of x [N, ...], pixels or numbers, and y, int [N] or one-hot [N, K].
+    """Fits scikit-learn classifiers and returns their test accuracies.
 
     Args:
-      train: x and y to fit.
-      test: x and y to score.
-      models: names among CLASSIFIERS.
-      seed: of those that draw.
-      most: numbers in the training part's x above which nothing is fitted: an SVC on 10,000 CIFAR images takes minutes.
+      train: {"x", "y"} to fit: x [N, ...], pixels (scaled to [0, 1]) or numbers; y integers [N] or one-hot [N, K].
+      test: {"x", "y"} to score.
+      models: names in CLASSIFIERS.
+      seed: random seed of the models that use one.
+      most: largest number of entries of train["x"] for which models are fitted; an SVC on 10,000 CIFAR images takes
+        minutes.
 
     Returns:
-      {"scikit-learn's NAME, same rows": accuracy}.
+      {"scikit-learn's NAME, same rows": accuracy in [0, 1]}; {} if train["x"] has more than `most` entries.
+
+    Raises:
+      KeyError: if a name is not in CLASSIFIERS.
     """
     if train["x"].size > most:
         return {}
     x, test_x = (pixels01(part["x"]).reshape(len(part["x"]), -1) for part in (train, test))
     y, test_y = (part["y"].argmax(-1) if part["y"].ndim > 1 else part["y"] for part in (train, test))
-    return {_told(name): float(CLASSIFIERS[name](seed).fit(x, y).score(test_x, test_y)) for name in models}
+    return {_label(name): float(CLASSIFIERS[name](seed).fit(x, y).score(test_x, test_y)) for name in models}
 
 
 def regressors(
@@ -85,26 +91,29 @@ def regressors(
     seed: int = 0,
     units: Callable[[np.ndarray], np.ndarray] = lambda y: y,
 ) -> dict[str, tuple[float, float]]:
-    """(root of the mean squared error, R^2) on the test rows of regressions of y [N, 1] on x [N, D].
+    """Fits scikit-learn regressors and returns their root mean squared errors and R^2 on the test rows.
 
     Args:
-      train: x and y to fit.
-      test: x and y to score.
-      models: names among REGRESSORS.
-      seed: of those that draw.
-      units: y -> the numbers in which is scored.
+      train: {"x", "y"} to fit: x [N, D], y [N, 1], float.
+      test: {"x", "y"} to score.
+      models: names in REGRESSORS.
+      seed: random seed of the models that use one.
+      units: maps targets and predictions to the units in which they are scored.
 
     Returns:
-      {"scikit-learn's NAME, same rows": (rmse, R^2)}.
+      {"scikit-learn's NAME, same rows": (rmse in these units, R^2)}.
+
+    Raises:
+      KeyError: if a name is not in REGRESSORS.
     """
     truth, scores = units(test["y"][:, 0].astype(np.float64)), {}
     for name in models:
         model = REGRESSORS[name](seed).fit(train["x"], train["y"][:, 0])
         error = float(np.sum((units(model.predict(test["x"])) - truth) ** 2))
         r2 = r_squared(error, float(truth.sum()), float((truth**2).sum()), len(truth))
-        scores[_told(name)] = (error / len(truth)) ** 0.5, r2
+        scores[_label(name)] = (error / len(truth)) ** 0.5, r2
     return scores
 
 
-def _told(name: str) -> str:
+def _label(name: str) -> str:
     return f"scikit-learn's {name}, same rows"

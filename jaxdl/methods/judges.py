@@ -1,4 +1,4 @@
-"""A trained classifier as the judge of generated images: what it takes them for, how far they are from real ones."""
+"""Judges of generated images: a trained classifier's probabilities, features and Frechet distances."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,22 +12,34 @@ from jaxdl.metrics import frechet_distance
 
 
 class Judge(NamedTuple):
-    """Pure functions of images [n, H, W, C] in 0..1, and the accuracy of the classifier behind them."""
+    """Pure functions of a trained classifier, which take images [n, H, W, C] in [0, 1].
 
-    probabilities: Callable[[Array], Array]  # -> [n, N]
-    features: Callable[[Array], Array]  # -> [n, D], what the last dense layer sees
+    Attributes:
+      probabilities: images -> class probabilities [n, N].
+      features: images -> inputs of the last dense layer [n, D].
+      accuracy: test accuracy of the classifier, in [0, 1].
+    """
+
+    probabilities: Callable[[Array], Array]
+    features: Callable[[Array], Array]
     accuracy: float
 
 
 def judge(experiment: Experiment, state: Any, accuracy: float) -> Judge:
-    """The judge that a trained classifier makes; its `predict` takes {"x": images} and ends in a dense layer.
+    """Returns a judge from a trained classifier.
+
+    Args:
+      experiment: the classifier's experiment; `predict` takes {"x": images}, returns probabilities [n, N] and applies a
+        dense layer last.
+      state: its trained state.
+      accuracy: its test accuracy, in [0, 1].
 
     Raises:
-      ValueError: the experiment predicts nothing.
+      ValueError: if `experiment.predict` is None.
     """
     predict = experiment.predict
     if predict is None:
-        raise ValueError("a judge needs an experiment that predicts")
+        raise ValueError("judge: experiment.predict must be a function, got None")
 
     def look(x: Array) -> tuple[Array, Array]:
         seen: list[Array] = []
@@ -45,7 +57,17 @@ def judge(experiment: Experiment, state: Any, accuracy: float) -> Judge:
 
 
 def frechet_of(features: np.ndarray, others: np.ndarray) -> float:
-    """The Frechet distance of two sets of features [n, D] (Heusel et al. 2017, arXiv:1706.08500)."""
+    """Returns the Frechet distance of Gaussians fitted to two sets of features.
+
+    Args:
+      features: [n, D], n >= 2.
+      others: [m, D], m >= 2.
+
+    Returns:
+      `jaxdl.metrics.frechet_distance` of the sample means and covariances, >= 0.
+
+    Reference: Heusel et al. 2017, arXiv:1706.08500.
+    """
     both: list[Any] = [
         (x.mean(0), np.atleast_2d(np.cov(x, rowvar=False))) for x in (features.astype(float), others.astype(float))
     ]

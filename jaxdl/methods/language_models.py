@@ -1,4 +1,4 @@
-"""One interface to language models of either kind: those that carry a state, and those that look back."""
+"""A common interface for recurrent and Transformer language models."""
 
 import math
 from collections.abc import Callable
@@ -13,14 +13,17 @@ from jaxdl.nn import GPT, RecurrentLM
 
 
 class LanguageModel(NamedTuple):
-    """Pure functions of `variables`; a memory holds what the model keeps of the tokens before, B its leaves' axis 0.
+    """Language model as pure functions of `variables`.
 
-    init: key, tokens -> variables.
-    read: variables, tokens [B, T], memory, train, rngs -> (logits [B, T, V] of the tokens that follow, memory).
-    decode: variables, tokens [B, T], cache -> (logits, cache); each token passes the network once.
-    memory: rows -> an empty memory for `read`; a Transformer's stays empty.
-    cache: rows -> an empty cache for `decode`.
-    context: how many tokens a cache holds; None: it never is full.
+    Memory and cache represent earlier tokens; axis 0 of their leaves is B.
+
+    Attributes:
+      init: key, tokens -> variables.
+      read: variables, tokens [B, T], memory, train, rngs -> (logits [B, T, V] of the next tokens, memory).
+      decode: variables, tokens [B, T], cache -> (logits [B, T, V], cache); each token passes the network once.
+      memory: rows -> an empty memory for `read`; the memory of a Transformer is the empty tuple.
+      cache: rows -> an empty cache for `decode`.
+      context: number of tokens that a cache holds; None: unlimited.
     """
 
     init: Callable[..., Any]
@@ -31,17 +34,17 @@ class LanguageModel(NamedTuple):
     context: int | None
 
     def log_probabilities(self, variables: Any, tokens: Array) -> Array:
-        """log p(token t + 1 = v | tokens 0 ... t) [B, T, V] from an empty memory."""
+        """Returns log p(token t + 1 = v | tokens 0 ... t), [B, T, V] in nats, from an empty memory."""
         return jax.nn.log_softmax(self.read(variables, tokens, self.memory(len(tokens)))[0])
 
     def sample(self, variables: Any, prompts: Array, length: int, key: Array, **options: Any) -> Array:
-        """Continues prompts [B, T] by int32 [B, length]; options are those of `generate`."""
+        """Returns continuations of prompts [B, T], int32 [B, length]; options and errors are those of `generate`."""
         decode = lambda tokens, cache: self.decode(variables, tokens, cache)
         return generate(decode, self.cache(len(prompts)), prompts, length, key, context=self.context, **options)
 
 
 def of_recurrent(net: RecurrentLM) -> LanguageModel:
-    """The interface of a net that carries a state: memory and cache are its carry."""
+    """Returns the interface of a recurrent network: memory and cache are its carry."""
 
     def read(variables: Any, x: Array, memory: Any, train: bool = False, rngs: Any = None) -> Any:
         return net.apply(variables, x, memory, train, rngs=rngs)
@@ -50,7 +53,7 @@ def of_recurrent(net: RecurrentLM) -> LanguageModel:
 
 
 def of_transformer(net: GPT) -> LanguageModel:
-    """The interface of a net that looks back: it keeps nothing but a cache of keys and values while decoding."""
+    """Returns the interface of a Transformer: the memory is empty, the cache holds keys and values."""
 
     def read(variables: Any, x: Array, memory: Any, train: bool = False, rngs: Any = None) -> Any:
         return net.apply(variables, x, train, rngs=rngs), memory
@@ -62,12 +65,18 @@ def of_transformer(net: GPT) -> LanguageModel:
 
 
 def parameter_count(tree: Any) -> int:
-    """The number of weights in a pytree of arrays or shapes."""
+    """Returns the number of entries of all leaves of a pytree of arrays or shapes."""
     return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
 
 
 def nearest_width(make: Callable[[int], LanguageModel], parameters: int, multiple: int = 4) -> int:
-    """The width, a multiple of `multiple`, at which make(width) comes nearest to so many parameters."""
+    """Returns the width, a multiple of `multiple`, at which make(width) has closest to the given number of parameters.
+
+    Args:
+      make: width -> model; its number of parameters grows with the width.
+      parameters: the target number, at least 1.
+      multiple: divisor of the width, at least 1.
+    """
 
     def size(width: int) -> int:
         tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)

@@ -1,18 +1,23 @@
-"""Mixtures whose likelihood is exact, fitted by expectation-maximisation."""
+"""Mixture models with exact likelihoods, fitted by expectation-maximisation."""
 
 import numpy as np
 
 
 def mixture_of_bernoullis(train: np.ndarray, test: np.ndarray, components: int, rounds: int = 30) -> float:
-    """Exact mean -log p of test rows, in nats, under a mixture fitted by EM.
+    """Fits a mixture of Bernoullis by EM and returns the mean -log p of the test rows, in nats.
 
         p(x) = sum_k w_k prod_d p_kd^x_d (1 - p_kd)^(1 - x_d)
 
     Args:
-      train: [N, ...] of 0 and 1.
-      test: the same, of other rows.
-      components: K; half a success and half a failure are added to the counts of each.
-      rounds: of expectation and maximisation, from random responsibilities of seed 0.
+      train: [N, ...], entries 0 or 1.
+      test: [M, ...], entries 0 or 1.
+      components: K, the number of components; the counts of each get half a success and half a failure added.
+      rounds: number of EM iterations, starting from random responsibilities (seed 0).
+
+    Returns:
+      The exact mean negative log likelihood, >= 0.
+
+    Reference: Bishop 2006, Pattern recognition and machine learning, section 9.3.3.
     """
     x, test = (a.reshape(len(a), -1).astype(np.float32) for a in (train, test))
     shares = np.random.default_rng(0).dirichlet(np.ones(components), len(x)).astype(np.float32)

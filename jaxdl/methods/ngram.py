@@ -1,17 +1,17 @@
-"""Language models that count: what a network must be better than."""
+"""Unigram and bigram language models, baselines for neural ones."""
 
 import chex
 import numpy as np
 
 
 def ngram_losses(train: np.ndarray, test: np.ndarray, vocabulary: int) -> dict[str, float]:
-    """Mean of -log p(x_t | x_{t-1}) over test, but for its first token, in nats, by a unigram and a bigram model.
+    """Returns the mean of -log p(x_t | x_{t-1}) over test without its first token, for a unigram and a bigram model.
 
         unigram  p(c)     = (n_c + 1) / (N + V)
         bigram   p(c | b) = (n_bc + V p(c)) / (n_b + V)
 
-    A pair never seen falls back on the unigram, which counts as V observations more (MacKay & Peto 1995, a hierarchical
-    Dirichlet language model).
+    The bigram model is smoothed by the unigram model, which counts as V additional observations, so unseen pairs fall
+    back on it.
 
     Args:
       train: integers [N] in [0, V).
@@ -19,7 +19,12 @@ def ngram_losses(train: np.ndarray, test: np.ndarray, vocabulary: int) -> dict[s
       vocabulary: V.
 
     Returns:
-      {"unigram": ..., "bigram": ...}.
+      {"unigram": loss, "bigram": loss}, in nats per token.
+
+    Raises:
+      AssertionError: if train or test is not of rank 1.
+
+    Reference: MacKay & Peto 1995, A hierarchical Dirichlet language model.
     """
     chex.assert_rank([train, test], 1)
     V = vocabulary
@@ -33,5 +38,5 @@ def ngram_losses(train: np.ndarray, test: np.ndarray, vocabulary: int) -> dict[s
 
 
 def ngram_perplexities(train: np.ndarray, test: np.ndarray, vocabulary: int) -> dict[str, float]:
-    """exp of `ngram_losses`, whose arguments it takes."""
+    """Returns the perplexities exp(loss), >= 1; arguments and errors are those of `ngram_losses`."""
     return {name: float(np.exp(loss)) for name, loss in ngram_losses(train, test, vocabulary).items()}

@@ -1,27 +1,31 @@
-"""The same training in PyTorch, to hold its losses beside ours. It needs the extra `peers`."""
+"""The same training in PyTorch, to compare losses. It needs the extra `peers`."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from jaxdl.extras import require
+
 
 def torch_losses(
     start: Iterable[Any], loss: Callable[..., Any], batches: Iterable[tuple[np.ndarray, np.ndarray]], rate: float
 ) -> np.ndarray:
-    """Losses [steps] of plain SGD in PyTorch, one step a batch.
+    """Trains with plain SGD in PyTorch, w <- w - rate dL/dw, and returns the loss before each update.
 
     Args:
-      start: first values of the parameters, arrays.
-      loss: (torch, parameters, x, y) -> scalar tensor; x float32, y int64 where it is of whole numbers.
-      batches: pairs (x, y).
-      rate: w <- w - rate dL/dw.
+      start: initial values of the parameters, arrays, converted to float32.
+      loss: (torch, parameters, x, y) -> scalar tensor; x is float32, y int64 if it has integers and float32 otherwise.
+      batches: pairs (x, y), one for each step.
+      rate: learning rate.
+
+    Returns:
+      Losses [steps], float64.
 
     Raises:
-      ImportError: PyTorch is not installed.
+      MissingExtra: if PyTorch is not installed.
     """
-    import torch
-
+    torch = require("torch", "peers", "torch_losses")
     parameters = [torch.tensor(np.asarray(value, np.float32), requires_grad=True) for value in start]
     optimizer, history = torch.optim.SGD(parameters, lr=rate), []
     for x, y in batches:

@@ -1,4 +1,4 @@
-"""Drawing text from a language model, token by token, from what it remembers."""
+"""Sampling from language models, token by token with a cache."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,21 +14,22 @@ def choose(key: Array, logits: Array, temperature: ArrayLike = 1.0, top_k: int =
     """Draws token i with probability softmax(logits / temperature)_i among the top_k largest logits.
 
     Args:
-      key: a PRNG key.
+      key: PRNG key.
       logits: [B, V], float.
-      temperature: >= 0, a number or [B]; 0 takes the largest logit.
-      top_k: in [1, V]; 0: all. Logits equal to the k-th largest stay too.
+      temperature: >= 0, a scalar or [B]; 0 selects the largest logit.
+      top_k: in [1, V], or 0 for all V. Ties with the k-th largest logit are kept.
 
     Returns:
-      int32 [B].
+      Tokens, int32 [B].
 
     Raises:
-      ValueError: top_k is outside [0, V].
+      ValueError: if top_k is outside [0, V].
+      AssertionError: if logits is not of rank 2.
     """
     chex.assert_rank(logits, 2)
     B, V = logits.shape
     if not 0 <= top_k <= V:
-        raise ValueError(f"top_k is {top_k}, it must be in [1, {V}], the vocabulary, or 0 for all")
+        raise ValueError(f"top_k must be in [1, {V}], or 0 for the whole vocabulary, got {top_k}")
     if top_k:
         logits = jnp.where(logits < lax.top_k(logits, top_k)[0][:, -1:], -jnp.inf, logits)
     temperature = jnp.broadcast_to(temperature, (B,))[:, None]
@@ -48,33 +49,33 @@ def generate(
     context: int | None = None,
     given: tuple[Array, Array] | None = None,
 ) -> Array:
-    """Continues each row of a prompt by `length` tokens, each drawn by `choose` given all before it.
+    """Continues each row of a prompt by `length` tokens, each drawn by `choose` given all earlier tokens.
 
-    Every token passes the model once: what it needs of the earlier ones is in the memory, a key-value cache or the
-    state of a recurrent net. A cache holds `context` tokens; when it is full an empty one starts with the second half
-    of them, so that a long text costs two passes a token, and no token sees fewer than context / 2 before it.
+    Every token passes the model once, because the memory (a key-value cache or a recurrent state) represents the
+    earlier tokens. A cache holds `context` tokens; when it is full, an empty one is refilled with the second half of
+    them. After that, tokens see at least context // 2 earlier ones. A long text takes up to two passes per token.
 
     Args:
-      decode: (tokens [B, T], memory) -> (logits [B, T, V] of the tokens that follow, memory).
-      memory: an empty one.
-      prompt: int [B, T], T >= 1, and at most `context`.
-      length: tokens to draw, >= 1.
-      key: a PRNG key.
-      temperature: of `choose`, a number or [B].
-      top_k: of `choose`.
-      context: tokens that the memory can hold, >= 2; None: any number.
-      given: (tokens, where), int and bool [B, length]: entry t of a row is not drawn but `tokens` where `where`, as the
-        rest of a prompt that is longer than the others.
+      decode: (tokens [B, T], memory) -> (logits [B, T, V] of the next tokens, memory).
+      memory: an empty memory.
+      prompt: integers [B, T], 1 <= T <= context.
+      length: number of tokens to draw, >= 1.
+      key: PRNG key.
+      temperature: >= 0, a scalar or [B], as in `choose`.
+      top_k: as in `choose`.
+      context: number of tokens that the memory can hold, >= 2; None: unlimited.
+      given: (tokens, where), integers and bool [B, length]: entry t of a row is taken from `tokens` where `where` is
+        True, for example the rest of a prompt that is longer than the others.
 
     Returns:
-      int32 [B, length].
+      Tokens, int32 [B, length].
 
     Raises:
-      ValueError: the prompt is longer than the context.
+      ValueError: if the prompt is longer than the context, or top_k is outside [0, V].
     """
     B, T = prompt.shape
     if context is not None and context < T:
-        raise ValueError(f"the prompt has {T} tokens, the context only {context}; cut the prompt")
+        raise ValueError(f"prompt must have at most {context} tokens, the context, got {T}")
 
     tokens, where = given or (jnp.zeros((B, length), jnp.int32), jnp.zeros((B, length), bool))
 
@@ -89,7 +90,7 @@ def generate(
             logits, memory = decode(token[:, None], memory)
             return (logits[:, 0], memory), token
 
-        # the last token is drawn but not decoded: a full cache has no room for it
+        # the last token is drawn but not decoded, because the cache may be full
         keys = jax.random.split(key, count)
         before, end = (jax.tree.map(lambda x: x[s], known) for s in (slice(-1), -1))
         (logits, _), new = lax.scan(one, (logits[:, -1], filled), (keys[:-1], before))

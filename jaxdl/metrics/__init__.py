@@ -1,6 +1,7 @@
-"""Metrics: those of one example, not reduced, for jit; and those of a whole test set, on the host.
+"""Metrics per example for jit, and metrics of a whole test set for the host.
 
-The first return float32 [B, ...], 1 or 0, for `jaxdl.core.weighted_sum`; the second take what evaluation added up.
+Metrics per example return float32 [B, ...], 0 or 1, for `jaxdl.core.weighted_sum`. Metrics of a test set take the sums
+of an evaluation or arrays, and return NumPy arrays or Python numbers.
 """
 
 from jaxdl.metrics.classification import (

@@ -1,4 +1,4 @@
-"""Networks: flax.linen modules that take (x, train=False), one file per family."""
+"""Networks and layers: flax.linen modules called as `model(x, train=False)`, one file per family."""
 
 from jaxdl.nn.attention import (
     KeyValueCache,

@@ -1,4 +1,4 @@
-"""Attention: scaled dot product, many heads, a cache for decoding."""
+"""Attention: scaled dot-product attention, multi-head attention and a key-value cache for decoding."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,23 +14,24 @@ from jax.nn.initializers import Initializer
 def attention_weights(
     queries: Array, keys: Array, *, causal: bool = False, mask: Array | None = None, bias: Array | None = None
 ) -> Array:
-    """softmax(Q K^T / sqrt(D) + bias) over the keys that may be seen; a query that may see none has weights 0.
+    """Returns softmax(Q K^T / sqrt(D) + bias) over the visible keys; a query that sees no key has weights 0.
 
-    With entries of Q and K of mean 0 and variance 1 the products have variance D; the division makes it 1, so that the
-    softmax starts soft whatever D is. Logits and softmax are float32 at least.
+    If the entries of Q and K have mean 0 and variance 1, the products have variance D. Dividing by sqrt(D) makes it 1,
+    so the softmax does not saturate at initialisation. Logits and softmax are computed in float32 at least.
 
     Args:
       queries: [B, T, H, D], float; D is the width of one head.
-      keys: [B, S, H, D].
-      causal: query t sees keys s <= t only.
-      mask: bool, True where a query may see a key, of rank 4 and broadcastable to [B, H, T, S].
-      bias: float, finite, of rank 4 and broadcastable to [B, H, T, S]; relative positions, for example.
+      keys: [B, S, H, D], float.
+      causal: whether query t sees only keys s <= t.
+      mask: bool, True where a query may see a key; rank 4, broadcastable to [B, H, T, S].
+      bias: finite float added to the logits, for example relative positions; rank 4, broadcastable to [B, H, T, S].
 
     Returns:
-      [B, H, T, S], >= 0; the sum over S is 1, or 0 where a query sees nothing.
+      Weights [B, H, T, S], >= 0, float32 (float64 for float64 queries). They sum to 1 over S, or to 0 where a query
+      sees no key.
 
     Raises:
-      AssertionError: shapes do not fit.
+      AssertionError: if the shapes do not match.
 
     Reference: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1.
     """
@@ -47,13 +48,13 @@ def attention_weights(
         mask = earlier if mask is None else mask & earlier
     if mask is None:
         return jax.nn.softmax(logits)
-    # The lowest finite number, not -inf: a row of it has a softmax and a gradient, which the second `where` makes 0.
+    # The lowest finite number, not -inf: a row of -inf has softmax and gradient NaN. The second `where` zeroes the row.
     weights = jax.nn.softmax(jnp.where(mask, logits, jnp.finfo(dtype).min))
     return jnp.where(mask, weights, 0)
 
 
 def zero_padding(x: Array, mask: Array | None) -> Array:
-    """x [B, S, ...] with 0 where mask [B, S] is False: 0 times a NaN or an infinity would be NaN in a weighted sum."""
+    """Returns x [B, S, ...] with 0 where mask [B, S] is False; a weight of 0 is not enough, because 0 * NaN is NaN."""
     if mask is None:
         return x
     chex.assert_equal_shape_prefix([x, mask], 2)
@@ -61,7 +62,7 @@ def zero_padding(x: Array, mask: Array | None) -> Array:
 
 
 def _visible(key_mask: Array | None, mask: Array | None) -> Array | None:
-    """The mask of rank 4 that hides what key_mask [B, S] or mask hides."""
+    """Combines key_mask [B, S] and mask into a mask of rank 4."""
     if key_mask is None:
         return mask
     chex.assert_rank(key_mask, 2)
@@ -79,25 +80,27 @@ def dot_product_attention(
     mask: Array | None = None,
     bias: Array | None = None,
 ) -> Array:
-    """softmax(Q K^T / sqrt(D) + bias) V per head; a query that may see no key gets 0.
+    """Returns softmax(Q K^T / sqrt(D) + bias) V for each head, and 0 for a query that sees no key.
 
-    Equal to `jax.nn.dot_product_attention` but for queries that see nothing: there they get the mean of all values. It
-    returns no weights, has no dropout, and is no faster (a GPT's step on the CPU takes 5% longer with it).
+    Equals `jax.nn.dot_product_attention` except for queries that see no key, which get the mean of all values there.
+    That function returns no weights, has no dropout and is not faster (a GPT step on the CPU takes 5% longer with it).
 
     Args:
       queries: [B, T, H, D], float.
-      keys: [B, S, H, D].
-      values: [B, S, H, E].
-      causal: query t sees keys s <= t only.
-      key_mask: bool [B, S], False on padding, where keys and values may be anything, NaN included.
-      mask: bool, broadcastable to [B, H, T, S]; what it hides has to be finite.
-      bias: float, broadcastable to [B, H, T, S].
+      keys: [B, S, H, D], float.
+      values: [B, S, H, E], float.
+      causal: whether query t sees only keys s <= t.
+      key_mask: bool [B, S], False on padding. Keys and values there may have any value, including NaN.
+      mask: bool, True where a query may see a key; rank 4, broadcastable to [B, H, T, S]. Hidden keys must be finite.
+      bias: finite float added to the logits; rank 4, broadcastable to [B, H, T, S].
 
     Returns:
-      [B, T, H, E].
+      [B, T, H, E], of the dtype of the values.
 
     Raises:
-      AssertionError: shapes do not fit.
+      AssertionError: if the shapes do not match.
+
+    Reference: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1.
     """
     keys, values = zero_padding(keys, key_mask), zero_padding(values, key_mask)
     weights = attention_weights(queries, keys, causal=causal, mask=_visible(key_mask, mask), bias=bias)
@@ -109,7 +112,7 @@ def _weighted_sum(weights: Array, values: Array) -> Array:
 
 
 class KeyValues(NamedTuple):
-    """Keys and values after their projections, to be attended to many times: an encoder's output while decoding."""
+    """Projected keys and values that are attended to repeatedly, such as an encoder's output during decoding."""
 
     keys: Array  # [B, S, H, D / H]
     values: Array  # [B, S, H, D / H]
@@ -117,11 +120,11 @@ class KeyValues(NamedTuple):
 
 
 class KeyValueCache(NamedTuple):
-    """Keys and values of the tokens decoded so far, row by row: the leading axis of every leaf is B.
+    """Keys and values of the tokens decoded so far; the leading axis of every leaf is B.
 
-    So beam search reorders it by `jax.tree.map(lambda a: a[rows], cache)`, and rows may be of different lengths: for
-    prompts padded to one width, decode all of it and then set `cache._replace(length=lengths)`; what stands behind a
-    row's length is not seen and is written over.
+    Beam search reorders a cache with `jax.tree.map(lambda a: a[rows], cache)`. Rows may have different lengths: decode
+    prompts padded to one width, then set `cache._replace(length=lengths)`. Entries beyond a row's length are ignored
+    and later overwritten.
     """
 
     keys: Array  # [B, S_max, H, D / H]
@@ -130,12 +133,12 @@ class KeyValueCache(NamedTuple):
 
     @classmethod
     def empty(cls, batch: int, size: int, heads: int, features: int, dtype: Any = jnp.float32) -> "KeyValueCache":
-        """Room for `size` tokens in each of `batch` rows, for `heads` heads of a width of `features` together."""
+        """Returns an empty cache for `size` tokens in each of `batch` rows; `features` is D, a multiple of `heads`."""
         shape = (batch, size, heads, features // heads)
         return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros(batch, jnp.int32))
 
     def extend(self, keys: Array, values: Array) -> "KeyValueCache":
-        """The cache with T more tokens, keys and values [B, T, H, D / H], behind those that each row has."""
+        """Returns the cache with T tokens appended to each row, keys and values [B, T, H, D / H]."""
         write = jax.vmap(lambda buffer, new, start: lax.dynamic_update_slice_in_dim(buffer, new, start, 0))
         return KeyValueCache(
             write(self.keys, keys, self.length), write(self.values, values, self.length), self.length + keys.shape[1]
@@ -143,40 +146,40 @@ class KeyValueCache(NamedTuple):
 
 
 def _dot_general(x: Array, kernel: Array, dimension_numbers: Any, **options: Any) -> Array:
-    # With one leading axis XLA's gradient of the kernel on the CPU needs no transposed copy of the output's gradient;
-    # with two it takes up to twice the time (0.95 against 0.55 ms for [12, 64, 128] by [128, 512]); 4% of a GPT's step.
+    # With one leading axis, XLA's kernel gradient on the CPU needs no transposed copy of the output's gradient; with
+    # two it takes up to twice the time (0.95 instead of 0.55 ms for [12, 64, 128] by [128, 512]), 4% of a GPT step.
     y = lax.dot_general(x.reshape(-1, x.shape[-1]), kernel, (((1,), (0,)), ((), ())), **options)
     return y.reshape(*x.shape[:-1], -1)
 
 
 Dense = partial(nn.Dense, dot_general=_dot_general)
-"""linen's Dense for inputs [B, T, D], faster to train on the CPU."""
+"""`flax.linen.Dense` for inputs [B, T, D], with a faster kernel gradient on the CPU."""
 
 
 class MultiHeadAttention(nn.Module):
-    """concat_h(softmax(Q_h K_h^T / sqrt(D / H)) V_h) W_o, with Q = X W_q, K = Y W_k, V = Z W_v cut into H heads.
+    """Multi-head attention: concat_h(softmax(Q_h K_h^T / sqrt(D / H)) V_h) W_o.
 
-    4 D^2 + 4 D parameters if all inputs have width D. Queries, keys and values have a projection each: a fused one is
-    not faster on the CPU (1% of a GPT's step), and separate ones serve self-attention and cross-attention alike. The
-    keys' bias has gradient 0, because it adds the same to all logits of a query; under Adam its rounding noise becomes
-    steps that change nothing but the bias.
+    Q = X W_q, K = Y W_k and V = Z W_v are split into H heads of width D / H. With inputs of width D the layer has
+    4 D^2 + 4 D parameters. Separate projections serve self-attention and cross-attention; a fused one is not faster on
+    the CPU (1% of a GPT step). The bias of the keys has gradient 0, because it adds the same number to all logits of a
+    query; under Adam its rounding noise becomes steps that change only this bias.
 
     The weights [B, H, T, S], before dropout, are sown as `weights` in the collection "intermediates":
     `_, seen = model.apply(variables, x, mutable=["intermediates"])`.
 
-    Decoding has an explicit cache, passed in and returned, not linen's "cache" collection: it is an ordinary carry of
-    `lax.scan`, its leading axis is B in every leaf, and evaluation and training know nothing of it.
+    Decoding passes and returns an explicit cache instead of linen's "cache" collection. The cache is an ordinary carry
+    of `lax.scan` with B as the leading axis of every leaf; training and evaluation do not use it.
 
-    In terms of torch.nn.MultiheadAttention: in_proj_weight is [W_q^T; W_k^T; W_v^T], one below the other, out_proj's
-    weight is W_o^T, and its masks are True where ours are False.
+    The parameters of torch.nn.MultiheadAttention are in_proj_weight = [W_q^T; W_k^T; W_v^T], stacked by rows, and
+    out_proj.weight = W_o^T. Its boolean masks are the negation of the masks here.
 
     Attributes:
-      heads: H.
+      heads: H, the number of heads.
       features: D, a multiple of H: the width of all heads together and of the output.
-      dropout: probability in [0, 1) of a weight being 0 in training; needs a "dropout" key.
-      use_bias: in all four projections.
+      dropout: probability in [0, 1) of zeroing a weight in training; needs a "dropout" key.
+      use_bias: whether the four projections have a bias.
       kernel_init: linen initialiser of the four kernels.
-      out_init: of W_o, if it has its own.
+      out_init: linen initialiser of W_o; defaults to `kernel_init`.
 
     Reference: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2.
     """
@@ -191,10 +194,10 @@ class MultiHeadAttention(nn.Module):
     def setup(self) -> None:  # noqa: D102
         if self.heads < 1 or self.features % self.heads:
             raise ValueError(
-                f"MultiHeadAttention: features is {self.features}, it must be a multiple of heads, {self.heads}"
+                f"MultiHeadAttention: features must be a multiple of heads, got {self.features} and {self.heads}"
             )
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"MultiHeadAttention: dropout is {self.dropout}, it must be in [0, 1)")
+            raise ValueError(f"MultiHeadAttention: dropout must be in [0, 1), got {self.dropout}")
         dense = partial(Dense, self.features, use_bias=self.use_bias)
         self.query, self.key, self.value = (dense(kernel_init=self.kernel_init) for _ in range(3))
         self.out = dense(kernel_init=self.out_init or self.kernel_init)
@@ -212,28 +215,31 @@ class MultiHeadAttention(nn.Module):
         mask: Array | None = None,
         bias: Array | None = None,
     ) -> Array:
-        """[B, T, D] for queries [B, T, D_q].
+        """Attends from the queries to the keys and values.
 
         Args:
           queries: [B, T, D_q], float.
-          keys: [B, S, D_k], or what `project` made of it; default: the queries, self-attention.
-          values: [B, S, D_v]; default: the keys.
-          train: whether weights drop out.
-          causal: query t sees keys s <= t only.
-          key_mask: bool [B, S], False on padding, which may hold anything, NaN included. In self-attention the outputs
-            there are of no use, but finite.
-          mask: bool, True where a query may see a key, broadcastable to [B, H, T, S].
-          bias: float, added to the logits, broadcastable to [B, H, T, S].
+          keys: [B, S, D_k], float, or the result of `project`; default: the queries (self-attention).
+          values: [B, S, D_v], float; default: the keys.
+          train: whether to apply dropout to the weights.
+          causal: whether query t sees only keys s <= t.
+          key_mask: bool [B, S], False on padding. Keys and values there may have any value, including NaN. In
+            self-attention the outputs at padding are finite but meaningless.
+          mask: bool, True where a query may see a key; rank 4, broadcastable to [B, H, T, S].
+          bias: finite float added to the logits; rank 4, broadcastable to [B, H, T, S].
+
+        Returns:
+          [B, T, D].
 
         Raises:
-          ValueError: features is no multiple of heads, a dropout outside [0, 1), or a key_mask or values besides
-            those of `project`.
-          AssertionError: shapes do not fit.
+          ValueError: if features is not a multiple of heads, dropout is outside [0, 1), or values or key_mask are given
+            together with keys from `project`.
+          AssertionError: if the shapes do not match.
         """
         chex.assert_rank(queries, 3)
         if isinstance(keys, KeyValues):
             if key_mask is not None or values is not None:
-                raise ValueError("MultiHeadAttention: projected keys bring their values and key_mask, give no others")
+                raise ValueError("MultiHeadAttention: values and key_mask must be None with keys from `project`")
             projected = keys
         elif keys is None:
             queries = zero_padding(queries, key_mask)
@@ -247,26 +253,30 @@ class MultiHeadAttention(nn.Module):
         return self._output(weights, projected.values, train)
 
     def project(self, keys: Array, values: Array | None = None, key_mask: Array | None = None) -> KeyValues:
-        """The part of attention that depends on the keys [B, S, D_k] and values [B, S, D_v] alone, done once."""
+        """Projects keys [B, S, D_k] and values [B, S, D_v] (default: the keys) to [B, S, H, D / H], for many calls."""
         keys = zero_padding(keys, key_mask)
         values = keys if values is None else zero_padding(values, key_mask)
         return KeyValues(self._split(self.key(keys)), self._split(self.value(values)), key_mask)
 
     def decode(self, x: Array, cache: KeyValueCache) -> tuple[Array, KeyValueCache]:
-        """Causal self-attention of the next T tokens x [B, T, D], which also see those in the cache.
+        """Applies causal self-attention to the next T tokens, which also see the tokens in the cache.
 
-        Token by token, or T at a time for a prompt, equals the causal call on the whole sequence. A row for which the T
-        tokens are too many for the cache is NaN, then and ever after, because under jit nobody can raise.
+        Decoding one token at a time, or T tokens of a prompt at once, equals the causal call on the whole sequence. A
+        row that overflows the cache becomes NaN and stays NaN, because compiled code cannot raise.
+
+        Args:
+          x: [B, T, D], float.
+          cache: the tokens decoded so far.
 
         Returns:
-          [B, T, D] and the cache with T more tokens.
+          Outputs [B, T, D], and the cache extended by T tokens.
 
         Raises:
-          ValueError: T is more than the whole cache holds.
+          ValueError: if T exceeds the size of the cache.
         """
         size, T = cache.keys.shape[1], x.shape[1]
         if size < T:
-            raise ValueError(f"MultiHeadAttention: {T} tokens at once for a cache of {size}; make it larger")
+            raise ValueError(f"MultiHeadAttention: the cache must hold the {T} tokens of x, got size {size}")
         position = cache.length[:, None] + jnp.arange(T)[None]
         cache = cache.extend(*self.project(x)[:2])
         mask = jnp.arange(size)[None, None] <= position[:, :, None]
@@ -276,7 +286,7 @@ class MultiHeadAttention(nn.Module):
 
     @nn.nowrap
     def empty_cache(self, batch: int, size: int, dtype: Any = jnp.float32) -> KeyValueCache:
-        """Room for `size` tokens in each of `batch` rows."""
+        """Returns an empty cache for `size` tokens in each of `batch` rows."""
         return KeyValueCache.empty(batch, size, self.heads, self.features, dtype)
 
     def _split(self, x: Array) -> Array:

@@ -1,6 +1,6 @@
-"""Convolutional halves of an autoencoder: images -> maps -> codes [B, D] and back.
+"""Convolutional encoders and decoders of autoencoders: images -> feature maps -> codes [B, D], and back.
 
-Without convolutions an `MLP` is either half: it flattens what it is given, and its outputs are reshaped.
+A fully connected encoder or decoder is an `MLP`: it flattens its input, and its output is reshaped to an image.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,18 +21,18 @@ LECUN = nn.initializers.lecun_normal()
 
 
 def halved(shape: Sequence[int], times: int) -> tuple[int, int]:
-    """(H, W) after `times` layers of stride 2, ceil(H / 2^times): 28 -> 14 -> 7 -> 4, as "SAME" padding has it."""
+    """Returns (H, W) after `times` layers of stride 2 with "SAME" padding, ceil(H / 2^times): 28 -> 14 -> 7 -> 4."""
     return (-(-shape[0] // 2**times), -(-shape[1] // 2**times))
 
 
 @dataclass(frozen=True)
 class Layers:
-    """What the layers of either half share.
+    """Options shared by the layers of an encoder or decoder.
 
     Attributes:
-      activation: between layers.
-      kernel_init: linen initialiser of the weights.
-      bias_init: linen initialiser of the biases, or one by fan_in (`ByFanIn`).
+      activation: function applied between layers.
+      kernel_init: linen initialiser of the kernels.
+      bias_init: linen initialiser of the biases, or a `ByFanIn`.
     """
 
     activation: Callable[[Array], Array] = nn.relu
@@ -40,20 +40,20 @@ class Layers:
     bias_init: Initializer | ByFanIn = nn.initializers.zeros
 
     def mlp(self, *widths: int) -> MLP:
-        """Dense layers of these widths."""
+        """Returns an `MLP` with layers of these widths."""
         return MLP(widths, self.activation, kernel_init=self.kernel_init, bias_init=self.bias_init)
 
     def options(self, fan_in: int) -> dict[str, Any]:
-        """The initialisers of a layer with so many inputs of one output."""
+        """Returns the initialiser arguments of a layer in which each output has `fan_in` inputs."""
         return {"kernel_init": self.kernel_init, "bias_init": bias_initializer(self.bias_init, fan_in)}
 
 
 class Downsampling(nn.Module):
-    """[conv 4x4 of stride 2, activation] per width: [B, H, W, C] -> [B, ceil(H / 2^k), ceil(W / 2^k), features[-1]].
+    """Strided convolutions: k times [4x4 convolution with stride 2, activation].
 
     Attributes:
-      features: channels after each of the k convolutions; sides of at least 2^k pixels are needed.
-      layers: initialisers, and the activation after every convolution, the last one too.
+      features: channels of each of the k convolutions.
+      layers: initialisers, and the activation after every convolution, including the last.
     """
 
     features: Sequence[int] = (32, 64)
@@ -61,10 +61,17 @@ class Downsampling(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """Maps of images x [B, H, W, C].
+        """Returns feature maps.
+
+        Args:
+          x: images [B, H, W, C], float, with H and W >= 2^k.
+          train: ignored.
+
+        Returns:
+          [B, ceil(H / 2^k), ceil(W / 2^k), features[-1]].
 
         Raises:
-          ValueError: a side is below 2^k pixels.
+          ValueError: if x is not [B, H, W, C] with sides of at least 2^k pixels.
         """
         check_images("Downsampling", x, smallest=2 ** len(self.features))
         for features in self.features:
@@ -74,14 +81,15 @@ class Downsampling(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """The way back: [activation before all but the first, transposed conv 4x4 of stride 2] -> [B, H, W, C].
+    """Transposed convolutions, the reverse of `Downsampling`: k + 1 layers 4x4 with stride 2.
 
-    Each layer doubles a side; where `Downsampling` came from an odd one, the last row or column is cut off, so that any
-    H and W come back. The outputs are logits or means: no activation stands after the last layer.
+    Each layer doubles the height and width. Where `Downsampling` halved an odd side, the last row or column is cropped,
+    so any H and W can be restored. There is an activation between the layers and none after the last: the outputs are
+    logits or means.
 
     Attributes:
       shape: (H, W, C) of the images.
-      features: channels between the layers, from the maps on: k widths are k + 1 layers.
+      features: channels between the layers, from coarse to fine; k widths make k + 1 layers.
       layers: initialisers, and the activation between the layers.
     """
 
@@ -91,22 +99,26 @@ class Upsampling(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """Images [B, H, W, C] of maps x [B, ceil(H / 2^(k+1)), ceil(W / 2^(k+1)), D].
+        """Returns images [B, H, W, C].
+
+        Args:
+          x: feature maps [B, ceil(H / 2^(k+1)), ceil(W / 2^(k+1)), D], float.
+          train: ignored.
 
         Raises:
-          ValueError: shape is not (H, W, C), or maps of another size cannot become it.
+          ValueError: if shape is not (H, W, C), or x has another height or width.
         """
         if len(self.shape) != 3:
-            raise ValueError(f"Upsampling: shape is {tuple(self.shape)}, it must be (H, W, C)")
+            raise ValueError(f"Upsampling: shape must be (H, W, C), got {tuple(self.shape)}")
         count = len(self.features) + 1
         needed = halved(self.shape, count)
         if x.ndim != 4 or x.shape[1:3] != needed:
             raise ValueError(
-                f"Upsampling: input is {list(x.shape)}, {count} layers to {tuple(self.shape)} need [B, "
-                f"{needed[0]}, {needed[1]}, D]"
+                f"Upsampling: input must be [B, {needed[0]}, {needed[1]}, D] for {count} layers and shape "
+                f"{tuple(self.shape)}, got {list(x.shape)}"
             )
         for i, features in enumerate((*self.features, self.shape[2])):
-            # every output pixel is reached by 2x2 of the 4x4 taps: the fan-in is 4 D, not the 16 D of the kernel
+            # each output pixel depends on 2x2 of the 4x4 taps, so the fan-in is 4 D and not the kernel's 16 D
             conv = ConvTranspose(features, 4, 2, **self.layers.options(4 * x.shape[-1]))
             H, W = halved(self.shape, count - 1 - i)
             x = conv(self.layers.activation(x) if i else x)[:, :H, :W]
@@ -115,11 +127,11 @@ class Upsampling(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """`Downsampling`, then an MLP with one hidden layer: images [B, H, W, C] -> [B, outputs].
+    """Convolutional encoder: `Downsampling`, then an MLP with one hidden layer.
 
     Attributes:
       outputs: D for a code, 2 D for its mean and log variance.
-      features: channels of the k convolutions; sides of at least 2^k pixels are needed.
+      features: channels of each of the k convolutions.
       dense: width of the hidden layer.
       layers: initialisers, and the activation after every layer but the last.
     """
@@ -131,21 +143,25 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """Codes [B, outputs] of images x [B, H, W, C].
+        """Returns codes [B, outputs].
+
+        Args:
+          x: images [B, H, W, C], float, with H and W >= 2^k.
+          train: ignored.
 
         Raises:
-          ValueError: a side is below 2^k pixels.
+          ValueError: if x is not [B, H, W, C] with sides of at least 2^k pixels.
         """
         x = Downsampling(self.features, self.layers)(x, train)
         return self.layers.mlp(self.dense, self.outputs)(x, train)
 
 
 class ConvDecoder(nn.Module):
-    """An MLP with one hidden layer, then `Upsampling`: codes [B, D] -> logits or means [B, H, W, C].
+    """Convolutional decoder: an MLP with one hidden layer, then `Upsampling`.
 
     Attributes:
-      shape: (H, W, C) of the images, any size from 2^k on, odd ones too.
-      features: channels of the maps, coarse to fine: k of them are k transposed convolutions.
+      shape: (H, W, C) of the images; H and W may be odd and must be at least 2^k.
+      features: channels of the feature maps, from coarse to fine; k widths make k transposed convolutions.
       dense: width of the hidden layer.
       layers: initialisers, and the activation after every layer but the last.
     """
@@ -157,14 +173,18 @@ class ConvDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, train: bool = False) -> Array:
-        """Images [B, H, W, C] of codes z [B, D].
+        """Returns logits or means [B, H, W, C].
+
+        Args:
+          z: codes [B, D], float.
+          train: ignored.
 
         Raises:
-          ValueError: shape is not (H, W, C) with sides of at least 2^k pixels.
+          ValueError: if shape is not (H, W, C) with sides of at least 2^k pixels.
         """
         k, shape = len(self.features), tuple(self.shape)
         if len(shape) != 3 or min(shape[:2]) < 2**k:
-            raise ValueError(f"ConvDecoder: shape is {shape}, it must be (H, W, C) with H and W >= {2**k}")
+            raise ValueError(f"ConvDecoder: shape must be (H, W, C) with H and W >= {2**k}, got {shape}")
         H, W = halved(shape, k)
         x = self.layers.mlp(self.dense, H * W * self.features[0])(z, train)
         x = self.layers.activation(x).reshape(-1, H, W, self.features[0])

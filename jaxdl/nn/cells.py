@@ -1,4 +1,4 @@
-"""One step of an Elman RNN, GRU and LSTM with its gradient, and the unrolling over time: the parts of `Recurrent`."""
+"""Cells of `Recurrent`: one step of an Elman RNN, a GRU and an LSTM with its gradient, and the scan over time."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,18 +13,23 @@ LayerState = tuple[Array, ...]  # (h,) of RNN and GRU, (h, c) of the LSTM, each 
 
 
 class Cell(NamedTuple):
-    """One time step and its gradient, on x W + b (`zx`) and h U + b' (`zh`) [B, gates D].
+    """One time step and its gradient, as functions of x W + b (`zx`) and h U + b' (`zh`), [B, gates D] each.
 
-    The gradients are written by hand because autodiff saves more: for the LSTM eleven arrays [B, D] per step besides h,
-    this five (its step then takes 1.15 to 1.3 times as long). `scan` under autodiff is their reference in the tests.
+    The gradients are written by hand because autodiff saves more: for the LSTM eleven arrays [B, D] per step besides h
+    instead of five, which makes its step 1.15 to 1.3 times as long. The tests compare them with autodiff of `scan`.
+
+    Attributes:
+      gates: number of gates: 1 (rnn), 3 (gru) or 4 (lstm).
+      states: number of state arrays: 2 for the LSTM's (h, c), else 1.
+      step: (zx, zh, state before) -> (state after, arrays saved for the gradient).
+      pull: (saved, before, after, gradient of after) -> (gradient of zx, gradient of before except through zh).
+      recurrent: (saved, gradient of zx) -> gradient of zh.
     """
 
     gates: int
     states: int
-    step: Callable[[Array, Array, LayerState], tuple[LayerState, LayerState]]  # zx, zh, before -> after, saved
-    # saved, before, after, gradient of after -> gradients of zx and of before, the latter without the way through zh
+    step: Callable[[Array, Array, LayerState], tuple[LayerState, LayerState]]
     pull: Callable[[LayerState, LayerState, LayerState, LayerState], tuple[Array, LayerState]]
-    # saved, gradient of zx -> gradient of zh
     recurrent: Callable[[LayerState, Array], Array] = lambda saved, g: g
 
 
@@ -80,7 +85,11 @@ CELLS = {
 def scan(
     cell: Cell, reverse: bool, zx: Array, kernel: Array, bias: Array | None, state: LayerState, real: Array | None
 ) -> tuple[LayerState, LayerState, LayerState]:
-    """The last state, and of all times the states after the step and what the gradient needs."""
+    """Runs the cell over time; the arguments are those of `unroll`.
+
+    Returns:
+      (last state, states after each step, arrays that the gradient needs from each step).
+    """
 
     def step(
         before: LayerState, inputs: tuple[Array, Array | None]
@@ -100,22 +109,25 @@ def scan(
 def unroll(
     cell: Cell, reverse: bool, zx: Array, kernel: Array, bias: Array | None, state: LayerState, real: Array | None
 ) -> tuple[Array, LayerState]:
-    """h of all times and the last state; a step that is not real keeps its state, and passes its gradient through.
+    """Runs the cell over time; a masked step keeps the state and passes its gradient through.
 
-    The custom gradient makes the recurrent kernel's part one product over all times, where autodiff of a scan adds up
-    T of them. Reverse mode only, which can be applied twice.
+    The custom gradient computes the recurrent kernel's gradient as one product over all times, where autodiff of a scan
+    sums T products. Only reverse mode is supported, also for second derivatives.
 
     Args:
       cell: one of CELLS.
-      reverse: from the last time to the first.
-      zx: x W + b, [T, B, gates D], of all times.
+      reverse: whether to run from the last time to the first.
+      zx: x W + b for all times, [T, B, gates D].
       kernel: U, [D, gates D].
-      bias: b', [1, gates D], or None for none.
-      state: before the first step.
-      real: bool [T, B, 1], or None for all.
+      bias: b', [1, gates D], or None.
+      state: the state before the first step, each array [B, D].
+      real: bool [T, B, 1], False where a step is masked; None: all steps are real.
 
     Returns:
       h [T, B, D], and the state after the last step.
+
+    Raises:
+      TypeError: under forward-mode differentiation (`jax.jvp`).
     """
     last, states, _ = scan(cell, reverse, zx, kernel, bias, state, real)
     return states[0], last

@@ -1,13 +1,13 @@
-"""Convolutions whose gradients of every order are convolutions again, none of them a slow one.
+"""Convolutions and transposed convolutions with fast gradients of every order.
 
-Three bilinear functions, each gradient of which is another of the three:
+Each gradient of one of these three bilinear functions is another of the three:
 
     y = convolve(x, k)            dx = input_gradient(dy, k)       dk = kernel_gradient(x, dy)
     x = input_gradient(y, k)      dy = convolve(dx, k)             dk = kernel_gradient(dx, y)
     k = kernel_gradient(x, y)     dx = input_gradient(y, dk)       dy = convolve(x, dk)
 
-`input_gradient` is the transposed convolution. Autodiff of it, which `nn.ConvTranspose` and any second derivative of
-`nn.Conv` (gradient penalties) come down to, convolves an image full of zeros with another one instead.
+`input_gradient` is the transposed convolution. Autodiff of linen's `ConvTranspose`, or of a gradient of linen's `Conv`
+(gradient penalties), convolves with an image dilated by zeros instead, which is slow on the CPU.
 """
 
 from collections.abc import Sequence
@@ -34,35 +34,41 @@ def _plain(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
-    """y[b, i, j, o] = sum_{u, v, c} x[b, s i + u - p, t j + v - q, c] kernel[u, v, c, o], zeros outside x.
+    """Returns y[b, i, j, o] = sum_{u, v, c} x[b, s i + u - p, t j + v - q, c] kernel[u, v, c, o], with x zero outside.
 
-    Reverse mode only, any number of times; `jax.jvp` raises a TypeError.
+    Supports reverse-mode differentiation, any number of times, and not forward mode.
 
     Args:
-      x: [B, H, W, C_in].
-      kernel: [h, w, C_in, C_out].
+      x: [B, H, W, C_in], float.
+      kernel: [h, w, C_in, C_out], of the dtype of x.
       strides: (s, t).
       pads: zeros around x, ((above, below), (left, right)); p = above, q = left.
 
     Returns:
       [B, (H + above + below - h) // s + 1, (W + left + right - w) // t + 1, C_out].
+
+    Raises:
+      TypeError: under `jax.jvp`.
     """
     return _plain(x, kernel, strides, pads)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def input_gradient(y: Array, kernel: Array, strides: Pair, pads: Pads, size: Pair) -> Array:
-    """The x with <x, z> = <y, convolve(z, kernel)> for every z [B, *size, C_in]: a transposed convolution.
+    """Returns the x with <x, z> = <y, convolve(z, kernel)> for every z [B, *size, C_in]: a transposed convolution.
 
     Args:
-      y: [B, H', W', C_out], as `convolve` makes it of x.
-      kernel: [h, w, C_in, C_out].
-      strides: of `convolve`.
-      pads: of `convolve`.
-      size: (H, W); strides leave open which of several sizes it was.
+      y: [B, H', W', C_out], the shape of `convolve(x, kernel)`.
+      kernel: [h, w, C_in, C_out], of the dtype of y.
+      strides: as in `convolve`.
+      pads: as in `convolve`.
+      size: (H, W) of x, which H', W' and the strides do not determine.
 
     Returns:
       [B, *size, C_in].
+
+    Raises:
+      TypeError: under `jax.jvp`.
     """
     x = ShapeDtypeStruct((y.shape[0], *size, kernel.shape[2]), y.dtype)
     return jax.linear_transpose(lambda x: _plain(x, kernel, strides, pads), x)(y)[0]
@@ -70,17 +76,20 @@ def input_gradient(y: Array, kernel: Array, strides: Pair, pads: Pads, size: Pai
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def kernel_gradient(x: Array, y: Array, strides: Pair, pads: Pads, kernel_size: Pair) -> Array:
-    """The k with <k, z> = <y, convolve(x, z)> for every z [*kernel_size, C_in, C_out].
+    """Returns the k with <k, z> = <y, convolve(x, z)> for every z [*kernel_size, C_in, C_out].
 
     Args:
-      x: [B, H, W, C_in].
-      y: [B, H', W', C_out].
-      strides: of `convolve`.
-      pads: of `convolve`.
+      x: [B, H, W, C_in], float.
+      y: [B, H', W', C_out], the shape of `convolve(x, kernel)`.
+      strides: as in `convolve`.
+      pads: as in `convolve`.
       kernel_size: (h, w).
 
     Returns:
       [*kernel_size, C_in, C_out].
+
+    Raises:
+      TypeError: under `jax.jvp`.
     """
     kernel = ShapeDtypeStruct((*kernel_size, x.shape[3], y.shape[3]), x.dtype)
     return jax.linear_transpose(lambda kernel: _plain(x, kernel, strides, pads), kernel)(y)[0]
@@ -122,7 +131,7 @@ def _pair(value: int | Sequence[int]) -> Pair:
 def _pads(padding: Padding, size: Pair, kernel_size: Pair, strides: Pair) -> Pads:
     if isinstance(padding, str):
         if padding not in ("SAME", "VALID"):
-            raise ValueError(f'padding is {padding!r}, it must be "SAME", "VALID", a number or two pairs of numbers')
+            raise ValueError(f'padding must be "SAME", "VALID", an integer or two pairs of integers, got {padding!r}')
         rows, columns = lax.padtype_to_pads(size, kernel_size, strides, padding)
     else:
         rows, columns = ((padding, padding),) * 2 if isinstance(padding, int) else padding
@@ -130,17 +139,17 @@ def _pads(padding: Padding, size: Pair, kernel_size: Pair, strides: Pair) -> Pad
 
 
 class Conv(nn.Module):
-    """Convolution, with the parameters and the output of `flax.linen.Conv`: kernel [h, w, C_in, C_out], bias [C_out].
+    """Convolution with the parameters and outputs of `flax.linen.Conv`: kernel [h, w, C_in, C_out], bias [C_out].
 
     Attributes:
       features: C_out.
-      kernel_size: (h, w), or one number for both.
-      strides: one number or a pair.
-      padding: "SAME" (ceil(H / stride) rows; an odd zero goes below and right), "VALID" (none), zeros on every side, or
-        ((above, below), (left, right)).
-      use_bias: False before a norm.
-      kernel_init: linen initialiser.
-      bias_init: linen initialiser.
+      kernel_size: (h, w), or one integer for both.
+      strides: (s, t), or one integer for both.
+      padding: "SAME" (output rows ceil(H / s); an odd number of zeros has one more below and right), "VALID" (none), an
+        integer for every side, or ((above, below), (left, right)).
+      use_bias: whether to add a bias; use False before a norm.
+      kernel_init: linen initialiser of the kernel.
+      bias_init: linen initialiser of the bias.
     """
 
     features: int
@@ -153,16 +162,19 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """[B, H, W, C_in] -> [B, H', W', C_out].
+        """Returns the convolution [B, H', W', C_out] of x [B, H, W, C_in].
 
         Raises:
-          ValueError: the kernel is larger than the padded image, or the padding is no padding.
+          ValueError: if the kernel is larger than the padded image, or padding is an unknown string.
+          AssertionError: if x is not of rank 4.
         """
         chex.assert_rank(x, 4)
         window, strides = _pair(self.kernel_size), _pair(self.strides)
         pads = _pads(self.padding, _size(x), window, strides)
         if any(n + sum(pad) < k for n, pad, k in zip(_size(x), pads, window, strict=True)):
-            raise ValueError(f"Conv: a kernel of {window} is larger than the padded image, {_size(x)} with {pads}")
+            raise ValueError(
+                f"Conv: kernel_size must be at most the padded image, got {window} for {_size(x)} padded by {pads}"
+            )
         kernel = self.param("kernel", self.kernel_init, (*window, x.shape[3], self.features))
         bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None
         x, kernel, bias = promote_dtype(x, kernel, bias)
@@ -171,23 +183,23 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """The transpose of a strided convolution, PyTorch's ConvTranspose2d: each pixel adds a patch of h x w pixels.
+    """Transposed convolution, as PyTorch's ConvTranspose2d: each input pixel adds a patch of h x w output pixels.
 
         y[b, s i + u - p, t j + v - q, o] += x[b, i, j, c] kernel[u, v, c, o] for all i, j, u, v, c
 
-    kernel [h, w, C_in, C_out] is PyTorch's weight [C_in, C_out, h, w]; `flax.linen.ConvTranspose` counts u and v from
-    the other end.
+    kernel [h, w, C_in, C_out] is PyTorch's weight [C_in, C_out, h, w]. The kernel of `flax.linen.ConvTranspose` is this
+    one flipped along u and v.
 
     Attributes:
       features: C_out.
-      kernel_size: (h, w), or one number for both.
-      strides: one number or a pair.
-      padding: what the convolution it is the transpose of has: "SAME" ([B, s H, t W, C_out]), "VALID"
-        (H' = s (H - 1) + h), or rows and columns to cut off, one number or ((above, below), (left, right))
+      kernel_size: (h, w), or one integer for both.
+      strides: (s, t), or one integer for both.
+      padding: padding of the convolution of which this is the transpose: "SAME" (H' = s H, W' = t W), "VALID"
+        (H' = s (H - 1) + h), or rows and columns to crop, an integer or ((above, below), (left, right))
         (H' = s (H - 1) + h - above - below).
-      use_bias: False before a norm.
-      kernel_init: linen initialiser; its fan-in is h w C_in, of which s t share an output pixel.
-      bias_init: linen initialiser.
+      use_bias: whether to add a bias; use False before a norm.
+      kernel_init: linen initialiser of the kernel. Its fan_in is h w C_in, of which 1 / (s t) reach one output pixel.
+      bias_init: linen initialiser of the bias.
     """
 
     features: int
@@ -200,10 +212,11 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """[B, H, W, C_in] -> [B, H', W', C_out].
+        """Returns the transposed convolution [B, H', W', C_out] of x [B, H, W, C_in].
 
         Raises:
-          ValueError: nothing is left after the cuts, or the padding is no padding.
+          ValueError: if padding crops the whole output, or is an unknown string.
+          AssertionError: if x is not of rank 4.
         """
         chex.assert_rank(x, 4)
         window, strides = _pair(self.kernel_size), _pair(self.strides)
@@ -213,7 +226,9 @@ class ConvTranspose(nn.Module):
             cut = _pads(self.padding, (0, 0), window, strides)
             size = _pair([(n - 1) * s + k - sum(c) for n, s, k, c in zip(_size(x), strides, window, cut, strict=True)])
         if min(size) < 1:
-            raise ValueError(f"ConvTranspose: padding {self.padding} leaves {size} of an image of {_size(x)}")
+            raise ValueError(
+                f"ConvTranspose: padding must leave an output of at least 1x1, got {self.padding}, which leaves {size}"
+            )
         pads = _pads(self.padding, size, window, strides)
         kernel = self.param("kernel", self.kernel_init, (*window, x.shape[3], self.features))
         bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None

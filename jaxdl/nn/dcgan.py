@@ -1,4 +1,4 @@
-"""DCGAN: generator and critic of strided convolutions."""
+"""DCGAN: a generator and a critic of strided convolutions."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +15,7 @@ WEIGHTS = nn.initializers.normal(0.02)
 
 
 def scales(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
-    """N(1, 0.02^2), the paper's start of a norm's scale."""
+    """Draws initial scales of a norm from N(1, 0.02^2), as in the paper."""
     return 1 + 0.02 * random.normal(key, shape, dtype)
 
 
@@ -27,25 +27,27 @@ NORMS: dict[str, Callable[[bool], Callable[[Array], Array]]] = {
 
 
 def _halvings(model: str, stages: int, H: int, W: int) -> tuple[int, int]:
-    """Height and width after `stages` halvings."""
+    """Returns (H, W) after `stages` halvings."""
     if stages < 1 or H < 1 or W < 1 or H % 2**stages or W % 2**stages:
-        raise ValueError(f"{model}: images are {H} x {W}, {stages} halvings need multiples of {2 ** max(stages, 1)}")
+        raise ValueError(
+            f"{model}: height and width must be multiples of {2 ** max(stages, 1)} for stages={stages}, got {H} x {W}"
+        )
     return H // 2**stages, W // 2**stages
 
 
 class DCGANGenerator(nn.Module):
-    """Images of latent vectors: dense, then `stages` times [norm, relu, transposed convolution 4x4 stride 2], tanh.
+    """DCGAN generator: dense, then `stages` times [batch norm, ReLU, 4x4 transposed convolution with stride 2], tanh.
 
         [B, D] -> [B, H / 2^s, W / 2^s, 2^(s-1) width] -> ... -> [B, H / 2, W / 2, width] -> [B, H, W, C]
 
-    At 28x28x1, width 64 and D = 100 (s = 2): 627,200 + 256 + 131,072 + 128 + 1,025 = 759,681 parameters. Norms are
-    batch norms, with no bias before them. Weights start as N(0, 0.02^2), scales as N(1, 0.02^2).
+    For images 28x28x1, width 64, D = 100 and s = 2 it has 627,200 + 256 + 131,072 + 128 + 1,025 = 759,681 parameters.
+    Layers before a batch norm have no bias. Kernels are drawn from N(0, 0.02^2), scales from N(1, 0.02^2).
 
     Attributes:
-      channels: C.
-      size: (H, W), multiples of 2^stages.
-      width: channels before the last layer; twice as many with each stage before it.
-      stages: s, doublings of the size. The paper's 64x64 images have 4.
+      channels: C of the images.
+      size: (H, W) of the images, multiples of 2^stages.
+      width: channels before the last layer; each earlier stage has twice as many.
+      stages: s, the number of doublings of the size, at least 1. The paper uses 4 for images 64x64.
 
     Reference: Radford, Metz & Chintala 2015, arXiv:1511.06434.
     """
@@ -57,10 +59,15 @@ class DCGANGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, train: bool = False) -> Array:
-        """Images [B, H, W, C] in -1..1 of z [B, D], usually N(0, 1); `train=True` updates `batch_stats`.
+        """Returns images [B, H, W, C] in [-1, 1].
+
+        Args:
+          z: latent vectors [B, D], float, usually drawn from N(0, 1).
+          train: whether batch norms use the batch's statistics and update the collection `batch_stats`.
 
         Raises:
-          ValueError: the size is no multiple of 2^stages.
+          ValueError: if stages is below 1, or H or W is not a multiple of 2^stages.
+          AssertionError: if z is not of rank 2.
         """
         chex.assert_rank(z, 2)
         H, W = _halvings("DCGANGenerator", self.stages, *self.size)
@@ -75,19 +82,20 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANCritic(nn.Module):
-    """One number per image: `stages` times [convolution 4x4 stride 2, norm, leaky relu 0.2], dense.
+    """DCGAN critic: `stages` times [4x4 convolution with stride 2, norm, leaky ReLU 0.2], then a dense layer.
 
         [B, H, W, C] -> [B, H / 2, W / 2, width] -> ... -> [B, H / 2^s, W / 2^s, 2^(s-1) width] -> [B]
 
-    At 28x28x1, width 64 and batch norm (s = 2): 1,088 + 131,072 + 256 + 6,273 = 138,689 parameters. The first
-    convolution has a bias and no norm, as in the paper. Weights start as N(0, 0.02^2), scales as N(1, 0.02^2).
+    For images 28x28x1, width 64, s = 2 and batch norm it has 1,088 + 131,072 + 256 + 6,273 = 138,689 parameters. The
+    first convolution has a bias and no norm, as in the paper. Kernels are drawn from N(0, 0.02^2), scales from
+    N(1, 0.02^2).
 
     Attributes:
-      width: channels of the first convolution; twice as many with each later one.
-      stages: s, halvings of the size.
-      norm: "batch"; "layer", over all pixels and channels of one image, scale and shift per channel; or "none". A
-        gradient penalty needs one of the last two, because batch norm mixes the examples whose gradients it bounds
-        (Gulrajani et al. 2017, arXiv:1704.00028).
+      width: channels of the first convolution; each later one has twice as many.
+      stages: s, the number of halvings of the size, at least 1.
+      norm: "batch"; "layer", over all pixels and channels of an image, with scale and shift per channel; or "none". A
+        gradient penalty needs "layer" or "none", because batch norm mixes the examples whose gradients the penalty
+        bounds (Gulrajani et al. 2017, arXiv:1704.00028).
 
     Reference: Radford, Metz & Chintala 2015, arXiv:1511.06434.
     """
@@ -98,14 +106,19 @@ class DCGANCritic(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """Logits [B] of images x [B, H, W, C] in -1..1; with batch norm `train=True` updates `batch_stats`.
+        """Returns one logit per image, [B].
+
+        Args:
+          x: images [B, H, W, C] in [-1, 1], float.
+          train: whether batch norms use the batch's statistics and update the collection `batch_stats`.
 
         Raises:
-          ValueError: the norm is unknown, or H or W is no multiple of 2^stages.
+          ValueError: if norm is unknown, stages is below 1, or H or W is not a multiple of 2^stages.
+          AssertionError: if x is not of rank 4.
         """
         chex.assert_rank(x, 4)
         if self.norm not in NORMS:
-            raise ValueError(f"DCGANCritic: norm is {self.norm!r}, it must be one of {', '.join(NORMS)}")
+            raise ValueError(f"DCGANCritic: norm must be one of {', '.join(NORMS)}, got {self.norm!r}")
         _halvings("DCGANCritic", self.stages, *x.shape[1:3])
         for stage in range(self.stages):
             norm = "none" if stage == 0 else self.norm

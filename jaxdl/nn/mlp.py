@@ -1,4 +1,4 @@
-"""Feed-forward networks."""
+"""Fully connected networks."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,17 +14,17 @@ from jaxdl.nn.norm import batch_norm
 class MLP(nn.Module):
     """Multilayer perceptron: h <- dropout(activation(norm(W h + b))) for each hidden layer, then W h + b.
 
-    `MLP((N,))` is the linear classifier, softmax regression under a softmax loss. With `norm` the hidden layers have no
-    bias, because the batch norm behind them takes it out again.
+    `MLP((N,))` is a linear classifier; with a softmax loss it is softmax regression. With `norm` the hidden layers have
+    no bias, because the following batch norm subtracts it.
 
     Attributes:
-      features: width of each layer; the last one is the output [B, N].
-      activation: between layers, not after the last.
-      dropout: probability in [0, 1) of a hidden unit being 0 in training, the others divided by 1 - dropout
-        (Srivastava et al. 2014); needs a "dropout" key.
-      norm: batch normalisation before each activation.
-      kernel_init: linen initialiser of the weights.
-      bias_init: linen initialiser of the biases, or one by fan_in (`ByFanIn`).
+      features: width of each layer; the last width is N.
+      activation: function applied after every layer except the last.
+      dropout: probability in [0, 1) of zeroing a hidden unit in training; the others are divided by 1 - dropout
+        (Srivastava et al. 2014). Needs a "dropout" key.
+      norm: whether to apply batch normalisation before each activation.
+      kernel_init: linen initialiser of the kernels.
+      bias_init: linen initialiser of the biases, or a `ByFanIn`.
     """
 
     features: Sequence[int]
@@ -36,15 +36,19 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """Logits [B, N] of x [B, ...], flattened to [B, D].
+        """Returns outputs [B, N].
+
+        Args:
+          x: [B, ...], float, flattened to [B, D].
+          train: whether to apply dropout and to update the batch norms' collection `batch_stats`.
 
         Raises:
-          ValueError: no layer, or a dropout outside [0, 1).
+          ValueError: if features is empty, or dropout is outside [0, 1).
         """
         if not self.features:
-            raise ValueError("MLP: features is empty, it needs at least the output layer's width")
+            raise ValueError("MLP: features must have at least the width of the output layer, got ()")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"MLP: dropout is {self.dropout}, it must be in [0, 1)")
+            raise ValueError(f"MLP: dropout must be in [0, 1), got {self.dropout}")
         *hidden, out = self.features
         x = x.reshape(len(x), -1)
         for width in hidden:

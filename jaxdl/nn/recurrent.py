@@ -1,17 +1,17 @@
 """Recurrent networks: Elman RNN, GRU and LSTM with one interface and PyTorch's equations.
 
-On the CPU the time goes into the matrix products, so all that can wait for each other are one: the inputs of all times
-before the scan, the gradients of both kernels after it (`cells.unroll`). Milliseconds of a forward and backward pass of
-two layers of 256 on [32, 64, 256], on two cores; in brackets with huge pages, GLIBC_TUNABLES=glibc.malloc.hugetlb=1,
-without which a fifth of the time goes into page faults of XLA's buffers:
+On the CPU matrix products dominate the time, so they are batched over time: one product for all inputs before the scan,
+and one for the gradient of each kernel after it (`cells.unroll`). The table has milliseconds of a forward and backward
+pass of two layers of 256 on [32, 64, 256], on two cores; in brackets with huge pages
+(GLIBC_TUNABLES=glibc.malloc.hugetlb=1), without which page faults of XLA's buffers take a fifth of the time:
 
                                                             LSTM      GRU       RNN
-    this                                                    74 (55)   57 (37)   17 (12)
-    this, half of the batch on each core under pmap         38 (38)
+    Recurrent                                               74 (55)   57 (37)   17 (12)
+    Recurrent, half of the batch per core under pmap        38 (38)
     flax's nn.RNN of OptimizedLSTMCell, GRUCell, SimpleCell 94 (66)   77 (62)   31 (24)
     PyTorch 2.13                                            58 (36)   85 (73)   31 (25)
 
-Autodiff of the scan makes the LSTM's pass 1.2 times as long; `unroll=2` of the scan gains nothing, 8 costs 30%.
+Autodiff of the scan makes the LSTM 1.2 times as slow. `unroll=2` of the scan gains nothing, `unroll=8` costs 30%.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from jaxdl.nn.cells import CELLS, Cell, LayerState, unroll
 from jaxdl.nn.initializers import ByFanIn, bias_initializer, torch_bias
 
 Carry = tuple[LayerState, ...]
-"""States of all layers and directions, in the order layer_0, layer_0_reverse, layer_1, ...; B is each leaf's axis 0."""
+"""States of all layers and directions: layer_0, layer_0_reverse, layer_1, ...; axis 0 of every leaf is B."""
 
 
 class _Layer(nn.Module):
@@ -62,14 +62,16 @@ class _Layer(nn.Module):
         if gates == 3:
             recurrent_bias = self.param("recurrent_bias", bias_initializer(self.bias_init, D), (D,))
             recurrent_bias = jnp.concatenate([jnp.zeros(2 * D, recurrent_bias.dtype), recurrent_bias])[None]
-        # As [T B, D_in], because for x [T, B, D_in] autodiff's kernel gradient transposes a copy of [T, B, gates D].
+        # As [T B, D_in], because autodiff's kernel gradient for x [T, B, D_in] copies and transposes [T, B, gates D].
         zx = (x.reshape(T * B, D_in) @ kernel + bias[None]).reshape(T, B, gates * D)
         zx, recurrent_kernel, recurrent_bias, *start = promote_dtype(zx, recurrent_kernel, recurrent_bias, *state)
         return unroll(self.cell, self.reverse, zx, recurrent_kernel, recurrent_bias, tuple(start), real)
 
 
 class Recurrent(nn.Module):
-    """Elman RNN, GRU or LSTM, in layers and directions; per layer, with input x, state h (and c), sigmoid σ:
+    """Elman RNN, GRU or LSTM with several layers and one or two directions.
+
+    With input x, state h (and c) and sigmoid σ, a layer computes at each time
 
         rnn   h <- tanh(x W + h U + b)
         gru   r = σ(x W_r + h U_r + b_r),  u = σ(x W_u + h U_u + b_u),  n = tanh(x W_n + b_n + r (h U_n + b'_n))
@@ -77,33 +79,33 @@ class Recurrent(nn.Module):
         lstm  i, f, o = σ(x W_k + h U_k + b_k), k = i, f, o,  g = tanh(x W_g + h U_g + b_g)
               c <- f c + i g,  h <- o tanh(c)
 
-    Parameters of layer l (`layer_l`, and `layer_l_reverse`): kernel W [D_in, gates D], recurrent_kernel U [D, gates D],
-    bias b [gates D], and for the GRU recurrent_bias b' [D]; the gates side by side in PyTorch's order, r, u (its z), n
-    and i, f, g, o. So W and U are weight_ih and weight_hh transposed. PyTorch's two biases act only as their sum,
-    b = bias_ih + bias_hh, except in the GRU's candidate: b_n is from bias_ih, b'_n from bias_hh. Each direction of a
-    layer has gates D (D_in + D + 1) parameters, the GRU's D more.
+    The parameters of layer l (`layer_l`, and `layer_l_reverse`) are kernel W [D_in, gates D], recurrent_kernel U
+    [D, gates D], bias b [gates D] and, for the GRU, recurrent_bias b' [D]. The gates are concatenated in the order of
+    PyTorch, r, u (PyTorch's z), n and i, f, g, o, so W and U are weight_ih and weight_hh transposed. PyTorch has two
+    biases, of which only the sum matters, b = bias_ih + bias_hh, except in the GRU's candidate: b_n is from bias_ih,
+    b'_n from bias_hh. Each direction of a layer has gates D (D_in + D + 1) parameters, and D more for the GRU.
 
-    The GRU's reset gate stands behind the product with U, as in PyTorch, cuDNN and the paper's first version; in the
-    later ones it stands before.
+    The GRU's reset gate is applied after the product with U, as in PyTorch, cuDNN and the first version of the paper;
+    later versions apply it before.
 
-    By default W is Glorot uniform and U orthogonal, each gate by itself, so that products of U over time neither grow
-    nor shrink at first; the LSTM starts with open forget gates, `forget_bias` 1. PyTorch's choice, everything from
-    U(-1/sqrt(D), 1/sqrt(D)), is `Recurrent("lstm", 256, **TORCH_RECURRENT)`.
+    By default W is Glorot uniform and U orthogonal, separately for each gate, so that products of U over time initially
+    neither grow nor shrink, and the LSTM's forget gates start open (`forget_bias` 1). PyTorch draws everything from
+    U(-1/sqrt(D), 1/sqrt(D)): `Recurrent("lstm", 256, **TORCH_RECURRENT)`.
 
-    Second derivatives work by reverse mode alone, `jax.jacrev(jax.grad(...))`: the gradient over time is a custom one,
-    so that `jax.jvp`, and with it `jax.hessian`, raises a TypeError.
+    The gradient over time is a custom one, which supports reverse mode only: second derivatives need
+    `jax.jacrev(jax.grad(...))`, and `jax.jvp` and `jax.hessian` raise a TypeError.
 
     Attributes:
       cell: "rnn", "gru" or "lstm".
-      features: D, of each layer and direction.
-      layers: number of layers; a layer's input is the output of the one below.
-      bidirectional: a second set of weights reads from the end; outputs are side by side, [B, T, 2 D].
-      dropout: probability in [0, 1) of an output between two layers being 0 in training, the others divided by
-        1 - dropout, drawn anew for each time (Zaremba et al. 2014, arXiv:1409.2329); needs a "dropout" key.
+      features: D, the width of each layer and direction.
+      layers: number of layers, at least 1; the input of a layer is the output of the one below.
+      bidirectional: whether a second set of weights reads the sequence backwards; the outputs are [B, T, 2 D].
+      dropout: probability in [0, 1) of zeroing an output between two layers in training; the others are divided by
+        1 - dropout. Each time has its own draw (Zaremba et al. 2014, arXiv:1409.2329). Needs a "dropout" key.
       kernel_init: linen initialiser of one gate's W [D_in, D].
       recurrent_init: linen initialiser of one gate's U [D, D].
-      bias_init: linen initialiser of the biases, or one by fan_in, which is D here (`ByFanIn`).
-      forget_bias: added to the LSTM's b_f at the start.
+      bias_init: linen initialiser of the biases, or a `ByFanIn`; fan_in is D here.
+      forget_bias: number added to the initial b_f of the LSTM.
 
     References: Elman 1990, Finding structure in time; Hochreiter & Schmidhuber 1997, Long short-term memory; Gers et
     al. 2000, Learning to forget; Cho et al. 2014, arXiv:1406.1078 (GRU); Jozefowicz et al. 2015, An empirical
@@ -122,42 +124,43 @@ class Recurrent(nn.Module):
 
     @nn.nowrap
     def initial_carry(self, batch_size: int) -> Carry:
-        """Zeros: for each layer and direction h [B, D], float32, and for the LSTM c [B, D]."""
+        """Returns zeros, float32: h [B, D] for each layer and direction, and for the LSTM also c [B, D]."""
 
         def zeros() -> LayerState:
             return tuple(jnp.zeros((batch_size, self.features)) for _ in range(self._cell.states))
 
-        # Each an array of its own, because one buffer cannot be donated twice.
+        # Separate arrays, because one buffer cannot be donated twice.
         return tuple(zeros() for _ in range(self.layers * (1 + self.bidirectional)))
 
     @nn.compact
     def __call__(
         self, x: Array, carry: Carry | None = None, *, mask: Array | None = None, train: bool = False
     ) -> tuple[Array, Carry]:
-        """Outputs of the last layer at all times, and the states behind the last step of each row.
+        """Returns the outputs of the last layer at all times, and the states after the last step of each row.
 
-        A step with mask 0 does not happen: the state stays, the output is 0, no gradient passes, and x there may be
-        anything, NaN too. With padding behind each row this is PyTorch's packed sequence (the other direction starts at
-        the row's own end); padding in front or between is as good.
+        A masked step is skipped: the state is kept, the output is 0, x receives no gradient and may have any value,
+        including NaN. If padding follows each row, the result equals that of PyTorch's packed sequences (the backward
+        direction starts at the end of each row). Padding before or inside a row is skipped, too.
 
         Args:
-          x: [B, T, D_in], T >= 1.
-          carry: as returned or by `initial_carry`; None: zeros. The whole sequence in two calls that hand on the carry
-            is the whole sequence in one, unless bidirectional. A float32 carry keeps the recurrence in float32 when
+          x: [B, T, D_in], float, T >= 1.
+          carry: the carry of an earlier call or of `initial_carry`; None: zeros. Two calls that pass on the carry equal
+            one call on the whole sequence, unless bidirectional. A float32 carry keeps the recurrence in float32 when
             parameters and x are bfloat16.
-          mask: [B, T], 1 or True for a real step; None: all are.
-          train: whether to drop out.
+          mask: [B, T], 1 or True for a real step, 0 or False for a masked one; None: all steps are real.
+          train: whether to apply dropout.
 
         Returns:
-          Outputs [B, T, D], bidirectional [B, T, 2 D], and the carry, like the argument.
+          Outputs [B, T, D], or [B, T, 2 D] if bidirectional, and the new carry.
 
         Raises:
-          ValueError: an unknown cell, layers below 1, or a dropout outside [0, 1).
+          ValueError: if cell is unknown, layers is below 1, or dropout is outside [0, 1).
+          AssertionError: if the shapes of x, carry and mask do not match.
         """
         if self.layers < 1:
-            raise ValueError(f"Recurrent: layers is {self.layers}, it must be at least 1")
+            raise ValueError(f"Recurrent: layers must be at least 1, got {self.layers}")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"Recurrent: dropout is {self.dropout}, it must be in [0, 1)")
+            raise ValueError(f"Recurrent: dropout must be in [0, 1), got {self.dropout}")
         chex.assert_rank(x, 3)
         if carry is None:
             carry = self.initial_carry(len(x))
@@ -166,7 +169,7 @@ class Recurrent(nn.Module):
         if mask is not None:
             chex.assert_shape(mask, x.shape[:2])
             real = (mask != 0)[..., None]
-            x = jnp.where(real, x, 0)  # a NaN would pass a product with a gradient of 0
+            x = jnp.where(real, x, 0)  # NaN times a gradient of 0 is NaN
             real = real.swapaxes(0, 1)
         h = x.swapaxes(0, 1)
         layer_of = partial(
@@ -195,7 +198,7 @@ class Recurrent(nn.Module):
     @property
     def _cell(self) -> Cell:
         if self.cell not in CELLS:
-            raise ValueError(f"Recurrent: cell is {self.cell!r}, it must be one of {', '.join(CELLS)}")
+            raise ValueError(f"Recurrent: cell must be one of {', '.join(CELLS)}, got {self.cell!r}")
         return CELLS[self.cell]
 
 
@@ -207,4 +210,4 @@ TORCH_RECURRENT: dict[str, Any] = {
     "bias_init": torch_bias,
     "forget_bias": 0.0,
 }
-"""PyTorch's start, all U(-1/sqrt(D), 1/sqrt(D)); its b is the sum of two such draws, here one."""
+"""PyTorch's initialisation, U(-1/sqrt(D), 1/sqrt(D)) for all; b is one draw, in PyTorch the sum of two."""

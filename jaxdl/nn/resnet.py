@@ -1,4 +1,4 @@
-"""Residual networks for small images."""
+"""Residual networks for small images: CIFAR ResNets and ResNet-18."""
 
 from collections.abc import Sequence
 
@@ -13,19 +13,21 @@ HE = nn.initializers.he_normal()
 
 
 def _convolution(features: int, stride: int = 1) -> nn.Conv:
-    # Padding 1 on every side: "SAME" at stride 2 would put all of it right and below, and shift the maps against the
+    # Padding 1 on every side: "SAME" with stride 2 would pad only right and below and shift the maps relative to the
     # shortcut, which takes pixels 0, 2, 4, ... No bias, because batch norm follows.
     return nn.Conv(features, (3, 3), strides=stride, padding=1, use_bias=False, kernel_init=HE)
 
 
 class ResidualBlock(nn.Module):
-    """y = relu(shortcut(x) + BN(conv(relu(BN(conv(x)))))), with the shortcuts A or B of He et al. 2015.
+    """Residual block: y = relu(shortcut(x) + BN(conv(relu(BN(conv(x)))))) with 3x3 convolutions.
 
     Attributes:
-      features: channels of y, at least those of x if there is no projection.
-      stride: of the first convolution; the shortcut takes every stride-th pixel.
-      projection: False: the shortcut fills up with zero channels, behind, and has no parameters (A). True: where the
-        shape changes it is BN(conv 1x1) (B).
+      features: channels of y; at least those of x if `projection` is False.
+      stride: stride of the first convolution; the shortcut takes every stride-th pixel.
+      projection: the type of the shortcut. False: it appends zero channels and has no parameters (option A of the
+        paper). True: it is BN(conv 1x1) where the shape changes (option B).
+
+    Reference: He, Zhang, Ren & Sun 2015, arXiv:1512.03385, sections 3.3 and 4.1.
     """
 
     features: int
@@ -34,7 +36,11 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features]."""
+        """Returns y [B, ceil(H / stride), ceil(W / stride), features] of x [B, H, W, C], float.
+
+        Raises:
+          ValueError: if features is below C and `projection` is False.
+        """
         y = nn.relu(batch_norm(train)(_convolution(self.features, self.stride)(x)))
         y = batch_norm(train)(_convolution(self.features)(y))
         shortcut = x[:, :: self.stride, :: self.stride]
@@ -49,7 +55,7 @@ class ResidualBlock(nn.Module):
 def _layers(
     x: Array, train: bool, widths: Sequence[int], blocks: int, projection: bool, classes: int, remat: bool
 ) -> Array:
-    """Conv, a group of blocks of each width, mean over pixels, dense; to be called inside a module."""
+    """Applies conv, a group of blocks per width, mean over pixels and dense; to be called inside a module."""
     x = nn.relu(batch_norm(train)(_convolution(widths[0])(x)))
     for group, width in enumerate(widths):
         for block in range(blocks):
@@ -60,18 +66,18 @@ def _layers(
 
 
 class ResNet(nn.Module):
-    """CIFAR ResNet of 6n + 2 layers: conv, n blocks each of width, 2 width, 4 width channels, mean over pixels, dense.
+    """CIFAR ResNet with 6n + 2 layers: conv, three groups of n blocks, mean over pixels, dense.
 
-    At width 16, N = 10 and RGB images it has 269,722 parameters with 20 layers, 464,154 with 32 and 853,018 with 56.
-    The second and third group start with stride 2. `train=True` updates the collection `batch_stats`.
+    The groups have width, 2 width and 4 width channels; the second and third start with stride 2. For width 16, N = 10
+    and RGB images it has 269,722 parameters with 20 layers, 464,154 with 32 and 853,018 with 56.
 
     Attributes:
       depth: 6n + 2, n >= 1: 8, 14, 20, 32, 44, 56, 110, ...
       classes: N.
       width: channels of the first group.
-      remat: keep only the input of each block for the backward pass, and compute the rest anew.
+      remat: whether to keep only the input of each block for the backward pass and recompute the rest.
 
-    Reference: He, Zhang, Ren & Sun 2015, arXiv:1512.03385, section 4.2; weights after arXiv:1502.01852 (He normal).
+    Reference: He, Zhang, Ren & Sun 2015, arXiv:1512.03385, section 4.2; initialisation: arXiv:1502.01852 (He normal).
     """
 
     depth: int = 20
@@ -81,31 +87,33 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """Logits [B, N] of images x [B, H, W, C], float32, H and W >= 4.
+        """Returns logits [B, N].
+
+        Args:
+          x: images [B, H, W, C], float, with H and W >= 4.
+          train: whether batch norms use the batch's statistics and update the collection `batch_stats`.
 
         Raises:
-          ValueError: depth is not 6n + 2, or a side is below 4 pixels.
+          ValueError: if depth is not 6n + 2, or x is not [B, H, W, C] with sides of at least 4 pixels.
         """
         blocks, rest = divmod(self.depth - 2, 6)
         if rest or blocks < 1:
-            raise ValueError(
-                f"ResNet: depth is {self.depth}, it must be 6n + 2 with n >= 1: 8, 14, 20, 32, 44, 56, 110"
-            )
+            raise ValueError(f"ResNet: depth must be 6n + 2 with n >= 1 (8, 14, 20, 32, 44, 56, 110), got {self.depth}")
         check_images("ResNet", x, smallest=4)
         return _layers(x, train, [self.width * 2**group for group in range(3)], blocks, False, self.classes, self.remat)
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 with the entrance for small images: conv 3x3, 2 blocks each of width, 2, 4 and 8 width, mean, dense.
+    """ResNet-18 for small images: 3x3 conv, four groups of two blocks, mean over pixels, dense.
 
-    At width 64, N = 10 and RGB images it has 11,173,962 parameters. The paper's, for images of 224 pixels, begins with
-    a convolution 7x7 of stride 2 and a pool, which would leave 32x32 images 1x1 maps. Shortcuts are projections where
-    the shape changes. `train=True` updates the collection `batch_stats`.
+    The groups have width, 2, 4 and 8 width channels; the last three start with stride 2. Shortcuts are projections if
+    the shape changes. For width 64, N = 10 and RGB images it has 11,173,962 parameters. The paper's network for images
+    of 224 pixels starts with a 7x7 convolution of stride 2 and a pool, which would reduce 32x32 images to 1x1 maps.
 
     Attributes:
       classes: N.
       width: channels of the first group.
-      remat: keep only the input of each block for the backward pass, and compute the rest anew.
+      remat: whether to keep only the input of each block for the backward pass and recompute the rest.
 
     Reference: He, Zhang, Ren & Sun 2015, arXiv:1512.03385, table 1 and section 4.1 (B).
     """
@@ -116,10 +124,14 @@ class ResNet18(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """Logits [B, N] of images x [B, H, W, C], float32, H and W >= 8.
+        """Returns logits [B, N].
+
+        Args:
+          x: images [B, H, W, C], float, with H and W >= 8.
+          train: whether batch norms use the batch's statistics and update the collection `batch_stats`.
 
         Raises:
-          ValueError: a side is below 8 pixels.
+          ValueError: if x is not [B, H, W, C] with sides of at least 8 pixels.
         """
         check_images("ResNet18", x, smallest=8)
         return _layers(x, train, [self.width * 2**group for group in range(4)], 2, True, self.classes, self.remat)

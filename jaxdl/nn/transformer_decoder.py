@@ -1,4 +1,4 @@
-"""Transformer decoder: self-attention to what came before, attention to the encoder's output."""
+"""Transformer decoder: blocks of causal self-attention, cross-attention and a feed-forward network."""
 
 from typing import NamedTuple
 
@@ -10,19 +10,20 @@ from jaxdl.nn.transformer import Block, decode_through
 
 
 class DecoderCache(NamedTuple):
-    """What a decoder block keeps from token to token; the leading axis of every leaf is B."""
+    """Cache of a decoder block during decoding; the leading axis of every leaf is B."""
 
     tokens: KeyValueCache  # of the tokens decoded so far
     memory: KeyValues  # of the encoder's output
 
 
 class DecoderBlock(nn.Module):
-    """Causal self-attention, attention to an encoder's output, and a feed-forward network; sums as in `EncoderBlock`.
+    """Decoder block: causal self-attention, cross-attention to an encoder's output, and a feed-forward network.
 
-    8 D^2 + 2 D F + 15 D + F parameters; dropout as in PyTorch's TransformerDecoderLayer.
+    Residual connections are as in `EncoderBlock`, dropout as in PyTorch's TransformerDecoderLayer. With memory of width
+    D it has 8 D^2 + 2 D F + 15 D + F parameters.
 
     Attributes:
-      block: its options.
+      block: options of the block.
 
     Reference: Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
     """
@@ -44,7 +45,7 @@ class DecoderBlock(nn.Module):
         key_mask: Array | None = None,
         memory_mask: Array | None = None,
     ) -> Array:
-        """[B, T, D] for x [B, T, D] and memory [B, S, D_m]; arguments as in `TransformerDecoder`."""
+        """Returns outputs [B, T, D] for x [B, T, D] and memory [B, S, D_m]; arguments as in `TransformerDecoder`."""
         first, second, third = self.residuals
         y = self.self_attention(first.before(x), train=train, causal=causal, key_mask=key_mask)
         x = first.after(x, y, train)
@@ -53,12 +54,12 @@ class DecoderBlock(nn.Module):
         return third.after(x, self.feed_forward(third.before(x), train), train)
 
     def start(self, memory: Array, size: int, memory_mask: Array | None = None) -> DecoderCache:
-        """A cache for `size` tokens, with the keys and values of memory [B, S, D_m] computed once."""
+        """Returns a cache for `size` tokens, with the projected keys and values of memory [B, S, D_m]."""
         empty = KeyValueCache.empty(len(memory), size, self.block.heads, self.block.features, memory.dtype)
         return DecoderCache(empty, self.cross_attention.project(memory, key_mask=memory_mask))
 
     def decode(self, x: Array, cache: DecoderCache) -> tuple[Array, DecoderCache]:
-        """The causal call for the next T tokens x [B, T, D], and the cache with them in it."""
+        """Returns the causal outputs [B, T, D] of the next T tokens x [B, T, D], and the extended cache."""
         first, second, third = self.residuals
         y, tokens = self.self_attention.decode(first.before(x), cache.tokens)
         x = first.after(x, y)
@@ -67,14 +68,16 @@ class DecoderBlock(nn.Module):
 
 
 class TransformerDecoder(nn.Module):
-    """A stack of decoder blocks, and one more layer norm behind it if the blocks are pre-norm.
+    """Stack of decoder blocks, followed by a layer norm if the blocks are pre-norm.
 
-    L (8 D^2 + 2 D F + 15 D + F) parameters, and 2 D for the last norm: the decoder of Vaswani et al. 2017 (6 layers, 8
-    heads, D 512, F 2048) has 25,224,192.
+    It has L (8 D^2 + 2 D F + 15 D + F) parameters, and 2 D more for the last norm. The decoder of Vaswani et al. 2017
+    (6 layers, 8 heads, D 512, F 2048) has 25,224,192.
 
     Attributes:
       layers: L.
-      block: options of each.
+      block: options of each block.
+
+    Reference: Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
     """
 
     layers: int
@@ -94,15 +97,19 @@ class TransformerDecoder(nn.Module):
         key_mask: Array | None = None,
         memory_mask: Array | None = None,
     ) -> Array:
-        """Decoded tokens [B, T, D].
+        """Returns decoded tokens [B, T, D].
 
         Args:
-          x: [B, T, D], float: embedded tokens, with their positions, each shifted by one place to the right.
-          memory: [B, S, D_m], the encoder's output.
-          train: whether dropout is on.
-          causal: token t sees tokens s <= t only; False for a decoder that writes all tokens at once.
-          key_mask: bool [B, T], False where x is padding.
-          memory_mask: bool [B, S], False where memory is padding. Padding may hold anything, NaN included.
+          x: embedded tokens with positions, shifted right by one token, [B, T, D], float.
+          memory: the encoder's output, [B, S, D_m], float.
+          train: whether to apply dropout.
+          causal: whether token t sees only tokens s <= t; False for a decoder that predicts all tokens at once.
+          key_mask: bool [B, T], False where x is padding. Padding may have any value, including NaN.
+          memory_mask: bool [B, S], False where memory is padding, which may have any value, too.
+
+        Raises:
+          ValueError: if heads does not divide features, or dropout is outside [0, 1).
+          AssertionError: if the shapes do not match.
         """
         x = zero_padding(x, key_mask)
         for block in self.blocks:
@@ -110,10 +117,10 @@ class TransformerDecoder(nn.Module):
         return self.norm(x)
 
     def start(self, memory: Array, size: int, memory_mask: Array | None = None) -> tuple[DecoderCache, ...]:
-        """For `decode`: room for `size` tokens, and the keys and values of memory [B, S, D_m], layer by layer."""
+        """Returns one cache for each layer, for `size` tokens and the projected memory [B, S, D_m]."""
         return tuple(block.start(memory, size, memory_mask) for block in self.blocks)
 
     def decode(self, x: Array, caches: tuple[DecoderCache, ...]) -> tuple[Array, tuple[DecoderCache, ...]]:
-        """The causal call for the next T tokens x [B, T, D], and the caches with them in."""
+        """Returns the causal outputs [B, T, D] of the next T tokens x [B, T, D], and the extended caches."""
         x, caches = decode_through(self.blocks, x, caches)
         return self.norm(x), caches

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules on optax: `optimizer` makes one chain from a few numbers."""
+"""Optimisers and learning-rate schedules built on optax; `optimizer` builds one chain from its hyperparameters."""
 
 from jaxdl.optim.averages import averaged, begun_at, with_average
 from jaxdl.optim.chain import RULES, Numbers, Rule, optimizer

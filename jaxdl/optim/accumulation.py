@@ -1,4 +1,4 @@
-"""Several batches for one update."""
+"""Gradient accumulation over batches of unequal size."""
 
 from typing import Any, NamedTuple
 
@@ -10,16 +10,31 @@ from jax import Array, lax
 
 
 class AccumulateState(NamedTuple):
-    """What has been gathered since the last update."""
+    """State of `accumulated`.
 
-    calls: Array  # int32 []
-    weight: Array  # float32 []: sum of n
-    total: optax.Updates  # sum of n g, at least float32
+    Attributes:
+      calls: int32 [], number of calls since the last update.
+      weight: float32 [], sum of the counts n.
+      total: sum of n g, float32 at least.
+      inner: state of the inner optimiser.
+    """
+
+    calls: Array
+    weight: Array
+    total: optax.Updates
     inner: optax.OptState
 
 
 def accumulated(tx: optax.GradientTransformationExtraArgs, every: int) -> optax.GradientTransformationExtraArgs:
-    """Gathers `every` calls, weighted by their `count`, into one update of tx; `optimizer` says how."""
+    """Accumulates gradients over `every` calls and passes their mean, weighted by `count`, to tx.
+
+    Args:
+      tx: the inner optimiser.
+      every: k, calls per update, at least 1. See `accumulate` of `optimizer`.
+
+    Returns:
+      (init, update). `update(grads, state, params, count=n)` returns zeros except in every k-th call; n defaults to 1.
+    """
 
     def init(params: optax.Params) -> AccumulateState:
         total = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.promote_types(p.dtype, jnp.float32)), params)

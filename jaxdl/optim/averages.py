@@ -1,4 +1,4 @@
-"""Parameters that are not the last ones: averages over training, by which a network is evaluated."""
+"""Averages of the parameters over training, with which a network is evaluated."""
 
 from typing import Any, NamedTuple
 
@@ -7,14 +7,24 @@ import optax
 
 
 class AverageState(NamedTuple):
-    """The optimiser inside, and the moving average of the parameters."""
+    """State of `with_average`: the state of the inner optimiser and the moving average of the parameters."""
 
     inner: optax.OptState
     average: optax.Params
 
 
 def with_average(tx: optax.GradientTransformationExtraArgs, decay: float) -> optax.GradientTransformationExtraArgs:
-    """tx, and beside it e <- decay e + (1 - decay) w after each update, e_0 = w_0 (Polyak and Juditsky 1992)."""
+    """Wraps tx to keep a moving average of the parameters, e <- decay e + (1 - decay) w after each update.
+
+    Args:
+      tx: the inner optimiser; updates are unchanged.
+      decay: in [0, 1). The average starts at the initial parameters.
+
+    Returns:
+      (init, update); `update` needs the parameters. `averaged` reads e from the state.
+
+    Reference: Polyak and Juditsky 1992, Acceleration of stochastic approximation by averaging.
+    """
 
     def init(params: optax.Params) -> AverageState:
         return AverageState(tx.init(params), jax.tree.map(lambda x: x.copy(), params))
@@ -29,10 +39,19 @@ def with_average(tx: optax.GradientTransformationExtraArgs, decay: float) -> opt
 
 
 def averaged(opt_state: optax.OptState, params: optax.Params) -> optax.Params:
-    """The parameters to evaluate: the moving or Schedule-Free's average where the optimiser keeps one, else params."""
+    """Returns the parameters to evaluate.
+
+    Args:
+      opt_state: a state of `optimizer`.
+      params: the current parameters.
+
+    Returns:
+      The moving average (`ema`) or the average of Schedule-Free if the state has one, else params. Frozen parameters
+      are those of params.
+    """
     for node in jax.tree.leaves(opt_state, is_leaf=_averages):
         if _averages(node):
-            # y = (1 - γ) z + γ x, of which the network is trained at y and evaluated at x
+            # y = (1 - γ) z + γ x: the network is trained at y and evaluated at x
             of = (lambda z, y: (y - (1 - node.b1) * z) / node.b1) if _free(node) else (lambda e, _: e)
             mine = node.z if _free(node) else node.average
             return jax.tree.map(lambda a, w: w if _frozen(a) else of(a, w), mine, params, is_leaf=_frozen)
@@ -40,13 +59,13 @@ def averaged(opt_state: optax.OptState, params: optax.Params) -> optax.Params:
 
 
 def begun_at(opt_state: optax.OptState, params: optax.Params) -> optax.OptState:
-    """A fresh state of an optimiser whose averages of the parameters begin at `params`."""
+    """Returns an initial optimiser state with its averages reset to `params`, for example to loaded weights."""
 
     def begin(node: Any) -> Any:
         if not _averages(node):
             return node
         name = "z" if _free(node) else "average"
-        pick = lambda a, w: a if _frozen(a) else w.copy()  # a buffer that stands in two places cannot be donated
+        pick = lambda a, w: a if _frozen(a) else w.copy()  # copied, because a shared buffer cannot be donated
         return node._replace(**{name: jax.tree.map(pick, getattr(node, name), params, is_leaf=_frozen)})
 
     return jax.tree.map(begin, opt_state, is_leaf=_averages)

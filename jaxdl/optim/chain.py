@@ -1,6 +1,6 @@
-"""Optimisers: one optax chain from a few numbers.
+"""Optimisers: an optax chain built from its hyperparameters.
 
-Notation: w parameters, g gradient, η learning rate, γ momentum, ε epsilon, t = 1, 2, ... the number of this update.
+Notation: w parameters, g gradient, η learning rate, γ momentum, ε epsilon, t = 1, 2, ... number of the update.
 """
 
 import math
@@ -20,7 +20,7 @@ from jaxdl.optim.rates import scale_by_rate
 
 
 class Numbers(NamedTuple):
-    """What a rule may depend on: γ, β₂, ρ and ε."""
+    """Hyperparameters of a rule: γ, β₂, ρ and ε."""
 
     momentum: float = 0.9
     beta2: float = 0.999
@@ -28,11 +28,12 @@ class Numbers(NamedTuple):
     epsilon: float = 1e-8
 
 
-Rule = Callable[[Numbers], optax.GradientTransformation]  # g -> the direction that is then taken times -η
+Rule = Callable[[Numbers], optax.GradientTransformation]
+"""Makes a transformation of gradients into directions, which are then multiplied by -η."""
 
 
 def _scale_by_adagrad(epsilon: float) -> optax.GradientTransformation:
-    """optax.scale_by_rss has g / √(G + ε): a first step of 1e-4, not of 1 / 2, where |g| = ε = 1e-8."""
+    """Returns g / (√G + ε). optax.scale_by_rss computes g / √(G + ε): for |g| = ε = 1e-8 1e-4 instead of 1 / 2."""
 
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, optax.ScaleByRssState]:
         total = jax.tree.map(lambda s, g: s + g**2, state.sum_of_squares, grads)
@@ -43,14 +44,13 @@ def _scale_by_adagrad(epsilon: float) -> optax.GradientTransformation:
 
 def _muon(n: Numbers) -> optax.GradientTransformation:
     own = optax.contrib.muon(1.0, beta=n.momentum, adam_b1=n.momentum, adam_b2=n.beta2, eps=n.epsilon)
-    return optax.chain(own, optax.scale(-1.0))  # it has a rate of its own, which is 1 here
+    return optax.chain(own, optax.scale(-1.0))  # muon includes a learning rate, 1 here
 
 
 def _adam(n: Numbers) -> optax.GradientTransformation:
     return optax.scale_by_adam(n.momentum, n.beta2, n.epsilon)
 
 
-# one of your own: RULES["mine"] = lambda numbers: transformation, before a command line is read
 RULES: dict[str, Rule] = {
     "sgd": lambda n: optax.identity(),
     "momentum": lambda n: optax.trace(n.momentum),
@@ -63,7 +63,8 @@ RULES: dict[str, Rule] = {
     "muon": _muon,
     "schedule_free": lambda n: optax.scale_by_adam(0.0, n.beta2, n.epsilon),
 }
-DECOUPLED = ("adamw", "lion", "muon", "schedule_free")  # weight decay is no part of the gradient
+"""Rules by name. To add one, set RULES["mine"] = lambda numbers: transformation before flags are parsed."""
+DECOUPLED = ("adamw", "lion", "muon", "schedule_free")  # rules whose weight decay is not part of the gradient
 
 
 def optimizer(
@@ -85,7 +86,10 @@ def optimizer(
     norms: int | None = None,
     transforms: Sequence[optax.GradientTransformation] = (),
 ) -> optax.GradientTransformationExtraArgs:
-    """Clip g by value, then by global norm; add weight_decay w (L2, of the first six); then, all products by element,
+    """Returns an optimiser by name, with clipping, weight decay, a schedule and other options.
+
+    An update clips g by value, then by global norm, adds weight_decay w (L2, for the first six rules), and applies the
+    rule elementwise:
 
         sgd       w <- w - η g
         momentum  v <- γ v + g;  w <- w - η v
@@ -93,50 +97,52 @@ def optimizer(
         adagrad   G <- G + g²;  w <- w - η g / (√G + ε)
         rmsprop   s <- ρ s + (1 - ρ) g²;  w <- w - η g / (√s + ε)
         adam      m <- γ m + (1 - γ) g;  s <- β₂ s + (1 - β₂) g²;  w <- w - η m/(1 - γᵗ) / (√(s/(1 - β₂ᵗ)) + ε)
-        adamw     adam's step - η weight_decay w, with the w before the step
+        adamw     adam's step - η weight_decay w, with w before the step
         lion      w <- w - η (sign(γ m + (1 - γ) g) + weight_decay w);  m <- β₂ m + (1 - β₂) g
-        muon      v as nesterov's, of matrices made nearly orthogonal: U Vᵗ of v = U S Vᵗ; NAdam for what is no matrix
-        schedule_free  z <- z - η adam's step without momentum;  x the mean of z over updates;  w = (1 - γ) z + γ x
+        muon      as nesterov, with a matrix v = U S Vᵗ [M, N] replaced by about U Vᵗ √max(1, N / M); others: NAdam
+        schedule_free  z <- z - η adam's step without momentum;  x is the mean of z over updates;  w = (1 - γ) z + γ x
 
-    v, G, s, m start at 0. The momentum of lecture notes, v <- γ v + η g and w <- w - v, walks the same path while η is
-    constant. When η falls tenfold, this form's whole step falls with it; the other's old velocity keeps its old rate
-    for some 1 / (1 - γ) updates. (PyTorch has this form, also of Nesterov.)
+    v, G, s and m start at 0. The momentum of some textbooks, v <- γ v + η g and w <- w - v, is equivalent while η is
+    constant. If η is divided by ten, so is the whole step of the form above, which is also PyTorch's; in the other form
+    the old velocity keeps its rate for some 1 / (1 - γ) updates.
 
-    Where optax's own defaults differ: `adagrad` starts G at 0.1 and, like `rmsprop`, has ε inside the root; `adamw`
-    decays every leaf, by 1e-4. In float32 optax rounds 1 - β₂ᵗ: Adam's first steps are off by some 1e-5 of their size.
+    Differences from optax's defaults: there `adagrad` starts G at 0.1 and, like `rmsprop`, has ε inside the root, and
+    `adamw` decays every leaf, by 1e-4. optax rounds 1 - β₂ᵗ to float32, so Adam's first steps have a relative error of
+    some 1e-5.
 
     Args:
-      name: one of RULES, an open table.
-      learning_rate: η >= 0, or a schedule over updates applied; a traced η is given as `lambda count: η`.
-      peak: a factor of η, >= 0, that is a number in the state and not a constant of the compiled program, so that one
-        program serves all rates. A state that is used under another peak keeps its own, until `with_peak_of`.
-      momentum: γ in [0, 1): of momentum, nesterov, muon, lion and schedule_free; β₁ of adam and adamw.
+      name: a key of RULES.
+      learning_rate: η >= 0, or a schedule, update count -> η; pass a traced η as `lambda count: η`.
+      peak: factor of η, >= 0. It is stored in the state and not compiled as a constant, so one program serves all
+        rates. A restored state keeps its own peak; `with_peak_of` replaces it.
+      momentum: γ in [0, 1), of momentum, nesterov, muon, lion and schedule_free; β₁ of adam and adamw.
       beta2: β₂ in [0, 1), of adam, adamw, lion, muon and schedule_free.
       rms_decay: ρ in [0, 1), of rmsprop.
       epsilon: ε > 0.
-      weight_decay: >= 0. Parameters whose name ends in "bias" or "scale" (of norms) never decay, whatever their rank:
-        a GRU's "recurrent_bias" does not either.
-      clip_norm: largest global norm of the gradient, > 0: g <- g min(1, clip_norm / ||g||).
-      clip_value: largest magnitude of each element of the gradient, > 0.
-      freeze: a regular expression searched in each parameter's path ("Conv_0/kernel"). Those that match stay as they
-        are, have no optimiser state and do not count in the global norm. "" or None: none.
-      rates: "Embed:0.1,Dense_0/bias:0", factors of η by regular expressions; the first that is found in a parameter's
-        path counts, and all others have 1.
-      ema: d in [0, 1) keeps e <- d e + (1 - d) w beside the parameters; a network is evaluated with e.
-      norms: at each so many calls, the norms of parameters, gradients and updates of each module.
-      transforms: optax transformations of your own, between clipping and the rule.
-      accumulate: k > 1 gathers k calls `update(grads, state, params, count=n)`, n examples behind a mean gradient, into
-        one step on sum(n g) / sum(n); the other k - 1 updates are 0. Gradients 1, 2, 6 of 4, 3, 1 examples make
-        16 / 8 = 2, where `optax.MultiSteps` makes 9 / 3 = 3: wrong for masked or unequal batches. A common factor in
-        all n cancels; inside pmap n is the same on all devices (sum or mean). Batches of count 0 are ignored, NaN
-        or not; k of them in a row leave parameters, moments and schedule as they were.
+      weight_decay: >= 0. Parameters whose name ends in "bias" or "scale" do not decay, whatever their rank; this
+        includes the "recurrent_bias" of a GRU.
+      clip_norm: largest global norm of the gradient, > 0: g <- g min(1, clip_norm / ||g||). None: no clipping.
+      clip_value: largest magnitude of each element of the gradient, > 0. None: no clipping.
+      freeze: regular expression searched in the path of each parameter ("Conv_0/kernel"). Parameters that match are
+        fixed, have no optimiser state and do not count in the global norm. "" or None: none.
+      rates: factors of η by regular expressions, "Embed:0.1,Dense_0/bias:0". The first expression found in the path of
+        a parameter applies; other parameters have factor 1.
+      accumulate: k >= 1. For k > 1, k calls `update(grads, state, params, count=n)`, with mean gradients g over n
+        examples, make one step with sum(n g) / sum(n); the other k - 1 updates are 0. Gradients 1, 2, 6 of 4, 3, 1
+        examples give 16 / 8 = 2, where `optax.MultiSteps` gives 9 / 3 = 3, which is wrong for masked or unequal
+        batches. A common factor of all n cancels; inside pmap n must be equal on all devices (a sum or mean). Batches
+        with count 0 are ignored, even if NaN; k of them in a row change no parameter, moment or schedule.
+      ema: d in [0, 1). Keeps the moving average e <- d e + (1 - d) w, with which the network is evaluated. None: none.
+      norms: n >= 1. Records the norms of parameters, gradients and updates of each module in every n-th call.
+      transforms: additional optax transformations, applied between clipping and the rule.
 
     Returns:
-      (init, update). `update` takes and ignores further keywords; `learning_rate` below reads its state.
+      (init, update). `update` ignores unknown keyword arguments; `learning_rate`, `averaged` and `norms` read its
+      state.
 
     Raises:
-      ValueError: names the argument out of range, or the nearest optimiser; from `init`, if `freeze` matches no
-        parameter, or all.
+      ValueError: if an argument is out of range or the name unknown; from `init`, if `freeze` matches no parameter or
+        all, or an expression of `rates` matches none.
 
     References:
       Pascanu et al. 2013, arXiv:1211.5063 (clipping); Sutskever et al. 2013 (momentum, nesterov); Duchi et al. 2011
@@ -154,8 +160,8 @@ def optimizer(
     require(0 <= weight_decay < math.inf, "weight_decay", weight_decay, "finite and >= 0")
     for key, limit in {"clip_norm": clip_norm, "clip_value": clip_value}.items():
         require(limit is None or 0 < limit < math.inf, key, limit, "finite and > 0, or None")
-    require(accumulate >= 1 and accumulate % 1 == 0, "accumulate", accumulate, "a whole number >= 1")
-    require(norms is None or norms >= 1, "norms", norms, "a whole number >= 1, or None")
+    require(accumulate >= 1 and accumulate % 1 == 0, "accumulate", accumulate, "an integer >= 1")
+    require(norms is None or norms >= 1, "norms", norms, "an integer >= 1, or None")
 
     rule = RULES[name](Numbers(momentum, beta2, rms_decay, epsilon))
     decay = [optax.add_decayed_weights(weight_decay, mask=decays)] if weight_decay else []

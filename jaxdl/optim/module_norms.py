@@ -1,4 +1,4 @@
-"""How large parameters, gradients and updates are, module by module, at some of the steps."""
+"""L2 norms of parameters, gradients and updates by module, recorded during training."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,13 @@ KINDS = ("params", "grads", "updates")
 
 
 class NormState(NamedTuple):
-    """The optimiser inside, the calls so far, and {module: [3]} of the last call that was a multiple of `every`."""
+    """State of `with_norms`.
+
+    Attributes:
+      inner: state of the inner optimiser.
+      calls: int32 [], number of calls.
+      norms: {module: [3]}, norms of parameters, gradients and updates in the last recorded call; 0 before the first.
+    """
 
     inner: optax.OptState
     calls: Array
@@ -21,7 +27,15 @@ class NormState(NamedTuple):
 
 
 def with_norms(tx: optax.GradientTransformationExtraArgs, every: int) -> optax.GradientTransformationExtraArgs:
-    """tx, and beside it L2 norms of parameters, gradients and updates by module, at each `every`-th call."""
+    """Wraps tx to record the L2 norms of parameters, gradients and updates by module.
+
+    Args:
+      tx: the inner optimiser; updates are unchanged.
+      every: k >= 1; norms are recorded in every k-th call.
+
+    Returns:
+      (init, update); `update` needs the parameters. `norms` reads the state.
+    """
 
     def init(params: optax.Params) -> NormState:
         none = {module: jnp.zeros(3) for module in _by_module(params)}
@@ -39,7 +53,15 @@ def with_norms(tx: optax.GradientTransformationExtraArgs, every: int) -> optax.G
 
 
 def norms(state: Any) -> dict[str, Array]:
-    """{"norm/params/Conv_0": [], "norm/grads/Conv_0": ...} of all optimisers in a state; {} where none keeps them."""
+    """Returns the recorded norms of all optimisers in a state.
+
+    Args:
+      state: pytree with states of `with_norms`.
+
+    Returns:
+      {"norm/params/Conv_0": float32 [], "norm/grads/Conv_0": ..., "norm/updates/Conv_0": ...}, with the path of the
+      optimiser before the module if the state has several; {} if no optimiser records norms.
+    """
     kept = lambda node: isinstance(node, NormState)
     found: dict[str, Array] = {}
     for path, node in jax.tree.leaves_with_path(state, is_leaf=kept):

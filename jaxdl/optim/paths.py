@@ -1,4 +1,4 @@
-"""Parameters by the path of their modules: which decay, which stay as they are, which learn at another rate."""
+"""Groups of parameters by path: weight decay, frozen parameters, factors of the learning rate."""
 
 import math
 import re
@@ -10,21 +10,28 @@ import optax
 
 
 def path_of(path: tuple[Any, ...]) -> str:
-    """ "Conv_0/kernel" of a leaf's path."""
+    """Returns a leaf's key path as text, for example "Conv_0/kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def decays(params: optax.Params) -> Any:
-    """Which leaves weight decay takes hold of: not biases and scales of norms."""
+    """Returns a tree of bool, False for leaves whose name ends in "bias" or "scale", which do not decay."""
     return jax.tree.map_with_path(lambda path, _: not path_of(path).endswith(("bias", "scale")), params)
 
 
 def frozen_by(freeze: str) -> Callable[[optax.Params], Any]:
-    """params -> "frozen" or "train" for each leaf; ValueError, also from what it returns, where that is no choice."""
+    """Returns a function that labels each leaf of the parameters "frozen" or "train".
+
+    Args:
+      freeze: regular expression; leaves in whose path it is found are frozen.
+
+    Raises:
+      ValueError: if freeze is not a regular expression; from the returned function, if it matches no leaf or all.
+    """
     try:
         pattern = re.compile(freeze)
     except re.error as error:
-        raise ValueError(f"freeze={freeze!r} is no regular expression: {error}") from None
+        raise ValueError(f"freeze must be a regular expression, got {freeze!r}: {error}") from None
 
     def labels(params: optax.Params) -> Any:
         tree = jax.tree.map_with_path(lambda path, _: "frozen" if pattern.search(path_of(path)) else "train", params)
@@ -32,18 +39,18 @@ def frozen_by(freeze: str) -> Callable[[optax.Params], Any]:
         if len(set(kinds)) < 2:
             paths = [path_of(path) for path, _ in jax.tree.leaves_with_path(params)]
             listed = ", ".join(paths[:8]) + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")
-            matched = "every parameter, nothing is left to train" if "frozen" in kinds else "no parameter"
-            raise ValueError(f"freeze={freeze!r} matches {matched}: {listed}")
+            matched = "every parameter" if "frozen" in kinds else "no parameter"
+            raise ValueError(f"freeze={freeze!r} must match some parameters, but not all; {matched} matches: {listed}")
         return tree
 
     return labels
 
 
 def factors(rates: str) -> dict[str, float]:
-    """{regular expression: factor} of "Embed:0.1,Dense_0/bias:0".
+    """Parses "Embed:0.1,Dense_0/bias:0" into {regular expression: factor}.
 
     Raises:
-      ValueError: no expression, no number, or one below 0.
+      ValueError: if an expression is missing or invalid, or a factor is not a finite number >= 0.
     """
     found = {}
     for part in rates.split(","):
@@ -54,13 +61,16 @@ def factors(rates: str) -> dict[str, float]:
         except (re.error, ValueError):
             value = math.nan
         if not (pattern and 0 <= value < math.inf):
-            raise ValueError(f"rates={rates!r}: {part!r} is not EXPRESSION:FACTOR, a factor >= 0 of the learning rate")
+            raise ValueError(f"rates={rates!r}: {part!r} must be EXPRESSION:FACTOR with a finite factor >= 0")
         found[pattern] = value
     return found
 
 
 def scaled_by_path(rates: str) -> optax.GradientTransformation:
-    """Updates times the factor of the first expression that is found in the parameter's path; else as they are.
+    """Multiplies each update by the factor of the first expression found in the path of its parameter, else by 1.
+
+    Args:
+      rates: "EXPRESSION:FACTOR,..."; see `rates` of `optimizer`.
 
     Raises:
       ValueError: as `factors`; from `init`, if an expression matches no parameter.

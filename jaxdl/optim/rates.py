@@ -1,4 +1,4 @@
-"""The learning rate as a number in an optimiser's state, so that one program serves all rates; and where it is."""
+"""Learning rates stored in the optimiser's state, so that one compiled program serves all rates."""
 
 from typing import Any
 
@@ -9,32 +9,35 @@ from jax import Array
 
 
 def learning_rate(opt_state: optax.OptState) -> Array | None:
-    """The rate that the last update used; before the first, the one that it will use.
+    """Returns the learning rate of the last update, or of the first if there was none yet.
 
     Args:
-      opt_state: a state of `optimizer`, or of anything around it; with several rates inside, the first counts.
+      opt_state: a pytree with a state of `optimizer`; of several, the first counts.
 
     Returns:
-      float32 [], with the leading axes of a vmapped state; None if no rate is kept in this state.
+      float32 [], or with the leading axes of a vmapped state; None if the state has no learning rate.
     """
     rates = [node.hyperparams for node in jax.tree.leaves(opt_state, is_leaf=_has_rate) if _has_rate(node)]
     return rates[0]["learning_rate"] * rates[0].get("peak", 1.0) if rates else None
 
 
 def with_peak_of(new: Any, state: Any) -> Any:
-    """`state`, a pytree with states of `optimizer` in it, with the peaks of `new`, which has the same structure.
+    """Returns `state` with the peaks (see `optimizer`) of `new`.
 
-    A state without any peak, of an optimiser of one's own, is returned as it is.
+    Args:
+      new: pytree with states of `optimizer`, from which the peaks are taken.
+      state: pytree with as many states of `optimizer`, in the same order. Without any peak, as with optax's own
+        optimisers, it is returned unchanged.
 
     Raises:
-      ValueError: the two have different numbers of peaks.
+      ValueError: if the numbers of peaks differ.
     """
     nodes = lambda tree: [node for node in jax.tree.leaves(tree, is_leaf=_has_peak) if _has_peak(node)]
     peaks, count = iter([node.hyperparams["peak"] for node in nodes(new)]), len(nodes(state))
     if count not in (0, len(nodes(new))):
         raise ValueError(
-            f"the state has {count} learning rates, this experiment's optimisers {len(nodes(new))}; "
-            "start from a state of the same experiment"
+            f"state must have {len(nodes(new))} learning rates, as the experiment's optimisers, got {count}; "
+            "use a state of the same experiment"
         )
 
     def put(node: Any) -> Any:
@@ -52,15 +55,15 @@ def _has_peak(node: Any) -> bool:
 
 
 def scale_by_rate(rate: optax.Schedule, peak: float) -> optax.GradientTransformationExtraArgs:
-    """u -> -peak rate(count) u, with the peak in its state."""
+    """Returns the transformation u -> -peak rate(count) u, with the peak in its state."""
     tx = optax.inject_hyperparams(lambda learning_rate, peak: optax.scale_by_learning_rate(peak * learning_rate))(
-        # Always a schedule: as a number in the state, a restored run's old rate would silently win over a new one.
+        # Always a schedule: a number in the state of a restored run would silently override the configured rate.
         learning_rate=lambda count: jnp.asarray(rate(count), jnp.float32),
         peak=1.0,
     )
 
     def init(params: optax.Params) -> optax.OptState:
-        with jax.ensure_compile_time_eval():  # an array, which can be told apart from init's program; no literal in it
+        with jax.ensure_compile_time_eval():  # an array, which can be separated from init's program, and no literal
             value = jnp.asarray(peak, jnp.float32)
         state = tx.init(params)
         return state._replace(hyperparams=state.hyperparams | {"peak": value})

@@ -1,4 +1,4 @@
-"""Learning rates over updates."""
+"""Learning-rate schedules."""
 
 import math
 
@@ -20,30 +20,31 @@ def schedule(
     decay_every: int | None = None,
     final_fraction: float = 0.0,
 ) -> optax.Schedule:
-    """The learning rate η of update i = 0, 1, ...: linear warm-up, then with u = i - warmup
+    """Returns a learning-rate schedule: linear warm-up, then, for update i = 0, 1, ... and u = i - warmup,
 
         constant     η
         step         η decay_rate^floor(u / decay_every)
         exponential  η decay_rate^(u / decay_every)
         cosine       η (f + (1 - f) (1 + cos(π u / U)) / 2),  f = final_fraction,  U = steps - warmup,  u <= U
 
-    Warm-up: η (i + 1) / warmup for i < warmup. No update is wasted on rate 0 (optax's `warmup_*` start there), update
-    warmup - 1 has the full rate and so has the first one of the decay. `steps` counts updates, not accumulated calls.
+    The warm-up is η (i + 1) / warmup for i < warmup. It does not start at 0, as optax's `warmup_*` schedules do; update
+    warmup - 1 and the first update of the decay have the full rate. `steps` counts updates, not accumulated calls.
 
     Args:
       name: one of SCHEDULES.
       learning_rate: the peak η, >= 0.
-      steps: updates in all, >= 1. Cosine needs it; step and exponential need it or `decay_every`.
+      steps: total number of updates, >= 1. Needed by cosine, and by step and exponential without `decay_every`.
       warmup: updates of warm-up, in [0, steps].
-      decay_rate: factor per `decay_every` updates, > 0; above 1 the rate grows, as in a range test.
-      decay_every: in updates, >= 1; None: a third of those after the warm-up, rounded up: `step` has three levels.
-      final_fraction: where the cosine ends, as a fraction of the peak, in [0, 1]. Update steps - 1 is one short of it.
+      decay_rate: factor per `decay_every` updates, > 0; above 1 the rate grows, as in a learning-rate range test.
+      decay_every: number of updates, >= 1; None: a third of the updates after the warm-up, rounded up, which gives
+        `step` three levels.
+      final_fraction: final rate of the cosine as a fraction of the peak, in [0, 1], reached one update after the last.
 
     Returns:
-      int count of updates done -> learning rate.
+      A function, number of earlier updates (int) -> learning rate.
 
     Raises:
-      ValueError: names the argument that is out of range or missing, or the nearest schedule.
+      ValueError: if an argument is out of range or missing, or the name is unknown.
 
     References:
       Goyal et al. 2017, arXiv:1706.02677 (warm-up); Loshchilov and Hutter 2017, arXiv:1608.03983 (cosine).
@@ -56,13 +57,13 @@ def schedule(
     require(decay_every is None or 1 <= decay_every < math.inf, "decay_every", decay_every, "at least 1")
     require(0 <= final_fraction <= 1, "final_fraction", final_fraction, "in [0, 1]")
     needs_steps = name == "cosine" or (name in ("step", "exponential") and not decay_every)
-    require(steps is not None or not needs_steps, "steps", steps, f"known for the {name} schedule")
+    require(steps is not None or not needs_steps, "steps", steps, f"given for the {name} schedule")
 
     after = max(1, (steps or 1) - warmup)
     every = decay_every or math.ceil(after / 3)
     main = {
         "constant": lambda: optax.constant_schedule(learning_rate),
-        # Whole division: optax's staircase floors u * (1 / every), so that for every=41 the first drop is one late.
+        # Integer division: optax's staircase floors u * (1 / every), so for every=41 the first drop is one update late.
         "step": lambda: lambda u: learning_rate * jnp.power(decay_rate, u // every),
         "exponential": lambda: optax.exponential_decay(learning_rate, every, decay_rate),
         "cosine": lambda: optax.cosine_decay_schedule(learning_rate, after, alpha=final_fraction),

@@ -1,4 +1,4 @@
-"""The only room with effects: flags, devices, the training loop, checkpoints, logs, pictures and the report."""
+"""All code with side effects: flags, devices, the training loop, checkpoints, logs, plots and reports."""
 
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.contract import Study, Trainable, Usable, findings

@@ -1,1 +1,1 @@
-"""Measurements, not tests: they print ratios and never fail."""
+"""Benchmarks: they print times and ratios and assert nothing."""

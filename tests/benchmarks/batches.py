@@ -1,4 +1,4 @@
-"""One fixed random batch for each case of `tests.benchmarks.steps`, the same for all frameworks, as NumPy arrays."""
+"""One fixed random batch for each case of `tests.benchmarks.steps`, as NumPy arrays for all frameworks."""
 
 import numpy as np
 

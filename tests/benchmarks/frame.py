@@ -1,10 +1,10 @@
-"""What the frame costs: steps per second of `jaxdl.run.fit` over those of a bare jitted optax loop.
+"""Overhead of the framework: steps per second of `jaxdl.run.fit` relative to a plain jitted optax loop.
 
     python -m tests.benchmarks.frame [--steps=2000] [--rounds=5]
 
-Both train the same network with Adam on the same batches of 28x28 images of random pixels; fit also writes its log,
-checkpoints and TensorBoard events. The two take turns; the ratio is the median over the rounds. The bare loop is what
-one writes by hand: arrays on the host, one jitted step with a donated state, a batch gathered by NumPy, no metric read.
+Both train the same network with Adam on the same batches of 28x28 images of random pixels; `fit` also writes its log,
+checkpoints and TensorBoard events. The two alternate, and the ratio is the median over the rounds. The plain loop keeps
+arrays on the host, gathers batches with NumPy, donates the state to one jitted step and reads no metric.
 """
 
 import argparse
@@ -27,7 +27,7 @@ BATCH = 128
 
 
 def bare(model, arrays, order, steps):
-    """Steps per second of a hand-written loop."""
+    """Returns steps per second of a hand-written loop."""
     tx = optax.adam(1e-3)
     params = model.init(jax.random.key(0), arrays["x"][:1])
 
@@ -52,7 +52,7 @@ def bare(model, arrays, order, steps):
 
 
 def framed(model, train, steps, folder):
-    """Steps per second of fit, with all that it writes."""
+    """Returns steps per second of `fit`, including everything that it writes."""
     config = RunConfig(steps=2 * steps, eval_every=steps, batch_size=BATCH, progress=False)
     config = dataclasses.replace(config, workdir=folder) if folder else config
     experiment = supervised(
@@ -67,7 +67,7 @@ def framed(model, train, steps, folder):
 def main():
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=2000, help="timed steps of the MLP; the CNN takes a tenth")
+    parser.add_argument("--steps", type=int, default=2000, help="timed steps of the MLP; the CNN makes a tenth of them")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     rng = np.random.default_rng(0)

@@ -1,13 +1,13 @@
-"""nanoGPT's small CPU setting on Tiny Shakespeare: jaxdl beside the same model of PyTorch's modules.
+"""nanoGPT's small CPU setting on Tiny Shakespeare: jaxdl compared with the same model built from PyTorch's modules.
 
     python -m tests.benchmarks.nanogpt --data_dir=DATA [--steps=2000]
 
 Both Transformers (4 layers, 4 heads, width 128, context 64, no biases, tied embeddings, 804,096 weights) start from
-the same weights and see the same batches of 12 windows in the same order, under AdamW (0.9, 0.99), weight decay 0.1,
-gradient norm at most 1, 100 steps of warm-up and a cosine from 1e-3 to 1e-4. The loss is the mean over the whole
-validation part, in windows of 64. An LSTM of as many weights stands beside them, with its own learning rate. Each
-trains in a process of its own, one after another; the seconds are those from the first step to the last, with
-compilation and an evaluation at the end; jaxdl's hold ten evaluations and checkpoints. nanoGPT itself prints 1.88.
+the same weights and train on the same batches of 12 windows in the same order, with AdamW (0.9, 0.99), weight decay
+0.1, gradient norm at most 1, 100 steps of warm-up and a cosine schedule from 1e-3 to 1e-4. The loss is the mean over
+the whole validation part, in windows of 64. The table also has an LSTM with as many weights and its own learning rate.
+Each model trains in a separate process, one after another. The seconds are from the first step to the last and include
+compilation and a final evaluation; those of jaxdl include ten evaluations and checkpoints. nanoGPT reports 1.88.
 """
 
 import argparse
@@ -28,7 +28,7 @@ LSTM = ["--cell=lstm", "--layers=2", "--parameters=804096", "--learning_rate=4e-
 
 
 def torch_model(params):
-    """The model from PyTorch's modules, at jaxdl's first weights."""
+    """Returns the model in PyTorch with jaxdl's initial weights."""
     import torch
     from torch import nn
 
@@ -67,7 +67,7 @@ def torch_model(params):
 
 
 def train_torch(data_dir, steps):
-    """Trains PyTorch's model on jaxdl's batches; prints what was measured as JSON."""
+    """Trains PyTorch's model on jaxdl's batches; prints loss, seconds and number of weights as JSON."""
     import jax
     import torch
     from torch.nn import functional
@@ -112,7 +112,7 @@ def train_torch(data_dir, steps):
 
 
 def train_jaxdl(data_dir, steps, flags, folder):
-    """The experiment as a user runs it, through launch.sh."""
+    """Runs the experiment through launch.sh, as a user does; returns loss, seconds and number of weights."""
     root = Path(__file__).parents[2]
     command = [root / "launch.sh", "language_model", *SETTING, *flags, f"--data_dir={data_dir}", f"--steps={steps}"]
     environment = os.environ | {"PYTHON": sys.executable}

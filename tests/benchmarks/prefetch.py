@@ -1,10 +1,10 @@
-"""What fetching ahead is worth: training from a source that takes its time, with and without the thread that fetches.
+"""Gain of prefetching: training from a slow source with and without the thread that fetches ahead.
 
     python -m tests.benchmarks.prefetch [--milliseconds=20] [--steps=100] [--rounds=3]
 
-`train[t]` sleeps for so many milliseconds, as a disk or a network would, and then copies its rows. The network is as
-wide as makes a step about as long on two cores. "memory" is the same batches as `Batches` of one step a call, whose
-time is the step's alone. The three take turns; each figure is the median over the rounds.
+`train[t]` sleeps for the given number of milliseconds, like a slow disk or network, and then copies its rows. The width
+of the network makes a step about as long on two cores. "memory" has the same batches in memory with one step per call,
+so its time is that of the step. The three variants alternate; each result is the median over the rounds.
 """
 
 import argparse
@@ -24,7 +24,7 @@ BATCH = 256
 
 
 class Slow:
-    """train[t] after a while."""
+    """Data whose batches take a fixed time to fetch."""
 
     def __init__(self, rows, seconds):
         self.rows, self.seconds = rows, seconds
@@ -37,8 +37,8 @@ class Slow:
 def main():
     """Prints milliseconds a step and the ratio."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--milliseconds", type=float, default=20, help="that a batch takes")
-    parser.add_argument("--steps", type=int, default=100, help="timed steps, after as many others")
+    parser.add_argument("--milliseconds", type=float, default=20, help="time to fetch a batch")
+    parser.add_argument("--steps", type=int, default=100, help="timed steps, after as many steps of warm-up")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     rng = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def main():
             found[name].append(1000 / fit(experiment, train, config).steps_per_second)
     ahead.AHEAD = most
     middle = {name: statistics.median(times) for name, times in found.items()}
-    print(f"a batch takes {args.milliseconds:g} ms; ms a step: " + ", ".join(f"{k} {v:.1f}" for k, v in middle.items()))
+    print(f"{args.milliseconds:g} ms per batch; ms per step: " + ", ".join(f"{k} {v:.1f}" for k, v in middle.items()))
     print(f"without/with {middle['without'] / middle['with']:.2f}")
 
 

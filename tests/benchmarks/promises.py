@@ -1,24 +1,24 @@
-"""What keeping the promises costs a run, and how long a save holds it up.
+"""Overhead of the checks that make runs reliable, and the time for which a save blocks training.
 
     python -m tests.benchmarks.promises [--pairs=50] [--compiled=2] [--saves=20]
 
-The 32-64 CNN on batches of 128 random images of 28x28, one save every 50 steps. This machine's speed drifts
-by a fifth within seconds, far more than is sought, so whole runs cannot be compared. Hence
+The network is the 32-64 CNN on batches of 128 random images of 28x28, with a save every 50 steps. A machine's speed can
+drift by a fifth within seconds, far more than the overhead, so whole runs cannot be compared. Instead these are
+measured as fractions of a step:
 
-    finite check   two compiled programs, the step as `fit` compiles it and the same without the check (not `guarded`,
-                   and `make_update` keeps every update), take turns every 5 steps; the median over the pairs of turns,
-                   of programs compiled anew several times, for each of four optimisers
-    checksums      seconds within `seal` during a fit, all of them counted though they pass on another thread
-    signals        the question that the loop asks once a call, and setting the handlers, once a run
-    lock           taking it and giving it back, once a run
+    finite check   the step as `fit` compiles it and the same step without the check (not `guarded`, and `make_update`
+                   keeps every update) alternate every 5 steps; the median ratio of neighbouring turns, over several
+                   compilations, for each of four optimisers
+    checksums      seconds within `seal` during a fit, counted in full although another thread spends them
+    signals        the check for signals, once a call, and setting the handlers, once a run
+    lock           acquiring and releasing the lock, once a run
 
-in parts of a step; what is paid once a run is spread over the 50 steps to the first save. The target is 2 % for all of
-them together, with the optimiser for which the check costs most, and that a save holds the loop up for 5 % of the time
-between two.
+Costs per run are divided by the 50 steps to the first save. The targets are 2 % for the sum, with the optimiser for
+which the check is slowest, and 5 % of the time between two saves for which a save blocks the loop.
 
-Under Adam the step with the check is the faster one on a CPU. There XLA writes the new parameters and both moments in
-three loops that each read the old ones, so none of them can be written in place and all are copied first; the check
-reads the new moments, which are then computed once, and the copies are gone.
+With Adam the step is faster with the check on a CPU. Without it, XLA writes the new parameters and both moments in
+three loops that each read the old ones, so none can be written in place and all are copied first. The check reads the
+new moments, which are then computed once, without copies.
 """
 
 import argparse
@@ -56,7 +56,7 @@ UNCHECKED = {
 
 
 def make(train, optimizer="adam"):
-    """The experiment."""
+    """Returns the experiment."""
     return supervised(
         CNN(),
         RunConfig(optimizer=optimizer).make_optimizer(),
@@ -66,7 +66,7 @@ def make(train, optimizer="adam"):
 
 
 def turns(train, optimizer, checked):
-    """() -> seconds a step of one turn."""
+    """Returns a function that makes one turn and returns its seconds per step."""
     mesh = make_mesh(1)
     with contextlib.ExitStack() as stack:
         for name, value in {} if checked else UNCHECKED.items():
@@ -90,19 +90,19 @@ def turns(train, optimizer, checked):
 
 
 def finite_check(train, optimizer, pairs, compiled):
-    """(seconds of a step [compiled * pairs], of one without the check), of neighbouring turns."""
+    """Returns seconds per step with and without the check, [2, compiled * pairs], of neighbouring turns."""
     found = []
     for _ in range(compiled):
         both = turns(train, optimizer, True), turns(train, optimizer, False)
         for pair in range(pairs):
-            order = (0, 1) if pair % 2 else (1, 0)  # who goes first alternates
+            order = (0, 1) if pair % 2 else (1, 0)  # the order alternates
             seconds = {which: both[which]() for which in order}
             found.append((seconds[0], seconds[1]))
     return np.array(found).T
 
 
 def timed(seconds, function):
-    """The function, which notes how long each call took."""
+    """Wraps the function to append the seconds of each call to `seconds`."""
 
     def call(*args, **kwargs):
         start = time.perf_counter()
@@ -115,7 +115,7 @@ def timed(seconds, function):
 
 
 def saves(train, count):
-    """(seconds that a save holds the loop up, seconds in which its files are sealed), medians."""
+    """Returns the median seconds for which a save blocks the loop, and of sealing its files."""
     blocked, sealed = [], []
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -129,7 +129,7 @@ def saves(train, count):
 
 
 def each(function, times):
-    """Seconds of one call."""
+    """Returns the mean seconds per call."""
     start = time.perf_counter()
     for _ in range(times):
         function()
@@ -137,13 +137,13 @@ def each(function, times):
 
 
 def take_lock():
-    """Once a run."""
+    """Acquires and releases a run's lock."""
     with locked(Path(tempfile.gettempdir()) / f"promises-{threading.get_ident()}"):
         pass
 
 
 def set_handlers():
-    """Once a run."""
+    """Sets and resets the signal handlers of a run."""
     with caught(True, print):
         pass
 
@@ -161,10 +161,10 @@ def main():
         whole, without = finite_check(train, optimizer, words.pairs, words.compiled)
         ratios = whole / without
         low, middle, high = np.percentile(ratios, [25, 50, 75])
-        error = 1.253 * ratios.std() / len(ratios) ** 0.5  # of a median, were they normal
+        error = 1.253 * ratios.std() / len(ratios) ** 0.5  # of a median of normal values
         checks[optimizer], steps[optimizer] = middle - 1, np.median(whole)
-        print(f"{optimizer:9} {1e3 * steps[optimizer]:6.2f} ms a step, {1e3 * np.median(without):6.2f} ms without the "
-              f"check; ratio {middle:.3f} +- {error:.3f}, middle half {low:.3f} to {high:.3f}")  # fmt: skip
+        print(f"{optimizer:9} {1e3 * steps[optimizer]:6.2f} ms per step, {1e3 * np.median(without):6.2f} ms without "
+              f"the check; ratio {middle:.3f} +- {error:.3f}, quartiles {low:.3f} and {high:.3f}")  # fmt: skip
     worst, step = max(checks, key=checks.get), steps["adam"]
     blocked, sealed = saves(train, words.saves)
     costs = {
@@ -176,8 +176,8 @@ def main():
     for name, cost in costs.items():
         print(f"{name:24}  {100 * cost:+.2f} % of a step")
     print(f"{'together':24}  {100 * sum(costs.values()):+.2f} %   (target 2 %)")
-    print(f"a save holds the loop up for {1e3 * blocked:.1f} ms, {100 * blocked / (INTERVAL * step):.2f} % of the "
-          f"{INTERVAL} steps between two   (target 5 %)")  # fmt: skip
+    print(f"a save blocks the loop for {1e3 * blocked:.1f} ms, {100 * blocked / (INTERVAL * step):.2f} % of the "
+          f"{INTERVAL} steps between two saves   (target 5 %)")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""What a training step costs: PyTorch, flax and optax by hand, and jaxdl, on the same batch, in one table.
+"""Time of a training step in PyTorch, in plain flax and optax, and in jaxdl, on the same batch.
 
     python -m tests.benchmarks.steps [--rounds=3] [--only=lstm,gpt,...]
 
-A step is forward, backward and Adam's update. Every measurement is a process of its own, because thread pools disturb
-each other; the variants of a case take turns, `--rounds` times. PyTorch is measured with and without huge pages
-(GLIBC_TUNABLES), JAX with them and with three choices of what XLA leaves to YNN: all (its default), not the
-convolutions (as launch.sh does), or not those but elementwise operations too, which jaxlib 0.10 cannot do for every
-program; the first round chooses the best setting of each. The table has the shortest step of all rounds, each about 2 s
-long, in milliseconds: least disturbed by others on the machine. "default" is plain flax without any setting.
+A step is forward, backward and Adam's update. Every measurement runs in its own process, because thread pools disturb
+each other; the variants of a case alternate, `--rounds` times. PyTorch is measured with and without huge pages
+(GLIBC_TUNABLES), JAX with huge pages and three choices of the operations for which XLA uses YNN: all (its default), all
+but convolutions (as launch.sh sets), or also elementwise operations but no convolutions, which jaxlib 0.10 does not
+support for every program. The first round selects the best setting of each variant. The table has the shortest step of
+all rounds of about 2 s, in milliseconds, because it is least disturbed by other processes. "default" is plain flax
+without any setting.
 
     lstm      embedding, 2 x 256 LSTM, logits; T 64, V 65, batch 32
     gpt       4 layers, 4 heads, width 128; T 64, V 65, batch 12, no dropout
@@ -157,7 +158,7 @@ EXPERIMENTS = {
 
 
 def jaxdl_step(case, kind):
-    """A training step as `jaxdl.run.fit` compiles it, on as many CPU devices as the environment makes."""
+    """Returns a training step as `jaxdl.run.fit` compiles it, on all CPU devices of the environment."""
     import jax
 
     from jaxdl.run.engine.parallel import compile_steps, make_mesh, place_state
@@ -176,7 +177,7 @@ def jaxdl_step(case, kind):
 
 
 def make(case, framework, kind):
-    """A function whose call is one step."""
+    """Returns a function that makes one step."""
     if framework == "jaxdl":
         return jaxdl_step(case, kind)
     if framework == "flax":
@@ -189,7 +190,7 @@ def make(case, framework, kind):
 
 
 def measure(case, framework, kind, seconds=2.0):
-    """Milliseconds of the shortest step, each waited for: several in flight would compete for the same two cores."""
+    """Returns the milliseconds of the shortest step; each is awaited, because steps in flight share the cores."""
     call, times = make(case, framework, kind), []
 
     def timed():
@@ -209,7 +210,7 @@ def measure(case, framework, kind, seconds=2.0):
 
 
 def in_process(case, framework, kind, setting):
-    """`measure` in a fresh process; infinity and a note where it fails."""
+    """Runs `measure` in a new process; returns infinity and prints a note if it fails."""
     devices = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": kind.split()[0] if framework == "jaxdl" else "1"}
     clean = {name: value for name, value in os.environ.items() if name not in HUGE | EIGEN}
     command = [sys.executable, "-m", "tests.benchmarks.steps", "--one", case, framework, kind]
@@ -221,7 +222,7 @@ def in_process(case, framework, kind, setting):
 
 
 def compare(case, rounds):
-    """{(framework, kind): {setting: smallest milliseconds}}."""
+    """Returns {(framework, kind): {setting: shortest step in milliseconds}}."""
     table = {
         (framework, kind): dict.fromkeys(TRIED[framework], math.inf)
         for framework, kinds in KINDS.items()
@@ -235,7 +236,7 @@ def compare(case, rounds):
 
 
 def show(case, table):
-    """One row of the table."""
+    """Prints one row of the table."""
     cells = {key: (min(found.values()), min(found, key=found.get)) for key, found in table.items()}
     best = {framework: min(cells[framework, kind] for kind in kinds) for framework, kinds in KINDS.items()}
     default = table["flax", "jit"]["-"]
@@ -249,7 +250,7 @@ def main():
     """Prints the table, or with --one the milliseconds of one measurement."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default=",".join(BATCHES), help="some of " + ",".join(BATCHES))
+    parser.add_argument("--only", default=",".join(BATCHES), help="cases, separated by commas, of " + ",".join(BATCHES))
     parser.add_argument("--one", nargs=3, metavar=("CASE", "FRAMEWORK", "KIND"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:

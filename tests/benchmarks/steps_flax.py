@@ -1,4 +1,4 @@
-"""The networks of `tests.benchmarks.steps` in plain flax.linen and optax, as one writes them by hand."""
+"""The networks of `tests.benchmarks.steps`, written by hand in flax.linen and optax."""
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ def elbo(outputs, batch):
 
 
 def adam(loss, params, opt_state, *args):
-    """One step of Adam, and the loss and what it returned besides."""
+    """Makes one step of Adam; returns parameters, optimiser state, loss and the auxiliary output."""
     (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(params, *args)
     updates, opt_state = TX.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state, value, aux
@@ -159,7 +159,7 @@ STEPS = {
 
 
 def make(case, kind):
-    """A training step of `case`."""
+    """Returns a training step of `case`."""
     batch = jax.device_put(BATCHES[case]())
     step, state = STEPS[case](batch)
     step = jax.jit(step, donate_argnums=0)

@@ -1,6 +1,6 @@
-"""The networks of `tests.benchmarks.steps` in PyTorch, as one writes them: `make(case, kind)` gives a step.
+"""The networks of `tests.benchmarks.steps`, written by hand in PyTorch; `make(case, kind)` returns a step.
 
-Images are channels-last; the optimiser is `torch.optim.Adam`, fused.
+Images are in channels-last format; the optimiser is the fused `torch.optim.Adam`.
 """
 
 import math
@@ -21,7 +21,7 @@ def optimizer(net):
 def tensors(case):
     batch = {name: torch.from_numpy(np.asarray(array)) for name, array in BATCHES[case]().items()}
     for name in batch:
-        if batch[name].ndim == 4:  # [B, H, W, C] seen as [B, C, H, W] is PyTorch's channels-last
+        if batch[name].ndim == 4:  # [B, H, W, C] viewed as [B, C, H, W] is channels-last
             batch[name] = batch[name].permute(0, 3, 1, 2)
         if batch[name].dtype == torch.int32:
             batch[name] = batch[name].long()
@@ -29,7 +29,7 @@ def tensors(case):
 
 
 def supervised(case, net, loss, compiled):
-    """A step that minimises loss(net, **batch)."""
+    """Returns a step that minimises loss(net, **batch)."""
     batch = tensors(case)
     net = net.to(memory_format=torch.channels_last).train()
     tx = optimizer(net)
@@ -178,8 +178,8 @@ STEPS = {
 
 
 def make(case, kind):
-    """A training step of `case`, whose result waits for nothing: PyTorch on the CPU is synchronous."""
-    torch.set_flush_denormal(True)  # as XLA does; else the vanishing gradients of a batch learnt by heart cost
+    """Returns a training step of `case`, which needs no waiting: PyTorch on the CPU is synchronous."""
+    torch.set_flush_denormal(True)  # as XLA does; denormal gradients of an overfitted batch are slow otherwise
     step = STEPS[case](kind == "compiled")
     assert math.isfinite(step().item())
     return step

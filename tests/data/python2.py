@@ -1,4 +1,4 @@
-"""Pickles as Python 2 and NumPy 1 wrote the original files of CIFAR-10."""
+"""Writes pickles as Python 2 and NumPy 1 wrote the original files of CIFAR-10."""
 
 import struct
 from typing import Any
@@ -11,7 +11,7 @@ STATE = b"(K\x03U\x01%sNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
 
 
 def dumps(value: Any) -> bytes:
-    """Protocol 2, without the memo: dicts, lists, text, whole numbers below 2^31 and arrays of two dimensions."""
+    """Pickles with protocol 2, without the memo: dicts, lists, text, whole numbers below 2^31 and 2-d arrays."""
     return b"\x80\x02" + _written(value) + b"."
 
 

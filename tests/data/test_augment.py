@@ -117,9 +117,9 @@ def test_dtypes_and_wrong_images(function):
     assert function(key, jnp.ones((H, W, C), jnp.bfloat16)).dtype == jnp.bfloat16
     # not computed: XLA has no float16 on a processor without F16C
     assert jax.eval_shape(function, key, jax.ShapeDtypeStruct((H, W, C), jnp.float16)).dtype == jnp.float16
-    with pytest.raises(ValueError, match="dtype uint8; floats are needed"):
+    with pytest.raises(ValueError, match="uint8"):
         function(key, jnp.ones((H, W, C), jnp.uint8))
-    with pytest.raises(ValueError, match=r"\[H, W, C\] is needed"):
+    with pytest.raises(ValueError, match=r"\(2, 7, 5, 3\)"):
         function(key, jnp.ones((2, H, W, C)))
 
 

@@ -65,7 +65,7 @@ def test_late_steps_do_not_overflow():
 
 def test_order_refuses_negative_arguments():
     order = shuffled(5, 2)
-    with pytest.raises(ValueError, match=r"t=-1 must not be negative"):
+    with pytest.raises(ValueError, match=r"t=-1"):
         order(0, -1)
     with pytest.raises(ValueError, match=r"seed=-3"):
         order(-3, 0)
@@ -127,14 +127,14 @@ def test_bfloat16_is_kept():
     [
         ({"x": np.zeros((7, 2)), "label": np.zeros(5)}, r"x 7, label 5"),
         ({}, r"no arrays"),
-        ({"x": np.zeros((0, 2))}, r"empty: x have 0 rows"),
-        ({"x": np.float32(1)}, r"without rows: x"),
-        ({"x": np.array(["a", "b"])}, r"array x has dtype <U1"),
-        ({"x": np.array([object()])}, r"array x has dtype object"),
-        ({"x": np.zeros(2, [("a", "f4")])}, r"array x has dtype"),
-        ({"x": np.array(["2020-01-01"], "M8[D]")}, r"array x has dtype datetime64"),
-        ({"x": np.array([0, 2**31])}, r"array x has integers beyond int32: 0 to 2147483648"),
-        ({"x": np.array([-(2**31) - 1, 0])}, r"integers beyond int32: -2147483649"),
+        ({"x": np.zeros((0, 2))}, r"empty: x"),
+        ({"x": np.float32(1)}, r"x; .*leading axis"),
+        ({"x": np.array(["a", "b"])}, r"x has dtype <U1"),
+        ({"x": np.array([object()])}, r"x has dtype object"),
+        ({"x": np.zeros(2, [("a", "f4")])}, r"x has dtype"),
+        ({"x": np.array(["2020-01-01"], "M8[D]")}, r"x has dtype datetime64"),
+        ({"x": np.array([0, 2**31])}, r"x .*int32.* 2147483648"),
+        ({"x": np.array([-(2**31) - 1, 0])}, r"x .*int32.* -2147483649"),
     ],
 )
 def test_wrong_arrays_are_refused_in_one_line(arrays, message):
@@ -144,11 +144,11 @@ def test_wrong_arrays_are_refused_in_one_line(arrays, message):
 
 
 def test_wrong_batch_size_is_refused():
-    with pytest.raises(ValueError, match=r"batch_size=0 must be at least 1"):
+    with pytest.raises(ValueError, match=r"batch_size=0"):
         Batches({"x": np.zeros(3)}, 0)
 
 
-def test_digest_changes_with_whatever_there_is_to_learn_from():
+def test_digest_depends_on_all_arrays_and_the_length():
     x, y = np.arange(14, dtype=np.float32).reshape(7, 2), np.arange(7, dtype=np.int32)
     flipped = x.copy()
     flipped.view(np.uint32)[3, 1] ^= 1

@@ -1,4 +1,4 @@
-"""CIFAR-10 batches: generated pickles, broken and malicious ones, and the original files."""
+"""CIFAR-10 batches: generated, broken and malicious pickles, and the original files."""
 
 import os
 import pickle
@@ -31,7 +31,7 @@ def write(folder, train: dict[int, bytes], test: bytes | None = None, meta: byte
 
 
 def pixels(data: np.ndarray) -> np.ndarray:
-    """Red, green, blue planes of 32 rows of 32, one number at a time."""
+    """Reorders planes of red, green and blue, 32 rows of 32 each, without a transpose."""
     images = np.zeros((len(data), 32, 32, 3), np.uint8)
     for c in range(3):
         for row in range(32):
@@ -49,7 +49,8 @@ def test_batches_that_are_there_are_joined(tmp_path, folder):
     assert (images.train["x"].dtype, images.train["y"].dtype) == (np.uint8, np.int32)
     assert images.names == NAMES
     assert "7 training and 2 test images, 32x32x3" in images.note
-    assert "(7 of the 50,000 training images: data_batch_2, data_batch_5, test_batch in" in images.note
+    assert "7 of the 50,000" in images.note
+    assert "data_batch_2, data_batch_5, test_batch" in images.note
 
 
 def test_what_a_pickle_holds(tmp_path):
@@ -57,7 +58,7 @@ def test_what_a_pickle_holds(tmp_path):
     path.write_bytes(dumps({"a": [1, 300, -7, "text", b"\xff"], "b": {}}))
     assert read_pickle(path) == {"a": [1, 300, -7, "text", "\xff"], "b": {}}
     path.write_bytes(b"\x80\x02](U\x01aq\x00h\x00r\x00\x01\x00\x00j\x00\x01\x00\x00e.")
-    assert read_pickle(path) == ["a", "a", "a"]  # remembered, and asked for again, by either size of number
+    assert read_pickle(path) == ["a", "a", "a"]  # memoized and fetched with either size of index
     path.write_bytes(b"\x80\x02](U\x01aq\x00h\x01e.")
     with pytest.raises(DataError):
         read_pickle(path)
@@ -65,12 +66,12 @@ def test_what_a_pickle_holds(tmp_path):
 
 def test_batches_saved_again_by_python_3_are_not_the_original(tmp_path):
     write(tmp_path, {1: pickle.dumps({"data": DATA, "labels": LABELS}, 4)})
-    with pytest.raises(DataError, match=r"data_batch_1: .* FRAME is in no original file"):
+    with pytest.raises(DataError, match=r"data_batch_1: .*FRAME"):
         load_images("cifar10", tmp_path)
 
 
 class Calls:
-    """Pickles as the call function(*arguments)."""
+    """An object that is pickled as the call function(*arguments)."""
 
     def __init__(self, function, *arguments):
         self.call = (function, arguments)
@@ -128,13 +129,13 @@ def test_nothing_is_called(tmp_path, name):
     path.write_bytes(malicious(str(marker))[name])
     with pytest.raises(DataError) as e:
         read_pickle(path)
-    assert str(e.value).startswith(f"{path}: not read as a pickle")
+    assert str(e.value).startswith(f"{path}: ")
     assert "\n" not in str(e.value)
     assert not marker.exists()
 
 
 def forged(state: bytes) -> bytes:
-    """A batch whose array has a forged state."""
+    """Returns a batch whose array has a forged state."""
     labels = b"U\x06labels](K\1K\2e"
     return b"\x80\x02}(" + labels + b"U\x04data" + ARRAY + state + b"bu."
 
@@ -191,7 +192,7 @@ def test_announced_sizes_cost_no_memory(tmp_path, content):
     assert peak < 10**7
 
 
-NO_DATA = "no data, uint8 [N, 3072], and list of labels in it"
+NO_DATA = "uint8 [N, 3072]"
 BATCHES = {
     "a list": ([1, 2], NO_DATA),
     "no labels": ({"data": DATA}, NO_DATA),
@@ -203,12 +204,12 @@ BATCHES = {
     "data too narrow": ({"data": DATA[:, :-1].copy(), "labels": LABELS}, NO_DATA),
     "no images": ({"data": DATA[:0], "labels": []}, NO_DATA),
     "labels a dict": ({"data": DATA, "labels": {}}, NO_DATA),
-    "too few labels": ({"data": DATA, "labels": LABELS[:-1]}, "6 labels for 7 images"),
-    "label 10": ({"data": DATA, "labels": [10, *LABELS[1:]]}, "label 10 at image 0; labels are 0 to 9"),
-    "label -1": ({"data": DATA, "labels": [*LABELS[:6], -1]}, "label -1 at image 6"),
-    "label text": ({"data": DATA, "labels": ["cat\n", *LABELS[1:]]}, "label of type str at image 0"),
-    "label in a list": ({"data": DATA, "labels": [[2], *LABELS[1:]]}, "label of type list at image 0"),
-    "stored by columns": ({"data": np.asfortranarray(DATA), "labels": LABELS}, "not read as a pickle"),
+    "too few labels": ({"data": DATA, "labels": LABELS[:-1]}, "6 labels for 7"),
+    "label 10": ({"data": DATA, "labels": [10, *LABELS[1:]]}, "image 0 has label 10"),
+    "label -1": ({"data": DATA, "labels": [*LABELS[:6], -1]}, "image 6 has label -1"),
+    "label text": ({"data": DATA, "labels": ["cat\n", *LABELS[1:]]}, "image 0 has a label of type str"),
+    "label in a list": ({"data": DATA, "labels": [[2], *LABELS[1:]]}, "image 0 has a label of type list"),
+    "stored by columns": ({"data": np.asfortranarray(DATA), "labels": LABELS}, "pickle"),
 }
 
 
@@ -220,7 +221,8 @@ def test_pickles_that_are_no_batches(tmp_path, name, file):
     (tmp_path / file).write_bytes(dumps(content))
     with pytest.raises(DataError) as e:
         load_images("cifar10", tmp_path)
-    assert str(e.value).startswith(f"{tmp_path / file}: {message}")
+    assert str(e.value).startswith(f"{tmp_path / file}: ")
+    assert message in str(e.value)
     assert "\n" not in str(e.value)
 
 
@@ -247,13 +249,13 @@ def test_cut_off_at_every_byte_and_flipped(tmp_path):
 
 
 def test_missing_and_misplaced(tmp_path):
-    with pytest.raises(MissingData, match=r"no cifar10/cifar-10-batches-py/test_batch or .* in it"):
+    with pytest.raises(MissingData, match=r"cifar10/cifar-10-batches-py/test_batch"):
         load_images("cifar10", tmp_path)
     write(tmp_path, {})
-    with pytest.raises(MissingData, match=r"no data_batch_1 to data_batch_5"):
+    with pytest.raises(MissingData, match=r"data_batch_1 to data_batch_5"):
         load_images("cifar10", tmp_path)
     (tmp_path / "data_batch_4").mkdir()
-    with pytest.raises(DataError, match=r"data_batch_4: is a folder"):
+    with pytest.raises(DataError, match=r"data_batch_4: .*folder"):
         load_images("cifar10", tmp_path)
 
 
@@ -265,7 +267,7 @@ def test_original_files(data_dir):
     assert images.train["y"][:5].tolist() == [6, 9, 9, 4, 1]  # frog, truck, truck, deer, automobile
     assert np.bincount(images.test["y"]).tolist() == [1000] * 10
     assert "of the 50,000 training images" in images.note or len(images.train["y"]) == 50_000
-    # Against the standard library's own unpickler, on the file that is known to be the original one.
+    # The reference is the standard library's unpickler, which is safe for the original file.
     with (data_dir / "cifar10" / "cifar-10-batches-py" / "test_batch").open("rb") as file:
         reference = pickle.load(file, encoding="bytes")
     np.testing.assert_array_equal(images.test["x"][:100], pixels(reference[b"data"][:100]))

@@ -1,4 +1,4 @@
-"""Dates in tables: which texts are some, what they become, beside datetime and pandas."""
+"""Date columns: detection and encoding, compared with datetime and pandas."""
 
 import datetime
 
@@ -12,6 +12,7 @@ from jaxdl.data.csv_dates import (
     date_names,
     days_of,
     describe_dates,
+    first_misfit,
     read_date,
 )
 
@@ -47,13 +48,20 @@ def test_what_is_a_date():
         assert date_formats(texts) == []
 
 
+def test_the_first_value_that_is_no_date_among_dates():
+    assert first_misfit(["2016-01-01", None, "2016-02-30", "soon", "2016-01-03", "2016-01-04"]) == ("year-month-day", 2)
+    assert first_misfit(["soon", "13/04/2016", "1/1/2016"]) == ("day/month/year", 0)
+    for texts in (["a", "2016-01-01"], ["a", "b"], ["2016-01-01", None], [None], []):
+        assert first_misfit(texts) is None
+
+
 def test_columns_by_hand():
     texts = ["2019-01-01", "2020-07-02", None, "2021-01-01 06:00", "2019-01-03"]
     days = days_of(texts, "year-month-day")
     entry = describe_dates("d", days, "year-month-day")
     assert date_names(entry) == ["d.years", *(f"d.{c}_{w}" for c in ("year", "week", "day") for w in ("sin", "cos"))]
     x = date_columns(days, entry)
-    # 2020 has 366 days, of which 183 have gone by on 2 July; the median of the four dates is the second, a Thursday
+    # 2020 has 366 days, of which 183 have passed on 2 July; the median of the four dates is the second, a Thursday
     np.testing.assert_allclose(x[:, 0], [0, 1.5, 2 / 365, 2 + 0.25 / 365, 2 / 365], atol=1e-12)
     np.testing.assert_allclose(x[1, 1:3], [0, -1], atol=1e-12)
     of_week = np.array([1, 3, 3, 4, 3]) * 2 * np.pi / 7  # Tuesday, Thursday, ..., Friday
@@ -74,7 +82,7 @@ def test_against_pandas():
     np.testing.assert_allclose(x[:, 0], dates.dt.year + part - (dates.dt.year + part)[0], atol=1e-9)
 
 
-def test_what_never_changes_is_no_column():
+def test_constant_positions_get_no_column():
     for texts, cycles in (
         (["2001-01-01", "2002-01-01"], ["week"]),
         (["2001-01-01", "2007-01-01"], []),
@@ -84,7 +92,7 @@ def test_what_never_changes_is_no_column():
         assert describe_dates("d", days_of(texts, "year-month-day"), "year-month-day")["cycles"] == cycles
 
 
-def test_hours_of_many_years_are_told_apart_in_float32():
+def test_hours_over_many_years_differ_in_float32():
     days = days_of([f"2016-07-01 {hour:02d}:00" for hour in range(24)] + ["2026-01-01"], "year-month-day")
     x = date_columns(days, describe_dates("d", days, "year-month-day")).astype(np.float32)
     assert len(np.unique(x[:, 0])) == 25

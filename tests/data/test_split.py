@@ -1,4 +1,4 @@
-"""Splits, against scikit-learn on the arrays themselves and by counting rows."""
+"""Splits, compared with scikit-learn on the arrays and by counting rows."""
 
 import numpy as np
 import pytest
@@ -43,14 +43,14 @@ def test_each_row_is_in_one_part_in_order_and_classes_give_their_share(fraction,
             assert (abs(np.bincount(valid["y"], minlength=3) - share) < 1).all()
 
 
-def test_any_row_can_be_held_out_and_the_seed_says_which():
+def test_any_row_can_be_held_out_and_the_seed_decides():
     drawn = [tuple(hold_out(ARRAYS, 0.1, seed, "rows", stratify="y")[1]["row"]) for seed in range(200)]
     assert set().union(*drawn) == set(range(61))
     assert len(set(drawn)) > 190
     assert drawn[7] == tuple(hold_out(ARRAYS, 0.1, 7, "rows", stratify="y")[1]["row"])
 
 
-def test_small_classes_give_what_they_can():
+def test_small_classes_keep_a_training_row():
     few = {"y": np.repeat(np.arange(10), 3)}
     train, valid = hold_out(few, 0.1, 0, "few", stratify="y")
     assert len(set(valid["y"].tolist())) == len(valid["y"]) == 3
@@ -65,7 +65,7 @@ def test_nothing_held_out_and_nothing_to_hold_out():
     assert valid is None
     assert all(train[name] is ARRAYS[name] for name in ARRAYS)
     for stratify, arrays in (("y", {"y": np.arange(7)}), (None, {"y": np.zeros(1)})):
-        with pytest.raises(DataError, match=r"^rows: no class has .* --valid_fraction=0 trains without") as e:
+        with pytest.raises(DataError, match=r"^rows: .*--valid_fraction=0") as e:
             hold_out(arrays, 0.1, 0, "rows", stratify=stratify)
         assert "\n" not in str(e.value)
 
@@ -91,14 +91,14 @@ def test_stratified_folds_keep_the_shares_of_classes():
     [
         (lambda: split(ARRAYS, 1.0, 0), r"fraction=1.0"),
         (lambda: split(ARRAYS, 0, 0), r"fraction=0"),
-        (lambda: split(ARRAYS, 0.2, 0, stratify="label"), r"stratify='label' names none of the arrays: x, y, row"),
+        (lambda: split(ARRAYS, 0.2, 0, stratify="label"), r"stratify='label' .*x, y, row"),
         (lambda: split({"x": X, "y": Y[:-1]}, 0.2, 0), r"x 61, y 60"),
-        (lambda: hold_out(ARRAYS, 1.0, 0, "rows"), r"valid=1.0 must be at least 0 and below 1"),
+        (lambda: hold_out(ARRAYS, 1.0, 0, "rows"), r"valid=1.0"),
         (lambda: hold_out(ARRAYS, -0.1, 0, "rows"), r"valid=-0.1"),
         (lambda: hold_out(ARRAYS, float("nan"), 0, "rows"), r"valid=nan"),
-        (lambda: hold_out(ARRAYS, 0.2, 0, "rows", stratify="label"), r"stratify='label' names none"),
+        (lambda: hold_out(ARRAYS, 0.2, 0, "rows", stratify="label"), r"stratify='label'"),
         (lambda: k_folds(ARRAYS, 1, 0), r"folds=1"),
-        (lambda: k_folds(ARRAYS, 62, 0), r"folds=62 must lie between 2 and the number of rows, 61"),
+        (lambda: k_folds(ARRAYS, 62, 0), r"folds=62 .*61"),
         (lambda: k_folds({"x": X}, 2, 0), r"stratify='y'"),
     ],
 )

@@ -1,7 +1,8 @@
-"""Tables: CSV files as people write them, broken ones, the sets by name, and standardisation."""
+"""Tables: CSV files in common formats, broken files, the sets by name, and standardisation."""
 
 import gzip
 import json
+import re
 import shlex
 import time
 
@@ -31,7 +32,7 @@ def write(tmp_path, content: str | bytes, name="table.csv"):
 
 
 def check(table):
-    """The numbers of GOOD, worked by hand: medians 2 of (1, 2, 4) and 2.5 of (2.5, -10, 7)."""
+    """Checks the numbers of GOOD, computed by hand: medians 2 of (1, 2, 4) and 2.5 of (2.5, -10, 7)."""
     assert table.columns == ("size", "colour=blue", "colour=green", "colour=red", "weight, kg")
     assert table.x.tolist() == [[1, 0, 0, 1, 2.5], [2, 1, 0, 0, 2.5], [2, 0, 0, 1, -10], [4, 0, 1, 0, 7]]
     assert table.y.tolist() == [10, 20.5, 30, -4]
@@ -54,7 +55,7 @@ WRITINGS = {
 
 
 @pytest.mark.parametrize("name", WRITINGS)
-def test_writings_of_one_table(tmp_path, name):
+def test_formats_of_one_table(tmp_path, name):
     check(read_csv(write(tmp_path, WRITINGS[name]), target="price"))
 
 
@@ -65,24 +66,25 @@ def test_missing_values(tmp_path, missing):
         target="price",
     )
     check(table)
-    assert "size: 1 missing, set to the median 2" in table.note
-    assert "weight, kg: 1 missing, set to the median 2.5" in table.note
+    assert re.search("size: 1 missing.* median 2; ", table.note)
+    assert re.search("weight, kg: 1 missing.* median 2.5", table.note)
 
 
 def test_missing_text_is_a_category(tmp_path):
     table = read_csv(write(tmp_path, GOOD.replace("green", "?")), target="price")
     assert table.columns[1:4] == ("colour=blue", "colour=missing", "colour=red")
     assert table.x[3, 1:4].tolist() == [0, 1, 0]
-    assert "colour: 3 categories, one-hot, 1 missing as one" in table.note
+    assert re.search("colour: 3 categories.* 1 missing", table.note)
 
 
-def test_note_says_what_was_decided(tmp_path):
+def test_note_lists_decisions(tmp_path):
     path = write(tmp_path, GOOD)
     table = read_csv(path, target="price", drop=["size"])
     assert table.columns == ("colour=blue", "colour=green", "colour=red", "weight, kg")
-    assert table.note == (
-        f"{path}: 4 rows, 4 input columns from 2; target price; colour: 3 categories, one-hot; "
-        "weight, kg: 1 missing, set to the median 2.5; dropped: size"
+    assert re.match(
+        f"{path}: 4 rows, 2 input columns .*4; target price; colour: 3 categories.*; "
+        "weight, kg: 1 missing.* median 2.5; dropped columns: size$",
+        table.note,
     )
 
 
@@ -91,7 +93,7 @@ def test_text_target_becomes_classes(tmp_path):
     assert table.names == ("blue", "green", "red")
     assert table.y.tolist() == [2, 0, 2, 1]
     assert table.y.dtype == np.int32
-    assert "target colour: 3 classes" in table.note
+    assert re.search("target colour .*3 classes", table.note)
 
 
 def test_whole_numbers_as_classes(tmp_path):
@@ -108,7 +110,7 @@ def test_quoted_fields(tmp_path):
 
 
 def complaint(path) -> str:
-    """What the reader says against the file; any other exception fails the test."""
+    """Returns the reader's DataError as text, or ""; any other exception fails the test."""
     try:
         table = read_csv(path, target="price")
     except DataError as e:
@@ -122,58 +124,72 @@ def rows(text: str) -> str:
     return "a,b,y\n" + "1,2,3\n" * 5 + text + "\n4,5,6\n"
 
 
-BROKEN = {
-    "empty": (b"", {}, "is empty"),
-    "only a mark": (b"\xef\xbb\xbf", {}, "holds no text"),
-    "blank lines": ("\n\n", {}, "holds no text"),
-    "header only": ("a,b,y\n", {}, "holds a header but no rows"),
-    "no header": ("1,2,3\n4,5,6\n", {}, "line 1: numbers (1, 2, 3, ...); a header"),
-    "a column without name": ("a,,y\n1,2,3\n", {}, "line 1: column 2 has no name"),
-    "a name over two lines": ('a,"b\nc",y\n1,2,3\n', {}, "line 1: the name of column 'b\\nc' goes over several"),
-    "no target": (rows("1,2,3"), {"target": ""}, "no target column is given; name one of a, b, y"),
-    "a name twice": ("a,y,a\n1,2,3\n", {}, "line 1: column 'a' stands there twice"),
-    "a field short": (rows("1,2"), {}, "line 7: 2 fields; the header has 3"),
-    "a field more": (rows("1,2,3,4"), {}, "line 7: 4 fields; the header has 3"),
-    "another separator inside": (rows("1;2;3"), {}, "line 7: 1 fields"),
-    "open quotes": (rows('"1,2,3'), {}, "line 8: unexpected end of data"),
-    "text behind quotes": (rows('"1"x,2,3'), {}, "line 7: "),
-    "no target at all": ("a,y\n1,\n2,?\n", {}, "the target 'y' has no value in any row"),
-    "target unknown": (rows("1,2,3"), {"target": "Y2"}, "no column 'Y2'; did you mean 'y'? It has a, b, y"),
-    "dropped column unknown": (rows("1,2,3"), {"drop": ["bb"]}, "no column 'bb'; did you mean 'b'?"),
-    "target dropped": (rows("1,2,3"), {"drop": ["y"]}, "column 'y' is both the target and dropped"),
-    "everything dropped": (rows("1,2,3"), {"drop": ["a", "b"]}, "no column besides the target"),
-    "text among numbers": (rows("1,2x,3"), {}, "line 7: '2x' in column 'b'; a number is needed"),
-    "text among targets": (rows("1,2,3x"), {}, "line 7: '3x' in column 'y'; a number is needed"),
-    "number with underscore": (rows("1_0,2,3"), {}, "line 7: '1_0' in column 'a'"),
-    "infinite": (rows("inf,2,3"), {}, "line 7: 'inf' in column 'a' is not a finite float32"),
-    "too large": (rows("1e39,2,3"), {}, "line 7: '1e39' in column 'a' is not a finite float32"),
-    "nan that is not missing": (rows("1,2,nan"), {"missing": ["?"]}, "line 7: 'nan' in column 'y' is not a finite"),
-    "text as regression": ("a,y\n1,u\n2,v\n", {"classification": False}, "line 2: 'u' in column 'y'; a number"),
-    "fractions as classes": (rows("1,2,3.5"), {"classification": True}, "line 7: 3.5 as class 'y'; whole numbers"),
-    "one class": ("a,y\n1,u\n2,u\n", {}, "column 'y' has the one class 'u'"),
-    "an empty column": ("a,y\n,1\n?,2\n", {}, "column 'a' has no value in any row; drop it"),
+BROKEN = {  # content, arguments, what the message names
+    "empty": (b"", {}, "empty"),
+    "only a mark": (b"\xef\xbb\xbf", {}, "no text"),
+    "blank lines": ("\n\n", {}, "no text"),
+    "header only": ("a,b,y\n", {}, "header", "no rows"),
+    "no header": ("1,2,3\n4,5,6\n", {}, "line 1", "1, 2, 3, ...", "--no_header"),
+    "a column without name": ("a,,y\n1,2,3\n", {}, "line 1", "column 2"),
+    "a name over two lines": ('a,"b\nc",y\n1,2,3\n', {}, "line 1", "'b\\nc'"),
+    "no target": (rows("1,2,3"), {"target": ""}, "--target", "a, b, y"),
+    "a name twice": ("a,y,a\n1,2,3\n", {}, "line 1", "'a'"),
+    "a field short": (rows("1,2"), {}, "line 7", "2 fields", "3", "--separator"),
+    "a field more": (rows("1,2,3,4"), {}, "line 7", "4 fields", "3"),
+    "another separator inside": (rows("1;2;3"), {}, "line 7", "1 fields"),
+    "open quotes": (rows('"1,2,3'), {}, "line 8", "unexpected end of data"),
+    "text behind quotes": (rows('"1"x,2,3'), {}, "line 7"),
+    "no target at all": ("a,y\n1,\n2,?\n", {}, "'y'", "--target"),
+    "target unknown": (rows("1,2,3"), {"target": "Y2"}, "'Y2'", "'y'?", "a, b, y"),
+    "the only column": ("a;b;y\n1;2;3\n", {"reading": Reading("comma")}, "'y'", "a;b;y", "--separator"),
+    "dropped column unknown": (rows("1,2,3"), {"drop": ["bb"]}, "'bb'", "'b'?"),
+    "target dropped": (rows("1,2,3"), {"drop": ["y"]}, "'y'", "--target", "--drop"),
+    "everything dropped": (rows("1,2,3"), {"drop": ["a", "b"]}, "input column", "'y'"),
+    "text among numbers": (rows("1,2x,3"), {}, "line 7", "'b'", "'2x'"),
+    "text among targets": (rows("1,2,3x"), {}, "line 7", "'y'", "'3x'"),
+    "number with underscore": (rows("1_0,2,3"), {}, "line 7", "'a'", "'1_0'"),
+    "infinite": (rows("inf,2,3"), {}, "line 7", "'a'", "'inf'", "finite"),
+    "too large": (rows("1e39,2,3"), {}, "line 7", "'a'", "'1e39'", "finite"),
+    "nan that is not missing": (rows("1,2,nan"), {"missing": ["?"]}, "line 7", "'y'", "'nan'", "finite"),
+    "text as regression": ("a,y\n1,u\n2,v\n", {"classification": False}, "line 2", "'y'", "'u'"),
+    "fractions as classes": (rows("1,2,3.5"), {"classification": True}, "line 7", "'y'", "3.5"),
+    "one class": ("a,y\n1,u\n2,u\n", {}, "'y'", "'u'"),
+    "an empty column": ("a,y\n,1\n?,2\n", {}, "'a'", "--drop=a"),
+    "an empty column among others": ("a,b,y\n,1,1\n?,2,2\n", {"drop": ["b"]}, "'a'", "--drop=b,a"),
     "too many categories": (
-        "a,y\n" + "".join(f"t{i},1\n" for i in range(51)), {},
-        "text columns with more than 50 different values, which do not become one-hot: 'a' (51, such as 't0'); "
-        "leave it out with --drop=a",
+        "a,y\n" + "".join(f"t{i},1\n" for i in range(51)), {}, "50", "'a'", "51", "'t0'", "--drop=a",
     ),
-    "not UTF-8": (rows("1,ü,3").encode("latin-1"), {}, "not UTF-8 at line 7, byte 38 (0xfc)"),
-    "not UTF-8 behind a mark": (b"\xef\xbb\xbf" + rows("1,ü,3").encode("latin-1"), {}, "not UTF-8 at line 7, byte 41"),
-    "UTF-16": (rows("1,2,3").encode("utf-16"), {}, "not UTF-8 at line 1, byte 0"),
-    "zero bytes": (rows("1,\0,3"), {}, "line 7: a zero byte"),
-    "broken gzip": (gzip.compress(rows("1,2,3").encode())[:-9], {}, "broken gzip stream"),
-    "binary": (bytes(range(128, 256)), {}, "not UTF-8 at line 1, byte 0"),
+    "decimal commas": ("a;y\n;1\n2,5;1\n3,5;2\n", {}, "line 3", "'a'", "'2,5'", "--decimal=comma"),
+    "not UTF-8": (rows("1,ü,3").encode("latin-1"), {}, "UTF-8", "line 7, byte 38 (0xfc)"),
+    "not UTF-8 behind a mark": (b"\xef\xbb\xbf" + rows("1,ü,3").encode("latin-1"), {}, "UTF-8", "line 7, byte 41"),
+    "UTF-16": (rows("1,2,3").encode("utf-16"), {}, "UTF-8", "line 1, byte 0"),
+    "zero bytes": (rows("1,\0,3"), {}, "line 7", "zero byte"),
+    "broken gzip": (gzip.compress(rows("1,2,3").encode())[:-9], {}, "gzip"),
+    "binary": (bytes(range(128, 256)), {}, "UTF-8", "line 1, byte 0"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_files_name_the_line(tmp_path, name):
-    content, arguments, message = BROKEN[name]
+    content, arguments, *named = BROKEN[name]
     path = write(tmp_path, content)
     with pytest.raises(DataError) as e:
         read_csv(path, **{"target": "y", **arguments})
-    assert str(e.value).startswith(f"{path}: {message}")
-    assert "\n" not in str(e.value)
+    said = str(e.value)
+    assert said.startswith(f"{path}: ")
+    assert "\n" not in said
+    for word in named:
+        assert word in said.removeprefix(f"{path}: "), word
+
+
+@pytest.mark.parametrize("bad", ["2016-13-01", "soon"])
+def test_a_broken_date_among_many_names_its_line(tmp_path, bad):
+    lines = [f"{bad if i == 6 else f'20{i:02d}-03-04'},car {i},{i}" for i in range(70)]
+    path = write(tmp_path, "\n".join(["when,name,y", *lines]))
+    with pytest.raises(DataError, match=rf"'when' .*line 8 .*'{bad}'.*'name'.*--drop=when,name$"):
+        read_csv(path, target="y")
+    path = write(tmp_path, "\n".join(["when,name,y", *lines]).replace(bad, ""))
+    assert read_csv(path, target="y", drop=["name"]).columns[0] == "when.years"
 
 
 def test_flipped_bytes_are_refused_or_read_never_worse(tmp_path):
@@ -184,14 +200,14 @@ def test_flipped_bytes_are_refused_or_read_never_worse(tmp_path):
 
 
 def test_a_folder_and_nothing_in_its_place(tmp_path):
-    with pytest.raises(DataError, match="is a folder"):
+    with pytest.raises(DataError, match=f"{tmp_path}: .*folder"):
         read_csv(tmp_path, target="y")
-    with pytest.raises(MissingData, match="no such file"):
+    with pytest.raises(MissingData, match=f"{tmp_path}/nothing.csv: "):
         read_csv(tmp_path / "nothing.csv", target="y")
 
 
 def again(tmp_path, content, schema, **options):
-    """`content` read by a schema that has been through JSON."""
+    """Reads `content` with a schema after a round trip through JSON."""
     return encode_csv(write(tmp_path, content, "again.csv"), json.loads(json.dumps(schema)), **options)[:2]
 
 
@@ -214,7 +230,7 @@ def test_another_file_gets_the_medians_and_categories_of_the_first(tmp_path):
     assert y is None
 
 
-def test_the_target_can_be_left_alone(tmp_path):
+def test_the_target_can_be_ignored(tmp_path):
     schema = read_csv(write(tmp_path, GOOD), target="colour").schema
     other = 'size,colour,"weight, kg",price\n1,,2,3\n2,pink,3,4\n'
     x, y = again(tmp_path, other, schema, target=False)
@@ -237,28 +253,29 @@ def test_missing_text_by_the_schema(tmp_path):
 
 
 MISFITS = {
-    "a column is missing": ("colour,size\nred,1\n", "no column 'weight, kg', which the training table has; it has"),
-    "a column is misspelled": (
-        'colour,sizes,"weight, kg"\nred,1,2\n', "no column 'size', which the training table has; rename 'sizes'"
-    ),
-    "text for a number": ('colour,size,"weight, kg"\nred,big,2\n', "line 2: 'big' in column 'size'; a number"),
-    "a header alone": ('colour,size,"weight, kg"\n', "holds a header but no rows"),
+    "a column is missing": ("colour,size\nred,1\n", "'weight, kg'", "colour, size"),
+    "a column is misspelled": ('colour,sizes,"weight, kg"\nred,1,2\n', "'size'", "rename 'sizes'"),
+    "text for a number": ('colour,size,"weight, kg"\nred,big,2\n', "line 2", "'size'", "'big'"),
+    "a header alone": ('colour,size,"weight, kg"\n', "header", "no rows"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MISFITS)
 def test_files_that_do_not_fit_the_schema(tmp_path, name):
     schema = read_csv(write(tmp_path, GOOD), target="price").schema
-    content, message = MISFITS[name]
+    content, *named = MISFITS[name]
     with pytest.raises(DataError) as e:
         again(tmp_path, content, schema)
-    assert str(e.value).startswith(f"{tmp_path}/again.csv: {message}")
-    assert "\n" not in str(e.value)
+    said = str(e.value)
+    assert said.startswith(f"{tmp_path}/again.csv: ")
+    assert "\n" not in said
+    for word in named:
+        assert word in said, word
 
 
 def test_an_unknown_class(tmp_path):
     schema = read_csv(write(tmp_path, GOOD), target="colour").schema
-    with pytest.raises(DataError, match="line 2: column 'colour' has the unknown class 'pink'; training had 'blue', "):
+    with pytest.raises(DataError, match=r"line 2: column 'colour': .*'pink'.* 'blue', 'green', 'red'"):
         again(tmp_path, 'size,colour,"weight, kg",price\n1,pink,2,3\n', schema)
 
 
@@ -266,10 +283,7 @@ def test_note_is_one_line_however_wide_the_table(tmp_path):
     names = [f"c{i}" for i in range(13)]
     content = ";".join([*names, "y"]) + "\n" + ";".join("1" * 14) + "\n" + ";" * 13 + "2\n"
     note = read_csv(write(tmp_path, content), target="y").note
-    assert (
-        "c7: 1 missing, set to the median 1; and 5 more columns with missing values, dates or text; separator ';'"
-        in note
-    )
+    assert re.search("c7: 1 missing.* median 1; and 5 more .*; separator: semicolon", note)
     assert "c8" not in note
     assert "\n" not in note
 
@@ -298,17 +312,17 @@ def test_embedded_tables(name):
 
 def test_names(monkeypatch):
     assert TABLES == ("iris", "wine", "breast_cancer", "diabetes", "california_housing", "bike_sharing")
-    with pytest.raises(ValueError, match=r"no table 'irsi' \(did you mean iris\?\)"):
+    with pytest.raises(ValueError, match=r"'irsi' .*iris\?"):
         load_table("irsi")
     monkeypatch.delenv("JAXDL_DATA_DIR", raising=False)
-    with pytest.raises(MissingData, match="set --data_dir or JAXDL_DATA_DIR"):
+    with pytest.raises(MissingData, match="--data_dir or JAXDL_DATA_DIR"):
         load_table("bike_sharing")
 
 
 @pytest.mark.parametrize("folder", ["california-housing", "."])
-def test_files_are_found_in_their_folder_or_beside(tmp_path, folder):
+def test_files_are_found_in_their_folder_or_in_data_dir(tmp_path, folder):
     (tmp_path / folder).mkdir(exist_ok=True)
-    with pytest.raises(MissingData, match=r"no california-housing/housing.csv or housing.csv"):
+    with pytest.raises(MissingData, match=r"california-housing/housing.csv or housing.csv"):
         load_table("california_housing", tmp_path)
     write(tmp_path / folder, "a,median_house_value\n1,2\n", "housing.csv")
     assert load_table("california_housing", tmp_path).y.tolist() == [2]
@@ -323,8 +337,8 @@ def test_the_environment_names_the_folder(tmp_path, monkeypatch):
 def test_original_california_housing(data_dir):
     table = load_table("california_housing", data_dir)
     assert table.x.shape == (20_640, 8 + 5)
-    assert "total_bedrooms: 207 missing, set to the median 435" in table.note
-    assert "ocean_proximity: 5 categories, one-hot" in table.note
+    assert re.search("total_bedrooms: 207 missing.* median 435;", table.note)
+    assert "ocean_proximity: 5 categories" in table.note
     one_hot = table.x[:, [i for i, name in enumerate(table.columns) if name.startswith("ocean_proximity=")]]
     # Counts of <1H OCEAN, INLAND, ISLAND, NEAR BAY, NEAR OCEAN as the book that published the file prints them.
     assert one_hot.sum(axis=0).tolist() == [9136, 6551, 5, 2290, 2658]
@@ -375,7 +389,7 @@ class TestLimits:
     def test_more_fields_than_are_read(self, tmp_path, monkeypatch):
         monkeypatch.setattr("jaxdl.data.csv_columns.FIELDS", 14)
         path = write(tmp_path, GOOD)
-        with pytest.raises(DataError, match=r"has up to 21 fields, .* 14 are read; .* set JAXDL_MAX_FIELDS=21 "):
+        with pytest.raises(DataError, match=r"21 fields.* 14.*JAXDL_MAX_FIELDS=21 "):
             read_csv(path, target="price")
         monkeypatch.setenv("JAXDL_MAX_FIELDS", "21")
         check(read_csv(path, target="price"))
@@ -383,7 +397,7 @@ class TestLimits:
     def test_more_columns_than_are_read(self, tmp_path, monkeypatch):
         monkeypatch.setattr("jaxdl.data.csv_columns.COLUMNS", 3)
         path = write(tmp_path, GOOD)
-        with pytest.raises(DataError, match=r"line 1: 4 columns, and 3 are read; .* set JAXDL_MAX_COLUMNS=4 "):
+        with pytest.raises(DataError, match=r"line 1: 4 columns.* 3.*JAXDL_MAX_COLUMNS=4 "):
             read_csv(path, target="price")
         monkeypatch.setenv("JAXDL_MAX_COLUMNS", "4")
         check(read_csv(path, target="price"))
@@ -392,27 +406,27 @@ class TestLimits:
     def test_line_ends_of_every_kind_count(self, tmp_path, monkeypatch, ends):
         monkeypatch.setenv("JAXDL_MAX_FIELDS", "5")
         for last in ("", ends):
-            with pytest.raises(DataError, match="has up to 7 fields"):
+            with pytest.raises(DataError, match="7 fields"):
                 read_csv(write(tmp_path, ends.join(["y", *"123456"]) + last), target="y")
 
     def test_more_numbers_than_are_made(self, tmp_path, monkeypatch):
         monkeypatch.setattr("jaxdl.data.csv_table.NUMBERS", 19)
         path = write(tmp_path, GOOD)
-        with pytest.raises(DataError, match=r"4 rows of 5 input columns are 20 numbers, .* set JAXDL_MAX_NUMBERS=20 "):
+        with pytest.raises(DataError, match=r"4 rows of 5 .*20 numbers.*JAXDL_MAX_NUMBERS=20 "):
             read_csv(path, target="price")
         monkeypatch.setenv("JAXDL_MAX_NUMBERS", "20")
         check(read_csv(path, target="price"))
 
     def test_more_text_than_is_read(self, tmp_path, monkeypatch):
         monkeypatch.setenv("JAXDL_MAX_TEXT_BYTES", "17")
-        with pytest.raises(DataError, match=r"more than 17 bytes, the most that is read; .* set JAXDL_MAX_TEXT_BYTES"):
+        with pytest.raises(DataError, match=r"17 bytes.*JAXDL_MAX_TEXT_BYTES"):
             read_csv(write(tmp_path, gzip.compress(GOOD.encode())), target="price")
 
     @pytest.mark.parametrize("value", ["much", "0", "-1", "1.5", "1e9", " 7", "9" * 5000, "1\n2"])
     @pytest.mark.parametrize("variable", ["FIELDS", "COLUMNS", "NUMBERS", "TEXT_BYTES"])
     def test_a_limit_is_a_whole_number(self, tmp_path, monkeypatch, variable, value):
         monkeypatch.setenv(f"JAXDL_MAX_{variable}", value)
-        with pytest.raises(DataError, match=f"JAXDL_MAX_{variable}=.* whole number above 0") as caught:
+        with pytest.raises(DataError, match=f"JAXDL_MAX_{variable}=.*whole number") as caught:
             read_csv(write(tmp_path, GOOD), target="price")
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 200
@@ -425,7 +439,7 @@ class TestLimits:
         with pytest.raises(DataError, match=f"c18, c19 and {n - 20:,} more") as caught:
             read_csv(path, target="x")
         assert len(str(caught.value)) < 500
-        assert time.process_time() - begin < 10  # an hour where each name is looked for among all before it
+        assert time.process_time() - begin < 10  # an hour if each name is searched in a list of all before it
         begin = time.process_time()
         table = read_csv(path, target="c0", drop=[f"c{i}" for i in range(1, n, 2)])
         assert table.x[:, :4].tolist() == [[2, 4, 6, 1], [3, 5, 7, 2]]
@@ -442,14 +456,14 @@ class TestLimits:
         assert time.process_time() - begin < 5  # difflib takes minutes to compare such names
 
     def test_a_class_of_any_size(self, tmp_path):
-        with pytest.raises(DataError, match=r"line 2: '9{37}.* is not a finite float32"):
+        with pytest.raises(DataError, match=r"line 2: column 'y': '9{37}.*finite"):
             read_csv(write(tmp_path, f"x,y\n1,{'9' * 5000}\n2,1\n"), target="y", classification=True)
         large = read_csv(write(tmp_path, "x,y\n1,3e38\n2,1\n"), target="y", classification=True)
         assert large.names == ("1", str(int(3e38)))
 
 
 def test_medians_of_columns_short_and_long(tmp_path):
-    """The middle value, or halfway between the two, of those that are there; with a row that has nothing but y."""
+    """Tests the median of the values that are not missing; one row has only y."""
     rng = np.random.default_rng(0)
     for count in (1, 2, 3, 4, 700, 701):
         values = rng.normal(size=(count, 3))
@@ -467,7 +481,7 @@ class TestReading:
             assert table.columns == ("c2", "c3=a b", "c3=c", "c4")
             assert table.x.tolist() == [[8, 1, 0, 3.5], [7, 0, 1, 3], [6, 1, 0, 4]]
             assert table.y.tolist() == [18, 9, 10]
-            assert "separator blanks; columns c1 (18.0), c2 (8), c3 (a b), c4 (missing)" in table.note
+            assert re.search(r"separator: blank; .*c1 \(18.0\), c2 \(8\), c3 \(a b\), c4 \(missing\)", table.note)
             x, y = again(tmp_path, self.BLANKS, table.schema)
             np.testing.assert_array_equal(x, table.x)
             np.testing.assert_array_equal(y, table.y)
@@ -500,30 +514,31 @@ class TestReading:
     def test_a_header_of_numbers_names_the_flag(self, tmp_path):
         with pytest.raises(DataError, match=r"line 1: .*--no_header"):
             read_csv(write(tmp_path, "1,2\n3,4\n"), target="1")
-        with pytest.raises(DataError, match="separator blanks; --separator and --no_header"):
+        with pytest.raises(DataError, match=r"separator: blank.*--separator.*--no_header"):
             read_csv(write(tmp_path, self.BLANKS), target="mpg")
-        with pytest.raises(DataError, match="line 2: 1 fields; the first line has 2"):
+        with pytest.raises(DataError, match=r"line 2: 1 fields.* first line .*2"):
             read_csv(write(tmp_path, "1,2\n3\n"), target="c1", reading=Reading(header=False))
 
     def test_blanks_are_bounded(self, tmp_path, monkeypatch):
         monkeypatch.setenv("JAXDL_MAX_FIELDS", "5")
-        with pytest.raises(DataError, match="has up to 6 fields"):
+        with pytest.raises(DataError, match="6 fields"):
             read_csv(write(tmp_path, "a   b\n1    2\n3 4\n"), target="a")
 
     @pytest.mark.parametrize(("name", "there"), [("MPG", "mpg"), ("Mpg", "mpg"), ("mpq", "mpg"), ("mpg", "MPG")])
     def test_a_name_in_another_case(self, tmp_path, name, there):
-        with pytest.raises(DataError, match=rf"no column '{name}'; did you mean '{there}'\?"):
+        with pytest.raises(DataError, match=rf"'{name}'.* '{there}'\?"):
             read_csv(write(tmp_path, f"weight,{there}\n1,2\n2,3\n"), target=name)
 
 
-def test_rows_without_target_are_left_out(tmp_path):
+def test_rows_without_target_are_dropped(tmp_path):
     content = "a,y\n1,2\n7,\nx,?\n3,4\n"
     table = read_csv(write(tmp_path, content), target="y")
     assert table.x.tolist() == [[1], [3]]
     assert table.y.tolist() == [2, 4]
-    assert "2 rows without y left out" in table.note
+    assert "2 rows without y" in table.note
     found = encode_csv(write(tmp_path, "a,y\n5,\n6,1\n"), table.schema)
-    assert (found.x.tolist(), found.y.tolist(), found.notes) == ([[6]], [1], ["1 row without y left out"])
+    assert (found.x.tolist(), found.y.tolist(), len(found.notes)) == ([[6]], [1], 1)
+    assert "1 row without y" in found.notes[0]
     assert encode_csv(write(tmp_path, "a,y\n5,\n6,1\n"), table.schema, target=False).x.tolist() == [[5], [6]]
 
 
@@ -533,13 +548,12 @@ def test_texts_that_training_did_not_have(tmp_path):
         write(tmp_path, 'Id,colour,size,"weight, kg"\n7,red,1,2\n8,gren,1,2\n9,,1,2\n9,gren,,2\n'), schema
     )
     assert found.x[:, 1:4].tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
-    assert found.notes == [
-        "passed over, as training had no such column: Id",
-        "colour: 1 missing, 2 x 'gren' unknown: read as none of the known values",
-    ]
+    assert len(found.notes) == 2
+    assert found.notes[0].endswith(": Id")
+    assert found.notes[1].startswith("colour: 1 missing, 2 x 'gren' unknown")
 
 
-def test_all_wide_texts_are_told_at_once_with_a_flag_to_paste(tmp_path):
+def test_one_message_lists_all_wide_texts_with_a_flag_to_paste(tmp_path):
     lines = ['"car, name",when,id,y', *(f"car {i},2016-01-{i % 28 + 1:02d},k{i},{i}" for i in range(53))]
     path = write(tmp_path, "\n".join([lines[0] + ",gone", *(line + ",0" for line in lines[1:])]))
     with pytest.raises(DataError, match=r"'car, name'.*'id'") as caught:
@@ -561,10 +575,7 @@ def test_dates_of_a_table(tmp_path):
         "on.years",
         *(f"on.{c}_{w}" for c in ("year", "week") for w in ("sin", "cos")),
     )
-    assert (
-        "on: a date, as 5 columns; --drop=on leaves it out, read as month/day/year and not as day/month/year"
-        in table.note
-    )
+    assert re.search("on: dates .*month/day/year.* 5 columns.* 1 missing.* day/month/year.*--drop=on", table.note)
     assert table.dated == "on"
     np.testing.assert_array_equal(np.diff(table.days[:2]), [60])  # the second of January, of March
     np.testing.assert_array_equal(table.x[2, 2:], table.x[0, 2:])  # the lower of two medians
@@ -574,11 +585,11 @@ def test_dates_of_a_table(tmp_path):
     assert (dropped.columns, dropped.dated) == (("kind=a", "kind=b"), "on")
 
 
-def test_groups_are_no_input(tmp_path):
+def test_a_group_is_not_an_input(tmp_path):
     table = read_csv(write(tmp_path, "g,a,y\nu,1,2\nv,3,4\nu,5,6\n"), target="y", group="g")
     assert (table.columns, table.groups.tolist()) == (("a",), [0, 1, 0])
     assert again(tmp_path, "g,a\n?,7\n", table.schema)[0].tolist() == [[7]]
-    with pytest.raises(DataError, match="'y' is both the target and the group"):
+    with pytest.raises(DataError, match=r"'y' .*--target.*--group"):
         read_csv(tmp_path / "table.csv", target="y", group="y")
 
 

@@ -1,11 +1,12 @@
 import hashlib
+import re
 
 import numpy as np
 import pytest
 
 from jaxdl.data import DataError, MissingData, load_text, streams, windows
 
-TOKENS = np.arange(100, 153)  # token i is its own position + 100, so that a wrong index shows
+TOKENS = np.arange(100, 153)  # token i is its position + 100, so that a wrong index is visible
 
 
 def every_row(batches):
@@ -30,13 +31,13 @@ class TestWindows:
         assert (rows["x"] + 1 == rows["y"])[mask > 0].all()
 
     def test_too_few(self):
-        with pytest.raises(ValueError, match="7 tokens are too few for windows of 7"):
+        with pytest.raises(ValueError, match=r"7 tokens .*windows of 7"):
             windows(TOKENS[:7], 7, 5)
         assert windows(TOKENS[:8], 7, 5).length == 1
 
 
 class TestStreams:
-    def test_each_row_goes_on_where_it_ended(self):
+    def test_each_row_continues_the_row_before(self):
         batches = streams(TOKENS, 5, 3)  # 3 parts of 17, of which 15 are read: 3 windows
         first, second, third, again = (batches.batch(7, t) for t in range(4))
         assert batches.length == 9
@@ -51,7 +52,7 @@ class TestStreams:
         np.testing.assert_array_equal(read, TOKENS[:45].reshape(3, 15))
 
     def test_too_few(self):
-        with pytest.raises(ValueError, match="15 tokens are too few for 3 windows of 5: 16 needed"):
+        with pytest.raises(ValueError, match=r"15 tokens .*3 windows of 5.* 16"):
             streams(TOKENS[:15], 5, 3)
         assert streams(TOKENS[:16], 5, 3).length == 3
 
@@ -67,7 +68,7 @@ class TestLoadText:
         sentence = 'The "break" statement\n'
         assert text.decode(text.encode(sentence)) == sentence
         assert text.encode(sentence)[0] == text.vocabulary.index("T")
-        with pytest.raises(ValueError, match="'☃' is not in this text"):
+        with pytest.raises(ValueError, match="'☃'"):
             text.encode("snow ☃ man")
 
     def test_a_file(self, tmp_path):
@@ -79,15 +80,15 @@ class TestLoadText:
         assert text.train.dtype == text.valid.dtype == text.test.dtype == np.int32
         content = path.read_text(encoding="utf-8")
         assert text.decode(np.concatenate([text.train, text.valid, text.test])) == content
-        counts = "899 characters to train, 100 to validate and 112 to test"
-        assert text.note == f"{counts}, 5 different; {path}"
+        assert re.match(rf"899 .*100 .*112 .*\b5 .*{path}", text.note)
         whole = load_text(file=path, valid=0)
         assert whole.valid is None
-        assert whole.note.startswith("999 characters to train and 112 to test")
+        assert re.match("999 .*112 ", whole.note)
+        assert "validation" not in whole.note
         assert (whole.decode(whole.train), whole.decode(whole.test)) == (content[:999], content[999:])
         third = load_text(file=path, valid=1 / 3)
         assert (third.decode(third.train), third.decode(third.valid)) == (content[:666], content[666:999])
-        with pytest.raises(ValueError, match="valid=1 must be at least 0 and below 1"):
+        with pytest.raises(ValueError, match="valid=1"):
             load_text(file=path, valid=1)
 
     def test_the_parts_of_wikitext2_are_its_files(self, tmp_path, monkeypatch):
@@ -101,24 +102,24 @@ class TestLoadText:
         assert text.vocabulary == "abtv"
         assert (whole.valid, whole.vocabulary) == (None, "abt")
         (tmp_path / "wikitext-2/test.txt").unlink()
-        with pytest.raises(MissingData, match=r"no wikitext-2/test\.txt"):
+        with pytest.raises(MissingData, match=r"wikitext-2/test\.txt"):
             load_text("wikitext2")
 
     def test_bad_input_is_one_line(self, tmp_path, monkeypatch):
         monkeypatch.delenv("JAXDL_DATA_DIR", raising=False)
         (tmp_path / "short.txt").write_text("To be")
         (tmp_path / "latin1.txt").write_bytes(b"caf\xe9 " * 500)
-        with pytest.raises(DataError, match=r"short\.txt: 5 characters are too few; at least 1,000"):
+        with pytest.raises(DataError, match=r"short\.txt: .*\b5 characters.* 1,000"):
             load_text(file=tmp_path / "short.txt")
-        with pytest.raises(DataError, match=r"latin1\.txt: not UTF-8 at line 1, byte 3"):
+        with pytest.raises(DataError, match=r"latin1\.txt: .*UTF-8.* line 1, byte 3"):
             load_text(file=tmp_path / "latin1.txt")
-        with pytest.raises(MissingData, match=r"none\.txt: no such file"):
+        with pytest.raises(MissingData, match=r"none\.txt: "):
             load_text(file=tmp_path / "none.txt")
-        with pytest.raises(MissingData, match="set --data_dir"):
+        with pytest.raises(MissingData, match="--data_dir"):
             load_text("tinyshakespeare")
-        with pytest.raises(MissingData, match=r"no wikitext-2/train\.txt"):
+        with pytest.raises(MissingData, match=r"wikitext-2/train\.txt"):
             load_text("wikitext2", tmp_path)
-        with pytest.raises(ValueError, match="no text 'shakespeare'; there are python_docs, tinyshakespeare"):
+        with pytest.raises(ValueError, match=r"'shakespeare'.* python_docs, tinyshakespeare"):
             load_text("shakespeare")
 
     def test_original_files(self, data_dir):

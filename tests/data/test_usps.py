@@ -1,4 +1,4 @@
-"""USPS text files: generated ones in both writings, broken ones, and the original ones."""
+"""USPS text files: generated files in both number formats, broken files, and the original ones."""
 
 import gzip
 
@@ -49,23 +49,23 @@ def broken(at: int, old: str | None, new: str) -> bytes:
 
 
 BROKEN = {
-    "empty": (b"", "is empty"),
-    "blank": (b"\n \n", "holds no images"),
-    "label 10": (broken(2, "0", "10.0000"), "line 3: label 10.0000; labels are 0 to 9"),
+    "empty": (b"", "empty"),
+    "blank": (b"\n \n", "no images"),
+    "label 10": (broken(2, "0", "10.0000"), "line 3: label 10.0000"),
     "label -1": (broken(2, "0", "-1"), "line 3: label -1"),
     "label 2.5": (broken(0, "0", "2.5"), "line 1: label 2.5"),
     "label nan": (broken(0, "0", "nan"), "line 1: label nan"),
-    "label text": (broken(0, "0", "six"), "line 1: could not convert"),
-    "value text": (broken(6, "9", "x"), "line 7: could not convert"),
+    "label text": (broken(0, "0", "six"), "line 1: "),
+    "value text": (broken(6, "9", "x"), "line 7: "),
     "value not UTF-8": (broken(6, "9", "x").replace(b"x", b"\xff"), "line 7: "),
     "value 1.001": (broken(3, "256", "1.001"), "line 4: value 256 is 1.00"),
     "value nan": (broken(3, "1", "nan"), "line 4: value 1 is nan"),
     "value inf": (broken(3, "1", "-inf"), "line 4: value 1 is -inf"),
-    "value in 0..255": (broken(3, "1", "255"), "line 4: value 1 is 255.0; values lie in -1..1"),
-    "one value short": (broken(1, "256", ""), "line 2: 256 numbers; a digit and 256 values are needed"),
-    "one value more": (broken(1, "256", "0 0"), "line 2: 258 numbers"),
-    "commas": ("\n".join(GOOD).replace(" ", ",").encode(), "line 1: 1 numbers"),
-    "another file": (b"The data are in two gzipped files", "line 1: 7 numbers"),
+    "value in 0..255": (broken(3, "1", "255"), "line 4: value 1 is 255.0"),
+    "one value short": (broken(1, "256", ""), "line 2: 256 fields"),
+    "one value more": (broken(1, "256", "0 0"), "line 2: 258 fields"),
+    "commas": ("\n".join(GOOD).replace(" ", ",").encode(), "line 1: 1 fields"),
+    "another file": (b"The data are in two gzipped files", "line 1: 7 fields"),
 }
 
 
@@ -76,8 +76,10 @@ def test_broken_files_name_the_line(tmp_path, name, ending):
     write(tmp_path, content, ending)
     with pytest.raises(DataError) as e:
         load_images("usps", tmp_path, valid=0)
-    assert str(e.value).startswith(f"{tmp_path / 'zip.train'}{ending}: {message}")
-    assert "\n" not in str(e.value)
+    said = str(e.value)
+    assert said.startswith(f"{tmp_path / 'zip.train'}{ending}: ")
+    assert message in said
+    assert "\n" not in said
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -86,21 +88,21 @@ def test_cut_off_at_20_places(tmp_path, packed):
     content = gzip.compress(content) if packed else content
     for length in np.linspace(1, len(content) - 30, 20).astype(int):
         write(tmp_path, content[:length])
-        # The end of a line is the one place where a text file can be cut without a trace.
+        # A text file that is cut at the end of a line cannot be recognized as truncated.
         if packed or content[length : length + 1] != b"\n":
             with pytest.raises(DataError):
                 load_images("usps", tmp_path, valid=0)
 
 
 def test_missing_and_misplaced(tmp_path):
-    with pytest.raises(MissingData, match=r"no usps/zip.train or zip.train \(or .gz\) in it"):
+    with pytest.raises(MissingData, match=r"usps/zip.train or zip.train"):
         load_images("usps", tmp_path, valid=0)
     write(tmp_path, "\n".join(GOOD).encode(), ".gz")
     (tmp_path / "zip.test.gz").unlink()
     with pytest.raises(MissingData, match=r"zip.test"):
         load_images("usps", tmp_path, valid=0)
     (tmp_path / "zip.test").mkdir()
-    with pytest.raises(DataError, match=r"zip.test: is a folder"):
+    with pytest.raises(DataError, match=r"zip.test: .*folder"):
         load_images("usps", tmp_path, valid=0)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-import tests.conftest  # the settings of the tests, for this process and those it starts; must come before jax
+import tests.conftest  # settings of the tests, for this process and its children; must precede jax
 from experiments.__main__ import listing
 from tests.margins.figures import ROOT, one
 from tests.margins.judge import Bound, counts, report
@@ -22,7 +22,7 @@ SEEDS = 10
 
 
 def measure(name, run, jobs=1):
-    """{(seed, world): what `run(name, seed, world)` found}, without the runs that failed and gave None."""
+    """Returns {(seed, world): result of `run(name, seed, world)`} without failed runs, whose result is None."""
     tried = {}
     with ThreadPoolExecutor(jobs) as pool:
         places = [(seed, PLAIN) for seed in range(SEEDS)] + [(0, world) for world in WORLDS]
@@ -35,16 +35,16 @@ def measure(name, run, jobs=1):
 
 
 def start(keep, name, seed, world):
-    """What a process of its own finds, from its file in the folder `keep` if it is there; None if it failed."""
+    """Returns the result of one run in a separate process, or from its file in `keep`; None if the run failed."""
     path = keep / name / f"seed{seed}.{world}.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         words = [sys.executable, "-m", "tests.margins", f"--one={name}", f"--seed={seed}", f"--out={part}"]
         env = environment(world, os.environ)
-        ended = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-        if ended.returncode:
-            end = "\n".join([*ended.stdout.splitlines()[-10:], *ended.stderr.splitlines()[-20:]])
+        done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            end = "\n".join([*done.stdout.splitlines()[-10:], *done.stderr.splitlines()[-20:]])
             print(f"{name}, seed {seed}, {world}: failed\n{end}", file=sys.stderr, flush=True)
             return None
         os.replace(part, path)
@@ -52,13 +52,13 @@ def start(keep, name, seed, world):
 
 
 def main(words):
-    """Does what the command line says; the exit status."""
+    """Runs the command line and returns the exit status."""
     every = list(listing())
     about = (tests.margins.__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser("python -m tests.margins", description=about)
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments (default: all), `tests` or `tutorial`")
-    parser.add_argument("--jobs", type=int, choices=(1, 2), default=2, help="processes at a time")
-    parser.add_argument("--keep", type=Path, help="folder of what was measured, to go on with")
+    parser.add_argument("--jobs", type=int, choices=(1, 2), default=2, help="number of parallel processes")
+    parser.add_argument("--keep", type=Path, help="folder for results, from which a measurement resumes")
     for hidden, kind in (("--one", str), ("--out", Path), ("--seed", int)):
         parser.add_argument(hidden, type=kind, help=argparse.SUPPRESS)
     args = parser.parse_args(words)
@@ -67,7 +67,7 @@ def main(words):
         return 0
     unknown = set(args.names) - {*every, "tests", "tutorial"}
     if unknown:
-        parser.error(f"no experiment {', '.join(sorted(unknown))}")
+        parser.error(f"unknown experiment {', '.join(sorted(unknown))}")
     good = True
     with tempfile.TemporaryDirectory() as folder, tqdm(unit="run", dynamic_ncols=True) as bar:
 

@@ -1,4 +1,4 @@
-"""The figures of one run: an experiment's claims, the bounds of the tests, what the tutorial asserts."""
+"""Results of one run: claims of an experiment, bounds of the tests, values asserted by the tutorial."""
 
 import hashlib
 import importlib
@@ -18,8 +18,8 @@ from tests.test_shapes_of_experiments import leaves
 from tests.test_tutorial import script
 
 ROOT = Path(__file__).parents[2]
-TUTORIAL = {  # expressions in the names that the tutorial's blocks leave behind, and what an assert holds them against
-    "right": (">", 0.96),
+TUTORIAL = {  # expressions in variables of the tutorial, and the bounds that it asserts
+    "test_accuracy": (">", 0.96),
     "on_features - on_pixels": (">", 0.05),
     "scores.min()": (">", 0.93),
     "scores.std()": ("<", 0.02),
@@ -28,7 +28,7 @@ TUTORIAL = {  # expressions in the names that the tutorial's blocks leave behind
 
 
 def named(bounds):
-    """{name, or place: bound as a list}, all names different."""
+    """Returns {name or position: bound as a list}; repeated names get their position appended."""
     out = {}
     for i, bound in enumerate(bounds, 1):
         name = bound.name or str(i)
@@ -38,7 +38,7 @@ def named(bounds):
 
 
 def of_experiment(module, seed):
-    """The claims of an experiment at its small scale, and a digest of the states that its fits end in."""
+    """Returns the claims of an experiment at its small scale, and a digest of the final states of its fits."""
     digest, fit = hashlib.sha256(), run.fit
     seeds = module.Config(**module.SMALL).seeds
 
@@ -49,7 +49,7 @@ def of_experiment(module, seed):
                 digest.update(leaf.tobytes())
         return result
 
-    quiet = {"progress": False, "tensorboard": False, "devices": 1, "seed": seed * seeds}  # no seed is used twice
+    quiet = {"progress": False, "tensorboard": False, "devices": 1, "seed": seed * seeds}  # so that runs share no seed
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "fit", watched)
         claims = run.findings(module, module.Config(**{**module.SMALL, **quiet, "workdir": folder}), "")
@@ -64,14 +64,14 @@ def of_experiment(module, seed):
 
 
 def of_figures(figures):
-    """The same for {test or expression: bounds}; their bits are those of the values."""
+    """Returns the same for {test or expression: bounds}; the digest is that of the values."""
     claims = {key: {"expected": True, "holds": None, "bounds": named(bounds)} for key, bounds in figures.items()}
     return {"claims": claims, "digest": hashlib.sha256(repr(claims).encode()).hexdigest()}
 
 
 def of_tests(seed):
-    """What the fixture `bound` saw in the tests marked `trained`."""
-    # collecting all the others would take longer than these take
+    """Returns the bounds that the fixture `bound` recorded in the tests marked `trained`."""
+    # only these files, because collecting all tests takes longer than running these
     files = [str(path) for path in (ROOT / "tests").rglob("test_*.py") if "mark.trained" in path.read_text("utf-8")]
     if not files:
         return of_figures({})
@@ -79,7 +79,7 @@ def of_tests(seed):
         os.environ.update(JAXDL_MARGINS=file.name, JAXDL_MARGIN_SEED=str(seed))
         status = pytest.main(["-m", "trained", "-q", "-p", "no:xdist", *sorted(files)])
         if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-            raise SystemExit(f"pytest ended with status {status}")
+            raise SystemExit(f"pytest exited with status {status}")
         lines = [json.loads(line) for line in file]
     figures = {}
     for test, quantity in lines:
@@ -88,17 +88,17 @@ def of_tests(seed):
 
 
 def of_tutorial(seed):
-    """TUTORIAL's expressions at the end of the tutorial, whose own assertions are left out: all figures are wanted."""
-    first = 10 * seed  # the tutorial has eight seeds at most; none is used twice
+    """Returns the values of TUTORIAL's expressions after the tutorial, run without its assertions."""
+    first = 10 * seed  # the tutorial uses at most eight seeds, so runs share none
     text, count = re.subn("^SEED = 0$", f"SEED = {first}", script(), flags=re.M)
     if not count:
-        raise SystemExit("docs/tutorial.md: no line SEED = 0")
+        raise SystemExit("docs/tutorial.md must have the line SEED = 0")
     text += f"\nimport json\njson.dump([float(eval(x)) for x in {list(TUTORIAL)!r}], open('figures.json', 'w'))\n"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "tutorial.py").write_text(text, encoding="utf-8")
         world = os.environ.get("JAXDL_MARGIN_WORLD")
-        if world:  # every process of the tutorial imports this first
+        if world:  # imported first by every process of the tutorial
             (folder / "sitecustomize.py").write_text(f"from tests.margins.worlds import nudge\n\nnudge({world})\n")
         env = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "JAX_NUM_CPU_DEVICES": "1"}
         env["JAX_NUMPY_RANK_PROMOTION"] = "allow"
@@ -109,7 +109,7 @@ def of_tutorial(seed):
 
 
 def one(name, seed):
-    """What one run finds."""
+    """Returns the result of one run."""
     if name == "tests":
         return of_tests(seed)
     if name == "tutorial":

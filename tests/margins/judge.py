@@ -1,4 +1,4 @@
-"""The verdict on a bound, and the table of an experiment's bounds."""
+"""Verdicts on bounds, and the table of the bounds of an experiment."""
 
 import math
 import statistics
@@ -14,10 +14,16 @@ CERTAIN = 0.999
 
 
 class Bound(NamedTuple):
-    """A limit that a trained figure is held against.
+    """A bound on a result of training: value sign limit.
 
-    seeds, enough: the statement is one about each of `seeds` seeds, and holds if it holds for `enough` of them (0: for
-    all). value is then that of the seed which decides. ratio: how many times as much; its logarithm is what spreads.
+    Attributes:
+      value: the measured value; with `seeds`, that of the deciding seed.
+      sign: one of the keys of KEEPS, for example ">=".
+      limit: the bound.
+      name: of the quantity.
+      seeds: n > 0 for a statement about each of n seeds.
+      enough: number of these seeds for which the statement must hold; 0: all.
+      ratio: whether the value is a ratio, whose logarithm is averaged.
     """
 
     value: float
@@ -30,19 +36,20 @@ class Bound(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """How far the value is above the limit, of a ratio in powers of e."""
+        """The value minus the limit; for a ratio the difference of their logarithms."""
         return math.log(self.value / self.limit) if self.ratio else self.value - self.limit
 
     @property
     def holds(self) -> bool:
-        """Whether the value keeps the limit; NaN never does."""
+        """Whether the value satisfies the bound; NaN does not."""
         return bool(KEEPS[self.sign](self.value, self.limit))
 
 
 def bounds_of(quantities, alone=True):
-    """The Bounds of quantities; what must be exactly so has none.
+    """Returns the Bounds of quantities, except those without a limit or with sign "==".
 
-    alone: a run has one seed, and so is one trial of a statement about several; else it is a whole statement.
+    alone: whether a run has one seed and is one trial of a statement about several seeds; else it is the whole
+    statement.
     """
     held = [Quantity(**q) if isinstance(q, dict) else q for q in quantities]
     each = lambda q: (len(q.values), q.enough) if q.enough and alone else (0, 0)
@@ -51,7 +58,7 @@ def bounds_of(quantities, alone=True):
 
 
 class Margin(NamedTuple):
-    """A bound's values over the seeds; distance, of the bound from their mean, in standard deviations."""
+    """Statistics of a bound over the seeds; `distance` is from the bound to the mean, in standard deviations."""
 
     mean: float
     sd: float
@@ -61,10 +68,10 @@ class Margin(NamedTuple):
 
 
 def judge(seeds, worlds=(), expected=True):
-    """The Margin of a bound from its instances over seeds and in worlds of seed 0.
+    """Returns the Margin of a bound from its instances over seeds and in the worlds of seed 0.
 
-    Limits may differ from seed to seed (another split's least squares), so it is the gap that is averaged. If the claim
-    is not expected to hold, the values must stay on the other side.
+    Limits may differ between seeds (least squares on different splits), so the gaps are averaged. If the claim is not
+    expected to hold, the values must be on the other side of the bound.
     """
     first = seeds[0]
     side = (1 if first.sign[0] == ">" else -1) * (1 if expected else -1)
@@ -85,19 +92,19 @@ def judge(seeds, worlds=(), expected=True):
 
 
 def spread(values):
-    """Sample standard deviation: exactly 0 where all are equal, NaN where one is no number."""
+    """Returns the sample standard deviation: exactly 0 if all values are equal, NaN if one is not finite."""
     if not all(map(math.isfinite, values)):
         return math.nan
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def chance(k, n, successes, tried):
-    """Probability that at least k of n seeds hold, at the rate observed: successes / tried."""
+    """Returns the probability that at least k of n seeds hold at the observed rate, successes / tried."""
     return float(binom.sf(k - 1, n, successes / tried))
 
 
 def rows(runs):
-    """The lines of the table from {(seed, world): run}: (claim, bound, Margin, worst in worlds, its distance)."""
+    """Returns the rows of the table from {(seed, world): run}: (claim, bound, Margin over seeds, Margin in worlds)."""
     out, keys = [], list(dict.fromkeys(key for run in runs.values() for key in run["claims"]))
     for key in keys:
         found = [run["claims"].get(key) for run in runs.values()]
@@ -124,16 +131,16 @@ def rows(runs):
 
 
 def counts(runs):
-    """(bounds with a margin, bounds)."""
+    """Returns (number of bounds with a margin, number of bounds)."""
     found = [margin.verdict in ("ok", "free") for _, _, margin, _ in rows(runs)]
     return sum(found), len(found)
 
 
 def report(name, runs):
-    """The table of one experiment as text, and whether every bound in it has a margin."""
+    """Returns the table of one experiment as text, and whether all its bounds have a margin."""
     seeds = sum(world == PLAIN for _, world in runs)
     if not seeds:
-        return f"{name}: no run came to an end", False
+        return f"{name}: no run finished", False
     found = rows(runs)
     cells = [("claim", "bound", "mean ± sd", "worst", "distance", "worst of worlds", "verdict")]
     for key, bound, m, w in found:

@@ -1,4 +1,4 @@
-"""Worlds of other rounding: environments of a process, and first weights that are off by a millionth."""
+"""Worlds with different rounding: process environments, and perturbed initial weights."""
 
 import jax
 import jax.numpy as jnp
@@ -10,14 +10,14 @@ WORLDS = ("SSE4_2", "nudge1", "nudge2", "nudge3", "nudge4")
 
 
 def environment(world, base):
-    """The variables of a process in a world; where weights are nudged tests/conftest.py calls `nudge`."""
+    """Returns the environment variables of a process in a world; tests/conftest.py calls `nudge` if they ask for it."""
     if world == "SSE4_2":
         return {**base, "XLA_FLAGS": f"{base.get('XLA_FLAGS', '')} --xla_cpu_max_isa=SSE4_2".strip()}
     return {**base, "JAXDL_MARGIN_WORLD": world.removeprefix("nudge")} if world != PLAIN else dict(base)
 
 
 def nudge(world):
-    """From now on first weights are multiplied by 1 + 1e-6 N(0, 1), elementwise; `world` is the key of the draw."""
+    """Multiplies all further initial weights by 1 + 1e-6 N(0, 1), elementwise; `world` seeds the draw."""
     create = Learner.create.__func__
 
     def near(key, x):

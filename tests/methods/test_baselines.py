@@ -1,4 +1,4 @@
-"""scikit-learn's models on the same rows: the scores that scikit-learn itself gives."""
+"""The baselines have the scores that scikit-learn computes."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def part(n):
     return {"x": x, "y": (x.reshape(n, -1) / 255 @ W).argmax(-1)}
 
 
-def test_classifiers_see_pixels_in_0_to_1_and_take_either_kind_of_label():
+def test_classifiers_scale_pixels_and_accept_both_kinds_of_labels():
     train, test = part(97), part(53)
     flat = lambda one: one["x"].reshape(len(one["x"]), -1) / np.float32(255)
     expected = SVC(C=10.0).fit(flat(train), train["y"]).score(flat(test), test["y"])
@@ -33,21 +33,21 @@ def test_classifiers_see_pixels_in_0_to_1_and_take_either_kind_of_label():
 
 
 @pytest.mark.claims
-def test_regressors_beside_scikit_learns_own_scores():
+def test_regressors_against_scikit_learns_scores():
     x, test_x = RNG.normal(size=(97, 5)), RNG.normal(size=(53, 5))
     y, test_y = (np.sin(a[:, :1]) + a[:, 1:2] + 11 for a in (x, test_x))
     found = baselines.regressors(
         {"x": x, "y": y}, {"x": test_x, "y": test_y}, ("least squares", "boosted trees"), seed=3
     )
-    for told, model in zip(
+    for scores, model in zip(
         found.values(), (LinearRegression(), HistGradientBoostingRegressor(random_state=3)), strict=True
     ):
-        says = model.fit(x, y[:, 0]).predict(test_x)
-        assert told == pytest.approx((root_mean_squared_error(test_y, says), r2_score(test_y, says)))
+        predictions = model.fit(x, y[:, 0]).predict(test_x)
+        assert scores == pytest.approx((root_mean_squared_error(test_y, predictions), r2_score(test_y, predictions)))
 
 
-def test_a_line_through_columns_that_follow_from_each_other():
-    """One-hot columns in float32: where they add up to 1, but for rounding, the line is that without one of them."""
+def test_least_squares_with_dependent_columns():
+    """One-hot columns sum to 1 up to float32 rounding; the fit equals that without one of them."""
     rng = np.random.default_rng(0)
     kinds = rng.geometric(0.3, (997, 23)).clip(max=11) - 1
     one_hot = np.eye(11)[kinds]  # [997, 23, 11]
@@ -57,12 +57,12 @@ def test_a_line_through_columns_that_follow_from_each_other():
     train, test = ({"x": scaled[rows], "y": y[rows]} for rows in (slice(499), slice(499, None)))
     ((rmse, r2),) = baselines.regressors(train, test).values()
     independent = one_hot[:, :, 1:].reshape(997, -1)
-    says = LinearRegression().fit(independent[:499], y[:499, 0].astype(float)).predict(independent[499:])
-    assert rmse == pytest.approx(root_mean_squared_error(y[499:], says), rel=1e-5)
-    assert r2 == pytest.approx(r2_score(y[499:], says), rel=1e-4)
+    predictions = LinearRegression().fit(independent[:499], y[:499, 0].astype(float)).predict(independent[499:])
+    assert rmse == pytest.approx(root_mean_squared_error(y[499:], predictions), rel=1e-5)
+    assert r2 == pytest.approx(r2_score(y[499:], predictions), rel=1e-4)
 
 
-def test_the_line_is_scikit_learns_where_columns_are_independent():
+def test_least_squares_with_independent_columns_is_scikit_learns():
     x = RNG.normal(size=(97, 11)) * np.logspace(-1, 2, 11) + 7
     x[:, 4] += 100 * x[:, 3]
     y = RNG.normal(size=97)
@@ -73,5 +73,7 @@ def test_the_line_is_scikit_learns_where_columns_are_independent():
 def test_scores_in_other_units():
     x, y = RNG.normal(size=(97, 3)), RNG.normal(size=(97, 1))
     ((rmse, r2),) = baselines.regressors({"x": x, "y": y}, {"x": x, "y": y}, units=np.exp).values()
-    says = np.exp(LinearRegression().fit(x, y[:, 0]).predict(x))
-    assert (rmse, r2) == pytest.approx((root_mean_squared_error(np.exp(y), says), r2_score(np.exp(y), says)))
+    predictions = np.exp(LinearRegression().fit(x, y[:, 0]).predict(x))
+    assert (rmse, r2) == pytest.approx(
+        (root_mean_squared_error(np.exp(y), predictions), r2_score(np.exp(y), predictions))
+    )

@@ -19,7 +19,7 @@ def model(request):
     return model, jax.tree.map(lambda x: 5 * x, variables)
 
 
-def test_decoding_reads_what_reading_reads(model):
+def test_decode_equals_read(model):
     model, variables = model
     logits, _ = model.read(variables, TOKENS, model.memory(3))
     first, cache = model.decode(variables, TOKENS[:, :4], model.cache(3))
@@ -31,7 +31,7 @@ def test_decoding_reads_what_reading_reads(model):
 
 
 def test_samples(model):
-    """At temperature 0 the next token is the likeliest; options reach `choose`."""
+    """At temperature 0 the next token is the most likely one; options reach `choose`."""
     model, variables = model
     draw = jax.jit(lambda key: model.sample(variables, TOKENS[:, :2], 19, key, temperature=0.0))
     text = np.asarray(draw(jax.random.key(0)))

@@ -9,7 +9,7 @@ TRAIN, TEST, V = np.array([0, 1, 0, 1, 2, 0, 1]), np.array([1, 0, 1, 1, 3]), 5
 
 
 def probabilities():
-    """By counting in loops."""
+    """Probabilities of both models, counted in loops."""
     train = TRAIN.tolist()
     unigram = [(train.count(c) + 1) / (7 + V) for c in range(V)]
     pairs = list(itertools.pairwise(train))
@@ -28,8 +28,8 @@ def test_by_counting():
     assert losses["bigram"] == pytest.approx(-np.mean([np.log(bigram[b][c]) for b, c in follow]))
 
 
-def test_a_text_that_repeats():
-    """After 10,000 pairs the bigram knows what follows; the unigram knows no more than the frequencies."""
+def test_a_periodic_text():
+    """After 10,000 pairs the bigram model predicts the next token; the unigram model has only the frequencies."""
     text = np.tile([0, 1, 2, 3], 2500)
     losses = ngram_losses(text, text, 4)
     assert losses["unigram"] == pytest.approx(np.log(4), abs=1e-3)

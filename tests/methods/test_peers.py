@@ -1,4 +1,4 @@
-"""Plain SGD in PyTorch on losses whose steps are done by hand."""
+"""Plain SGD in PyTorch against steps computed by hand."""
 
 import sys
 
@@ -17,14 +17,14 @@ def test_losses_by_hand():
     assert found == pytest.approx([5.0, (0.89**2 + 2.82**2) / 2])
 
 
-def test_whole_numbers_are_classes():
+def test_integer_targets_are_classes():
     pytest.importorskip("torch")
     entropy = lambda torch, p, x, y: torch.nn.functional.cross_entropy(x @ p[0], y)
     found = torch_losses([np.zeros((3, 5))], entropy, [(np.ones((7, 3)), np.arange(7, dtype=np.int32) % 5)], 0.1)
     assert found == pytest.approx([np.log(5)])
 
 
-def test_without_pytorch_it_is_an_import_error(monkeypatch):
+def test_without_pytorch_an_import_error_is_raised(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError):
         torch_losses([0.0], None, [], 0.1)

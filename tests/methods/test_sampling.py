@@ -24,7 +24,7 @@ class TestChoose:
         assert sorted(set(ranks.tolist())) == [0, 1, 2]
         np.testing.assert_array_equal(choose(jax.random.key(3), logits, 3.0, top_k=1), logits.argmax(-1))
 
-    def test_a_temperature_a_row_and_zero(self):
+    def test_a_temperature_per_row_and_zero(self):
         logits = jnp.tile(jnp.array([[0.0, 1.0, 0.5]]), (3001, 1))
         temperature = jnp.where(jnp.arange(3001) < 1000, 0.0, 1e6)
         drawn = np.asarray(choose(jax.random.key(4), logits, temperature))
@@ -32,7 +32,7 @@ class TestChoose:
         np.testing.assert_allclose(np.bincount(drawn[1000:]) / 2001, 1 / 3, atol=0.05)
 
     def test_bad_k(self):
-        with pytest.raises(ValueError, match=r"top_k is 14, it must be in \[1, 13\]"):
+        with pytest.raises(ValueError, match=r"top_k .*\[1, 13\].* 14"):
             choose(jax.random.key(0), jnp.zeros((2, V)), top_k=14)
 
 
@@ -40,14 +40,14 @@ class TestChoose:
 def gpt():
     model = GPT(V, CONTEXT, 2, 2, 6)
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, CONTEXT), jnp.int32))
-    return model, jax.tree.map(lambda x: 20 * x, params)  # sharp logits, which differ from token to token
+    return model, jax.tree.map(lambda x: 20 * x, params)  # scaled, so that logits differ clearly
 
 
 class TestGenerate:
-    """A GPT with its cache against the same model read anew for every token."""
+    """A GPT with its cache against the same model without a cache."""
 
     @pytest.mark.parametrize("length", first([6, 1, 5, 23]))
-    def test_equals_reading_all_anew(self, gpt, length):
+    def test_equals_sampling_without_a_cache(self, gpt, length):
         model, params = gpt
         decode = lambda tokens, caches: model.apply(params, tokens, caches, method="decode")
         prompt = jnp.array([[1, 2], [3, 4], [5, 11]])
@@ -63,8 +63,8 @@ class TestGenerate:
         np.testing.assert_array_equal(got, text[:, 2:])
         assert got.dtype == jnp.int32
 
-    def test_a_memory_without_end(self):
-        """The 'model' knows the sum of all tokens so far, modulo V."""
+    def test_a_memory_without_limit(self):
+        """The model predicts the sum of all tokens so far, modulo V."""
 
         def decode(tokens, total):
             totals = total[:, None] + jnp.cumsum(tokens, 1)
@@ -94,12 +94,12 @@ class TestGenerate:
         assert 0 <= one.min() <= one.max() < V
 
     def test_prompt_beyond_the_context(self, gpt):
-        with pytest.raises(ValueError, match="the prompt has 8 tokens, the context only 7"):
+        with pytest.raises(ValueError, match=r"prompt .*7 tokens.* 8"):
             generate(lambda *a: a, (), jnp.zeros((1, 8), jnp.int32), 3, jax.random.key(0), context=CONTEXT)
 
     @pytest.mark.parametrize("length", [19])
-    def test_what_is_given_is_not_drawn(self, gpt, length):
-        """Prompts of 1, 2 and 5 tokens side by side, past the end of the cache: as the likeliest given all before."""
+    def test_given_tokens_are_not_drawn(self, gpt, length):
+        """Prompts of 1, 2 and 5 tokens in one batch, beyond the end of the cache, against greedy decoding of each."""
         model, params = gpt
         prompts = [np.array([3]), np.array([5, 1]), np.array([2, 2, 9, 11, 4])]
         tokens = np.stack([np.pad(p, (0, 5 - len(p))) for p in prompts])

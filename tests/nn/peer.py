@@ -1,11 +1,11 @@
-"""Layers in PyTorch's functions on a flax parameter tree, whose leaves are torch tensors: [B, H, W, C] in and out."""
+"""PyTorch versions of layers on flax parameter trees with torch tensors as leaves; images are [B, H, W, C]."""
 
 import jax
 import numpy as np
 
 
 def random_variables(model, x, seed=0):
-    """All the variables that model.init(key, x) would make, random, so that no bias, scale or average is 0 or 1."""
+    """Random values for all variables of model.init(key, x), so that no bias, scale or average is 0 or 1."""
     draw = np.random.default_rng(seed)
 
     def leaf(path, shape):
@@ -46,7 +46,7 @@ def pool(x, kind):
 
 
 def batch_norm(p, stats, x, train):
-    """Over the last axis; with `train` the running averages in `stats` are changed in place."""
+    """Normalises over the last axis; `train` updates the running averages in `stats` in place."""
     from torch.nn import functional as F
 
     y = x.movedim(-1, 1)
@@ -55,5 +55,5 @@ def batch_norm(p, stats, x, train):
 
 
 def biased(after, before, n):
-    """PyTorch's running variance after one step, 0.9 v + 0.1 s^2 n / (n - 1), as flax has it, without n / (n - 1)."""
+    """Converts PyTorch's running variance after a step, 0.9 v + 0.1 s^2 n / (n - 1), to flax's, without n / (n - 1)."""
     return 0.9 * before + (after - 0.9 * before) * (n - 1) / n

@@ -21,7 +21,7 @@ RNG = np.random.default_rng(5)
 @pytest.fixture
 def torch():
     torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)  # two that wait for each other on a busy machine take a second for a small gradient
+    torch.set_num_threads(1)  # two threads take a second for a small gradient on a busy machine
     return torch
 
 
@@ -36,7 +36,7 @@ X, Y = normal(B, T, 17), normal(B, S, 19)
 
 
 def loop(queries, keys, values, sees, bias):
-    """Weights [B, H, T, S] and sums [B, T, H, E], one query after another, in float64."""
+    """Weights [B, H, T, S] and sums [B, T, H, E], computed query by query in float64."""
     weights, sums = np.zeros((B, H, T, S)), np.zeros((B, T, H, E))
     for b, h, t in np.ndindex(B, H, T):
         unnormalised = {
@@ -68,7 +68,7 @@ def test_attention_against_a_loop(case):
     )
     np.testing.assert_allclose(ours[0], weights, atol=1e-6)
     np.testing.assert_allclose(ours[1], sums, atol=1e-5)
-    if case == "all":  # the random mask leaves some queries nothing
+    if case == "all":  # the random mask hides all keys from some queries
         assert (weights.sum(-1) == 0).any()
 
 
@@ -86,7 +86,7 @@ def test_attention_against_jax():
     np.testing.assert_allclose(ours[seen], expected[seen], atol=1e-5)
 
 
-def test_a_query_that_sees_nothing_gets_0_and_gives_no_gradient():
+def test_a_query_without_visible_keys_has_output_and_gradient_0():
     mask = np.ones((B, 1, T, S), bool)
     mask[1, 0, 3] = False
 
@@ -100,7 +100,9 @@ def test_a_query_that_sees_nothing_gets_0_and_gives_no_gradient():
     assert all(np.isfinite(g).all() for g in grads)
 
 
-PADDING = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, np.nan, 0], np.float32)  # of the second row's last 7 keys
+PADDING = np.array(
+    [np.nan, np.inf, -np.inf, 3e38, -3e38, np.nan, 0], np.float32
+)  # in the last 7 keys of the second row
 
 
 def test_padding_cannot_leak():
@@ -131,7 +133,7 @@ def test_half_precision_has_a_float32_softmax():
 
 
 def torch_attention(p, name=""):
-    """The parameters of torch.nn.MultiheadAttention, made of ours; all inputs have one width."""
+    """Converts our parameters to those of torch.nn.MultiheadAttention with equal input widths."""
     import torch
 
     return {
@@ -152,7 +154,7 @@ def random_attention(*inputs, **options):
 
 
 class Bound:
-    """A module of several inputs as one of a tuple of them, for `peer.random_variables`."""
+    """Adapts a module with several inputs to one tuple, for `peer.random_variables`."""
 
     def __init__(self, model):
         self.init = lambda key, inputs: model.init(key, *inputs)
@@ -163,7 +165,7 @@ def test_multi_head_attention_against_torch(kind, torch):
     inputs = (normal(B, T, 21),) if kind == "self" else (normal(B, T, 21), normal(B, S, 21), normal(B, S, 21))
     length = inputs[-1].shape[1]
     key_mask, mask = KEY_MASK[:, :length], RNG.random((1, 1, T, length)) < 0.7
-    mask[..., 0] = True  # PyTorch gives NaN where a query sees nothing
+    mask[..., 0] = True  # PyTorch gives NaN for a query without visible keys
     model, variables = random_attention(*inputs)
 
     counts = np.float32(key_mask if kind == "self" else np.ones((B, T)))[:, :, None]  # our padded queries are zeros
@@ -204,7 +206,7 @@ def test_inputs_of_three_widths_against_torch(torch):
 
 
 def test_heads_side_by_side():
-    """H heads are H attentions of one head each, concatenated, times W_o."""
+    """H heads equal H attentions of one head each, concatenated and multiplied by W_o."""
     x = normal(B, T, 17)
     model, variables = random_attention(x)
     p = variables["params"]
@@ -287,7 +289,7 @@ def test_a_full_cache_gives_nan():
     cache = model.empty_cache(B, T)._replace(length=jnp.array([3, 0]))
     y, _ = call(model, variables, x[:, :4], cache, method="decode")
     np.testing.assert_array_equal(np.isnan(y).all(-1), [[True] * 4, [False] * 4])
-    with pytest.raises(ValueError, match="5 tokens at once for a cache of 3"):
+    with pytest.raises(ValueError, match=r"cache .*5 tokens.* 3"):
         model.apply(variables, x, model.empty_cache(B, 3), method="decode")
 
 
@@ -328,9 +330,9 @@ def test_initialisation():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (MultiHeadAttention(3, 22), "features is 22, it must be a multiple of heads, 3"),
+        (MultiHeadAttention(3, 22), "features .*22"),
         (MultiHeadAttention(0, 21), "heads"),
-        (MultiHeadAttention(3, 21, dropout=1.0), "dropout is 1.0"),
+        (MultiHeadAttention(3, 21, dropout=1.0), r"dropout .*1\.0"),
     ],
 )
 def test_bad_fields(model, message):
@@ -341,7 +343,7 @@ def test_bad_fields(model, message):
 def test_bad_calls():
     model, variables = random_attention(X, Y, Y)
     projected = call(model, variables, Y, method="project")
-    with pytest.raises(ValueError, match="bring their values and key_mask"):
+    with pytest.raises(ValueError, match="key_mask"):
         model.apply(variables, X, projected, key_mask=KEY_MASK)
     with pytest.raises(AssertionError):
         model.apply(variables, X, Y, key_mask=KEY_MASK[:, :7])
@@ -367,7 +369,7 @@ def test_sinusoidal_positions_of_the_paper():
         table[7, [0, 1, 256, 257]], np.array([np.sin(7), np.cos(7), np.sin(0.07), np.cos(0.07)]), atol=1e-6
     )
     np.testing.assert_allclose(table[10_000, :2], [np.sin(10_000), np.cos(10_000)], atol=1e-6)
-    # PE[t + 3] is the same linear map of every PE[t]; the first 6 columns and 40 rows determine it.
+    # PE[t + 3] is the same linear map of PE[t] for every t; the first 6 columns and 40 rows determine it.
     few = table[:, :6].astype(np.float64)
     linear = np.linalg.lstsq(few[:40], few[3:43], rcond=None)[0]
     np.testing.assert_allclose(few[9_000:9_040] @ linear, few[9_003:9_043], atol=1e-5)
@@ -380,7 +382,7 @@ def test_positions_are_added_from_each_rows_start():
     np.testing.assert_array_equal(y[0], X[0] + table[2:7])
     np.testing.assert_array_equal(y[1, :4], X[1, :4] + table[9:])
     assert np.isnan(y[1, 4]).all()
-    with pytest.raises(ValueError, match="5 tokens, the table only 3"):
+    with pytest.raises(ValueError, match=r"3 tokens.* 5"):
         add_positions(X, table[:3])
 
 
@@ -391,11 +393,11 @@ def test_learned_positions():
     assert table.shape == (13, 17)
     assert float(table.std()) == pytest.approx(0.02, rel=0.15)
     np.testing.assert_array_equal(call(model, {"params": params}, X), X + table[None, :T])
-    with pytest.raises(ValueError, match="5 tokens, the table only 3"):
+    with pytest.raises(ValueError, match=r"3 tokens.* 5"):
         LearnedPositions(3).init(jax.random.key(0), X)
 
 
 def test_a_cache_has_no_buffer_twice():
-    """What shares a buffer cannot be donated to a compiled function."""
+    """Arrays that share a buffer cannot be donated to a compiled function."""
     leaves = jax.tree.leaves(KeyValueCache.empty(2, 3, 5, 35))
     assert len({a.unsafe_buffer_pointer() for a in leaves}) == 3

@@ -6,7 +6,7 @@ from flax import linen as nn
 
 from jaxdl.nn import Conv, ConvTranspose, convolve, input_gradient, kernel_gradient
 
-# image, kernel, strides, padding; sides that the stride divides and sides it does not
+# image, kernel, strides, padding; with strides that divide the sides and strides that do not
 GEOMETRIES = [
     ((11, 7), (3, 3), (1, 1), ((1, 1), (1, 1))),
     ((11, 7), (3, 5), (2, 2), ((1, 1), (2, 2))),
@@ -26,7 +26,7 @@ def close(ours, theirs, tolerance=1e-5):
 
 
 def second_order(function, gradients):
-    """first: gradients of <function(a, b), c>; second: gradients by a, b and c of the sum of squares of the first."""
+    """first: gradients of <function(a, b), c>; second: the sum of their squares, to be differentiated by a, b and c."""
 
     def first(a, b, c):
         return gradients(lambda a, b: (function(a, b) * c).sum(), a, b)
@@ -89,7 +89,7 @@ def test_transposed_convolution_and_two_orders_of_gradients_against_torch(window
 
 
 def test_kernel_gradient_can_be_differentiated_itself():
-    # The WGAN gradient penalty needs the two above; a penalty on the parameters' gradient needs this one.
+    # A WGAN gradient penalty differentiates the other two functions, a penalty on the parameters' gradient this one.
     geometry = ((2, 1), ((1, 1), (0, 1)))
     x, k = draw(3, 7, 5, 2), draw(3, 2, 2, 5)
     plain = lambda x, k: jax.lax.conv_general_dilated(x, k, *geometry, dimension_numbers=("NHWC", "HWIO", "NHWC"))
@@ -139,7 +139,7 @@ def test_conv_is_flax_conv(window, strides, padding):
     ("window", "strides", "padding"),
     [((4, 4), (2, 2), "SAME"), ((3, 5), (1, 2), "SAME"), ((2, 4), (3, 1), "SAME"), ((3, 5), (1, 3), "VALID")],
 )
-def test_conv_transpose_is_flax_conv_transpose_with_the_kernel_turned(window, strides, padding):
+def test_conv_transpose_is_flax_conv_transpose_with_the_kernel_flipped(window, strides, padding):
     x = draw(3, 5, 7, 2)
     theirs = nn.ConvTranspose(3, window, strides, padding)
     params = jax.jit(theirs.init)(jax.random.key(0), x)["params"] | {"bias": jnp.arange(3.0)}
@@ -156,7 +156,7 @@ def test_conv_transpose_is_the_transpose_of_conv(padding):
     down_x = jax.jit(lambda x: down.apply({"params": {"kernel": k}}, x))(x)
     y = draw(*down_x.shape)
     up_y = jax.jit(lambda y: up.apply({"params": {"kernel": k.swapaxes(2, 3)}}, y))(y)
-    rows, columns = up_y.shape[1:3]  # the last rows and columns of x may be beyond the last window
+    rows, columns = up_y.shape[1:3]  # the last window may end before the last rows and columns of x
     assert (10 - rows, 9 - columns) == ((0, 0) if padding == "SAME" else (0, 2))
     assert float((down_x * y).sum()) == pytest.approx(float((x[:, :rows, :columns] * up_y).sum()), rel=1e-4)
 
@@ -164,10 +164,10 @@ def test_conv_transpose_is_the_transpose_of_conv(padding):
 @pytest.mark.parametrize(
     ("model", "size", "message"),
     [
-        (Conv(3, 5, padding="VALID"), 4, r"kernel of \(5, 5\) is larger"),
-        (Conv(3, 3, padding="same"), 4, "padding is 'same'"),
-        (ConvTranspose(3, 3, padding=3), 4, "leaves"),
-        (ConvTranspose(3, 3, padding="FULL"), 4, "padding is 'FULL'"),
+        (Conv(3, 5, padding="VALID"), 4, r"Conv: kernel_size .*\(5, 5\)"),
+        (Conv(3, 3, padding="same"), 4, "padding .*'same'"),
+        (ConvTranspose(3, 3, padding=3), 4, r"ConvTranspose: padding .*\(0, 0\)"),
+        (ConvTranspose(3, 3, padding="FULL"), 4, "padding .*'FULL'"),
     ],
 )
 def test_bad_geometry(model, size, message):

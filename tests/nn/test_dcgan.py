@@ -41,7 +41,7 @@ def torch_critic(size, width, stages, norm, channels):
 
 
 def load(model, variables, flat):
-    """Copies flax variables into the layers of the same order; `flat` = (C, H, W) that a dense layer flattens."""
+    """Copies flax variables into the layers in the same order; `flat` is the (C, H, W) that a dense layer flattens."""
     import torch
     from torch import nn
 
@@ -121,7 +121,7 @@ def test_number_of_parameters():
     assert count(DCGANCritic(), draw(2, 28, 28, 1)) == 1_088 + 131_072 + 256 + 6_273 == 138_689
 
 
-def test_weights_start_small_and_scales_near_one():
+def test_initialisation_of_kernels_and_scales():
     params = jax.jit(DCGANGenerator(size=(8, 8), width=37).init)(jax.random.key(0), draw(2, 17))["params"]
     for name in ("Dense_0", "ConvTranspose_0"):
         assert float(params[name]["kernel"].std()) == pytest.approx(0.02, rel=0.02)
@@ -144,12 +144,12 @@ def test_a_gradient_penalty_stays_within_one_example_without_batch_norm():
 
 @pytest.mark.parametrize("size", [(30, 28), (28, 2)])
 def test_wrong_sizes(size):
-    with pytest.raises(ValueError, match="2 halvings need multiples of 4"):
+    with pytest.raises(ValueError, match=f"multiples of 4 .*{size[0]} x {size[1]}"):
         DCGANGenerator(size=size).init(jax.random.key(0), draw(2, 5))
-    with pytest.raises(ValueError, match="2 halvings need multiples of 4"):
+    with pytest.raises(ValueError, match=f"multiples of 4 .*{size[0]} x {size[1]}"):
         DCGANCritic().init(jax.random.key(0), draw(2, *size, 1))
 
 
 def test_unknown_norm():
-    with pytest.raises(ValueError, match="must be one of batch, layer, none"):
+    with pytest.raises(ValueError, match=r"norm .*batch, layer, none.*'group'"):
         DCGANCritic(norm="group").init(jax.random.key(0), draw(2, 8, 8, 1))

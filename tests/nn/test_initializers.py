@@ -31,7 +31,8 @@ def test_variance(name, shape, fans):
     # The sample variance of n draws with kurtosis <= 3 has a relative standard deviation of at most sqrt(2 / n).
     assert w.var() == pytest.approx(variance, rel=4 * math.sqrt(2 / w.size))
     assert abs(w.mean()) < 4 * math.sqrt(variance / w.size)
-    # A uniform's edge, sqrt(3) standard deviations; a normal's cut, 2 of the uncut one, 2 / 0.8796 of its own.
+    # A uniform ends at sqrt(3) of its standard deviations; the truncated normal at 2 of the untruncated normal's, which
+    # are 2 / 0.8796 of its own.
     edge = math.sqrt(3 * variance) if name.endswith(("uniform", "linear")) else 2 / 0.87962566 * math.sqrt(variance)
     assert 0.99 * edge < abs(w).max() <= edge * (1 + 1e-6)
 
@@ -57,7 +58,7 @@ def test_only_torch_linear_draws_biases():
 
 
 @pytest.mark.claims
-def test_any_initialiser_of_linens_serves_as_a_biass():
+def test_biases_accept_linen_initialisers():
     ones = nn.initializers.ones
     for model, x in (
         (MLP((3, 2), bias_init=ones), jnp.ones((5, 7))),

@@ -65,11 +65,11 @@ def test_number_of_parameters():
 
     assert count(MLP((128, 10)), (2, 28, 28, 1)) == 784 * 128 + 128 + 128 * 10 + 10 == 101_770
     assert count(MLP((10,)), (2, 28, 28, 1)) == 7_850
-    # With norm: no bias in the hidden layers, a scale and a shift instead.
+    # With norm the hidden layers have a scale and a shift instead of a bias.
     assert count(MLP((11, 13, 2), norm=True), (2, 7)) == 7 * 11 + 22 + 11 * 13 + 26 + 13 * 2 + 2
 
 
-def test_initialisation_knows_each_layers_fan_in():
+def test_initialisers_get_the_fan_in_of_each_layer():
     model = MLP((11, 13), kernel_init=nn.initializers.ones, bias_init=ByFanIn(nn.initializers.constant))
     params = jax.jit(model.init)(jax.random.key(0), X)["params"]
     np.testing.assert_array_equal(params["Dense_0"]["bias"], np.full(11, 21))
@@ -93,7 +93,7 @@ def test_dropout():
     np.testing.assert_allclose(y[~dropped], 1 / (1 - rate), rtol=1e-6)
     sigma = (rate * (1 - rate) / y.size) ** 0.5
     assert abs(dropped.mean() - rate) < 4 * sigma
-    # Rows and columns each have their own draws.
+    # Rows and columns have separate draws.
     assert dropped.mean(0).std() < 0.15
     assert dropped.mean(1).std() < 0.05
     np.testing.assert_array_equal(y, train(0))
@@ -102,7 +102,7 @@ def test_dropout():
 
 @pytest.mark.parametrize(
     ("model", "message"),
-    [(MLP(()), "features is empty"), (MLP((3,), dropout=1.0), "dropout"), (MLP((3,), dropout=-0.1), "dropout")],
+    [(MLP(()), "features"), (MLP((3,), dropout=1.0), "dropout"), (MLP((3,), dropout=-0.1), "dropout")],
 )
 def test_bad_fields(model, message):
     with pytest.raises(ValueError, match=message):

@@ -45,7 +45,7 @@ def test_batch_norm_against_torch(shape, train):
 
 def test_batch_norm_under_pmap_uses_the_global_batch():
     variables, x = variables_and_input((24, 5))
-    # Each device's rows get a mean of their own, so local statistics would give another result.
+    # The rows of each device have a different mean, so local statistics would give a different result.
     x += 7 * np.repeat(np.arange(8), 3)[:, None].astype(np.float32)
     expected = apply(variables, x, True)
     on_devices = jax.pmap(lambda x: Net().apply(variables, x, True, mutable=["batch_stats"]), axis_name=AXIS)
@@ -55,7 +55,7 @@ def test_batch_norm_under_pmap_uses_the_global_batch():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a[device], b, rtol=1e-5), new, expected[1])
 
 
-def test_batch_norm_mask_leaves_padding_out():
+def test_batch_norm_mask_excludes_padding():
     variables, x = variables_and_input((13, 3))
     expected, stats = apply(variables, x[:11], True)
     x[11:] = 1e3
@@ -72,7 +72,7 @@ def test_batch_norm_starts_as_the_identity_in_evaluation():
 
 def test_layer_norm_against_torch():
     torch = pytest.importorskip("torch")
-    # Small entries, so that another epsilon than 1e-5 shows.
+    # Small entries, so that the result depends on epsilon.
     x = 0.01 * np.random.default_rng(0).normal(size=(5, 3, 7)).astype(np.float32)
     params = peer.random_variables(LayerNorm(), x)["params"]
     p = peer.tensors(params)

@@ -15,7 +15,7 @@ def count(tree):
 
 
 @pytest.mark.parametrize("cell", GATES)
-def test_parameters_and_state_in_and_out(cell):
+def test_number_of_parameters_and_carry(cell):
     model = RecurrentLM(V, cell, D, LAYERS)
     variables = peer.random_variables(model, TOKENS)
     extra = LAYERS * D if cell == "gru" else 0
@@ -48,7 +48,7 @@ def test_against_torch():
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-def test_dropout_needs_training():
+def test_dropout_only_in_training():
     model = RecurrentLM(V, "gru", D, LAYERS, dropout=0.5)
     variables = peer.random_variables(model, TOKENS)
     run = lambda seed, train: model.apply(variables, TOKENS, None, train, rngs={"dropout": jax.random.key(seed)})[0]

@@ -10,7 +10,7 @@ X = np.random.default_rng(3).normal(size=(5, 8, 8, 3)).astype(np.float32)
 
 
 def forward(p, stats, x, train, sizes):
-    """ResNet-20 in PyTorch; records in sizes how many numbers each batch norm averages over."""
+    """ResNet-20 in PyTorch; appends the number of values that each batch norm averages to sizes."""
     import torch
 
     def norm(p, stats, x):
@@ -123,11 +123,11 @@ def test_input_sizes(shape):
 
 @pytest.mark.parametrize("depth", [2, 18, 21, -4])
 def test_wrong_depth(depth):
-    with pytest.raises(ValueError, match=f"depth is {depth}, it must be 6n"):
+    with pytest.raises(ValueError, match=rf"depth .*6n \+ 2.* got {depth}\b"):
         ResNet(depth).init(jax.random.key(0), X)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 1), (2, 8, 3, 1), (2, 8, 8)])
 def test_wrong_images(shape):
-    with pytest.raises(ValueError, match=r"ResNet: .*H and W >= 4"):
+    with pytest.raises(ValueError, match=r"ResNet: .*>= 4"):
         ResNet(8).init(jax.random.key(0), np.zeros(shape, np.float32))

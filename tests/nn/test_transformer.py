@@ -23,7 +23,7 @@ ACTIVATIONS = {"relu": nn.relu, "gelu": EXACT_GELU}
 @pytest.fixture
 def torch():
     torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)  # two that wait for each other on a busy machine take a second for a small gradient
+    torch.set_num_threads(1)  # two threads take a second for a small gradient on a busy machine
     return torch
 
 
@@ -45,7 +45,7 @@ def count(model, *inputs):
 
 
 def torch_block(p, name=""):
-    """The parameters of torch.nn.TransformerEncoderLayer or TransformerDecoderLayer, made of ours."""
+    """Converts our parameters to those of torch.nn.TransformerEncoderLayer or TransformerDecoderLayer."""
     theirs = {"attention": "self_attn", "self_attention": "self_attn", "cross_attention": "multihead_attn"}
     found = {}
     for ours in theirs.keys() & p.keys():
@@ -68,7 +68,7 @@ def torch_stack(p):
 
 
 def compare(model, layer, parameters, *inputs, train=False, **masks):
-    """Outputs where x is no padding, and the gradients of their mean square by parameters and inputs."""
+    """Compares outputs outside padding, and the gradients of their mean square by parameters and inputs."""
     import torch
 
     variables = random_variables(model, *inputs)
@@ -100,7 +100,7 @@ def test_encoder_block_against_torch(pre_norm, activation, causal, torch):
 
 
 class Broadcast:
-    """A module that takes PyTorch's mask [T, T]."""
+    """Adapts a module to PyTorch's mask [T, T]."""
 
     def __init__(self, model):
         self.init = model.init
@@ -117,7 +117,7 @@ def test_decoder_block_against_torch(pre_norm, activation, causal, torch):
 
 def test_stacks_against_torch(torch):
     mask = RNG.random((T, T)) < 0.5
-    mask[:, 0] = True  # PyTorch gives NaN where a query sees nothing
+    mask[:, 0] = True  # PyTorch gives NaN for a query without visible keys
     options = {"dropout": 0.0, "batch_first": True}
     layer = torch.nn.TransformerEncoderLayer(D, H, F, **options, norm_first=True)
     layers = torch.nn.TransformerEncoder(layer, 2, torch.nn.LayerNorm(D), enable_nested_tensor=False)
@@ -170,13 +170,13 @@ def test_gpt_with_other_positions_against_torch(torch, position):
     p = peer.tensors({**params, "positions": {"embedding": np.float32(table)}})
     logits = jax.jit(model.apply)({"params": params}, TOKENS)
     np.testing.assert_allclose(logits, torch_gpt(p, peer.tensors(TOKENS)), atol=1e-5, rtol=1e-5)
-    with pytest.raises(ValueError, match="position is 'learnt', it must be learned, sinusoidal or none"):
+    with pytest.raises(ValueError, match=r"position .*learned, sinusoidal or none.*'learnt'"):
         GPT(V, 11, 2, H, D, position="learnt").init(jax.random.key(0), TOKENS)
 
 
 @pytest.fixture
 def doubling(torch, monkeypatch):
-    """Training multiplies by 2 where it would drop out, on both sides; GELU, softmax and norms show where."""
+    """Replaces dropout by multiplication by 2 in both libraries; GELU, softmax and norms reveal its places."""
     functional = torch.nn.functional
 
     def ours(self, x, deterministic=None):
@@ -272,7 +272,7 @@ def test_decoder_decodes_token_by_token():
     for t in range(T):
         y, caches = decode(variables, X[:, t : t + 1], caches)
         outputs.append(y)
-        # As beam search does: rows change places, and back.
+        # Reorders rows, as beam search does, and back.
         caches = jax.tree.map(lambda a: a[::-1][::-1], caches)
     expected = jax.jit(model.apply)(variables, X, MEMORY, memory_mask=MEMORY_MASK)
     np.testing.assert_allclose(np.concatenate(outputs, 1), expected, atol=1e-5)
@@ -350,9 +350,9 @@ def test_dropout_only_in_training():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (GPT(V, 3, 1, H, D), "7 tokens, the table only 3"),
-        (GPT(V, 7, 1, 4, D), "features is 21, it must be a multiple of heads, 4"),
-        (GPT(V, 7, 1, H, D, dropout=1.5), "dropout is 1.5"),
+        (GPT(V, 3, 1, H, D), "3 tokens.* 7"),
+        (GPT(V, 7, 1, 4, D), "features .*heads.*21 and 4"),
+        (GPT(V, 7, 1, H, D, dropout=1.5), r"dropout .*1\.5"),
     ],
 )
 def test_bad_fields(model, message):

@@ -1,8 +1,7 @@
-"""The tables of promises: `python -m tests.reliability write` makes docs/reliability.md and the README's table of them
-from docs/reliability.json.
+"""The page of promises: `python -m tests.reliability write` makes docs/reliability.md from docs/reliability.json.
 
-The figures are those of the last runs of `JAXDL_PROMISES=docs/reliability.json python -m pytest`, and of the same with
-`-m claims` and with `-m full`.
+The numbers are those of the last runs of `JAXDL_PROMISES=docs/reliability.json python -m pytest`, of the same
+with `-m claims` and of the same with `-m full`.
 """
 
 import json
@@ -10,83 +9,58 @@ import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "reliability.md"
 FOLDER = "tests/reliability"
 
 PROMISES = {
-    "R1": "A run that is killed (SIGKILL) at any instant, in the middle of a save too, and started again ends with the "
-    "same bits in every array of its state, and the same log but for the clock, as one that was left alone.",
-    "R2": "Every experiment that is stopped half-way and started again ends bit for bit like one that was not.",
-    "R3": "SIGTERM and SIGINT: the state is saved, the exit status is 143 or 130 within 10 s, and no step is done "
-    "twice or lost; a second signal ends the run at once.",
-    "R4": "Batch t is a function of the seed and t: from any position on, the rest of the batches is the same.",
-    "R5": "The same command gives the same bits again, another seed other ones.",
-    "R6": "A state saved on 1, 2, 4 or 8 devices comes back bit for bit on 1, 2, 4 or 8; the ways of splitting a batch "
-    "over devices agree to rounding.",
-    "R7": "launch.sh with several processes gives the result of one; a worker that dies brings the others down within "
-    "10 s, with its rank and an exit status that is not zero.",
-    "R8": "A flipped bit, and a file cut, emptied or deleted in a checkpoint, is found and named, and the good "
-    "checkpoint before it is used.",
-    "R9": "Disk full, folder read-only or deleted in mid-run: one line says what could not be written, the exit status "
-    "is not zero, and the last good checkpoint is what the next run goes on from.",
+    "R1": "A run that is killed (SIGKILL) at any instant, including during a save, and started again ends with a state "
+    "that is bit for bit that of an uninterrupted run, and with the same log except for the times.",
+    "R2": "Every experiment that is stopped halfway and started again ends bit for bit like an uninterrupted one.",
+    "R3": "On SIGTERM or SIGINT a run saves its state and exits with status 143 or 130 within 10 s; no step is "
+    "repeated or lost. A second signal ends the run at once.",
+    "R4": "Batch t is a function of the seed and t: from any position on, the remaining batches are the same.",
+    "R5": "The same command gives the same bits again; another seed gives other bits.",
+    "R6": "A state saved on 1, 2, 4 or 8 devices is restored bit for bit on 1, 2, 4 or 8. The ways of splitting a "
+    "batch over devices agree up to rounding.",
+    "R7": "launch.sh with several processes gives the result of a single process. If a worker dies, the others are "
+    "stopped within 10 s, and launch.sh reports its rank and exits with a nonzero status.",
+    "R8": "A flipped bit in a checkpoint, and a checkpoint file that is cut, emptied or deleted, is detected and "
+    "named, and the last good checkpoint before it is used.",
+    "R9": "If the disk is full, or the folder is read-only or deleted during a run, one line names what could not be "
+    "written, the exit status is nonzero, and the next run resumes from the last good checkpoint.",
     "R10": "A loss or gradient that is not finite ends the run with the number of the step and the name of the "
-    "parameter; no checkpoint holds anything of it.",
-    "R11": "A broken data file, whatever its format, is one line with its name, and never trained on.",
-    "R12": "A wrong flag is one line, exit status 2, and nothing is made on the disk.",
-    "R13": "A second run in the same folder refuses and names the first; the lock of a dead run does not hold.",
-    "R14": "Many steps with many saves: memory and open files stay, checkpoints do not pile up, no step gets slower.",
-    "R15": "A bound that a claim, a test or the tutorial sets a trained figure has a margin: 10 seeds and five worlds "
-    "of other rounding keep it, and it lies three standard deviations from the mean.",
-    "R16": "Nothing chooses by test data: the test part is read once, at the end, one of noise changes no choice, and "
-    "no unit is in two parts.",
-    "R17": "A folder whose flags, data or program differ is never continued or handed back as new.",
-    "R18": "A run that is killed at any change it makes to the file system (rename, mkdir, unlink, rmdir, fsync), and "
-    "started again by the same command, ends bit for bit as if nothing had happened: one fit, early stopping, seeds, a "
-    "sweep, --overwrite.",
-    "R19": "Whatever happens to a file of a run folder (a bit flipped, cut, emptied, deleted, a folder, link, pipe in "
-    "its place, other JSON), a rerun, a resume, --predict, jaxdl.load, list and compare give what they gave before, or "
-    "one line says which file cannot be used.",
-    "S1": "No file that is read can run code: no unpickler (CIFAR-10's batches are read by a machine that has no "
-    "operation to call with), eval, exec, np.load with pickles, torch.load, or shell.",
-    "S2": "Compressed files are read in memory up to a limit; bombs and broken ones are refused in one line.",
-    "S3": "Nothing is downloaded unasked; what is, is checked against a known size and SHA-256 before it is kept.",
-    "S4": "A run listens on no socket and connects to nothing.",
-    "S5": "launch.sh hands its arguments on untouched, whatever characters they hold.",
-    "S6": "A run folder that somebody made to do harm (links out of it, pipes, devices, files of 4 GB, nesting of a "
-    "million brackets, escape sequences and shell words as names) changes nothing outside it, runs nothing, shows "
-    "nothing raw, ends, and is at worst one line.",
+    "parameter; no checkpoint contains any of it.",
+    "R11": "A broken data file of any format is reported in one line with its name, and is never trained on.",
+    "R12": "An invalid flag is reported in one line, with exit status 2, and nothing is created on the disk.",
+    "R13": "A second run in the same folder is refused with a message that names the first; the lock of a dead run is "
+    "ignored.",
+    "R14": "Over many steps and saves, memory, open files, the number of checkpoints and the time per step do not "
+    "grow.",
+    "R15": "Every bound that a claim, a test or the tutorial sets on a trained result has a margin: 10 seeds and five "
+    "variants of rounding satisfy it, and it is at least three standard deviations from the mean.",
+    "R16": "Nothing is chosen on test data: the test part is read once, at the end; a test part of noise changes no "
+    "choice, and no unit of the data, such as a font, is in two parts.",
+    "R17": "A folder whose flags, data or program differ is never resumed, and its result is never returned as new.",
+    "R18": "A run that is killed at any change to the file system (rename, mkdir, unlink, rmdir, fsync) and started "
+    "again by the same command ends bit for bit like an uninterrupted one: a single fit, early stopping, several "
+    "seeds, a sweep, --overwrite.",
+    "R19": "If any file of a run folder is damaged (a flipped bit; cut, emptied or deleted; replaced by a folder, "
+    "link, pipe or other JSON), a rerun, a resume, --predict, jaxdl.load, list and compare give the same results as "
+    "before, or one line names the file that cannot be used.",
+    "S1": "No input file can run code: there is no unpickler (a small stack machine without call operations reads "
+    "CIFAR-10's batches), eval, exec, np.load with pickles, torch.load or shell.",
+    "S2": "Compressed files are read in memory up to a limit; archive bombs and broken archives are refused in one "
+    "line.",
+    "S3": "Nothing is downloaded without --download; a download is checked against a known size and SHA-256 before it "
+    "is kept.",
+    "S4": "A run opens no listening socket and no connection.",
+    "S5": "launch.sh passes its arguments on unchanged, whatever characters they contain.",
+    "S6": "A malicious run folder (links to the outside, pipes, devices, files of 4 GB, a million nested brackets, "
+    "escape sequences and shell commands as names) changes nothing outside the folder, runs no code, prints no raw "
+    "control characters, causes no hang, and gives an error of at most one line.",
 }
 
-BRIEF = {
-    "R1": "killed (SIGKILL) at any instant and started again: the same bits in the end",
-    "R2": "stopped half-way and started again: the same bits, in every experiment",
-    "R3": "SIGTERM, SIGINT: saved within 10 s, no step lost",
-    "R4": "batch t depends on the seed and t alone",
-    "R5": "the same command, the same bits",
-    "R6": "saved on 1, 2, 4 or 8 devices, restored on 1, 2, 4 or 8",
-    "R7": "several processes end as one; a dead worker takes all down, a restart loses nothing",
-    "R8": "bits flipped in a checkpoint, files cut or deleted: found, and the one before is used",
-    "R9": "disk full, read-only, folder gone: one line, the last checkpoint stays good",
-    "R10": "not a finite number: step and parameter are named, nothing of it is kept",
-    "R11": "broken data files: one line, never trained on",
-    "R12": "wrong flags: one line, nothing made",
-    "R13": "two runs in one folder: the second refuses",
-    "R14": "many steps and saves: nothing grows",
-    "R15": "bounds on trained figures hold over seeds and other rounding",
-    "R16": "nothing is chosen by test data",
-    "R17": "a folder of another fit is refused",
-    "R18": "killed at any change of the file system: the same command goes on",
-    "R19": "any damage to any file of a run: the same result, or one line that names the file",
-    "S1": "no file that is read can run code",
-    "S2": "archive bombs are refused",
-    "S3": "downloads are asked for, and checked",
-    "S4": "no sockets",
-    "S5": "launch.sh takes arguments literally",
-    "S6": "a hostile run folder harms nothing",
-}
-BEGIN = "<!-- promises: written by python -m tests.reliability write -->"
-END = "<!-- end of promises -->"
-
-# tests outside this folder, by the beginning of their names
+# tests outside this folder, by prefixes of their ids
 ELSEWHERE = {
     "R2": ("tests/test_experiment_claims.py::test_seeds_and_resume",),
     "R6": ("tests/test_experiment_claims.py::test_one_and_eight_devices_agree",),
@@ -123,21 +97,25 @@ GATES = {
     "S6": "test_hostile_folder.py",
 }
 
-OWN = {"R15": "python -m tests.margins"}  # a promise whose command is another one
+OWN = {"R15": "python -m tests.margins"}  # promises that another command measures
 
-HEAD = """# What is promised, and the tests that hold it
+HEAD = """# Reliability: promises and the tests that check them
 
-Made by `python -m tests.reliability write` from reliability.json; do not edit. A figure is what passed of what was
-tried, without retries; tests that count once, whatever they try, are told apart as tests. The fast gates run with
-`python -m pytest` and, those of half a minute, with `-m claims`; the full ones run with `-m full`. Bits are compared on one machine with one version of jaxlib.
+`python -m tests.reliability write` generates this page from reliability.json; do not edit it.
+
+Each row is a promise. **Fast** and **full** are the results of its tests, as passed of tried, without retries: the fast
+tests run with `python -m pytest` and `-m claims`, the full ones with `-m full`. Most tests count their trials, for
+example the number of kills; for the others the number of tests is given ("20 of 20 tests"). **Command** runs the fast
+tests of the promise that are short; add `-m claims` or `-m full` for the others. "Bit for bit"
+refers to one machine and one version of jaxlib.
 
 | id | promise | fast | full | command |
 | --- | --- | --- | --- | --- |
 """
 
 
-def figure(tests: dict[str, list]) -> str:
-    """The sums over the tests: those that say what they tried, and those that are only counted."""
+def total(tests: dict[str, list]) -> str:
+    """The sums over the tests: first those that count their trials, then those that count as tests."""
     parts = []
     for counted, unit in ((False, ""), (True, " tests")):
         found = [v for v in tests.values() if (v[2] == "tests") == counted]
@@ -146,12 +124,12 @@ def figure(tests: dict[str, list]) -> str:
     return " + ".join(parts) or "not measured"
 
 
-def table(figures: dict[str, dict[str, dict[str, list]]]) -> str:
-    """The page."""
+def table(counts: dict[str, dict[str, dict[str, list]]]) -> str:
+    """Returns the page."""
     lines = []
     for name, text in PROMISES.items():
-        found = figures.get(name, {})
-        fast, full = (figure(found.get(gate, {})) for gate in ("fast", "full"))
+        found = counts.get(name, {})
+        fast, full = (total(found.get(gate, {})) for gate in ("fast", "full"))
         own = [f"{FOLDER}/{GATES[name]}"] if name in GATES else []
         files = dict.fromkeys([*own, *(prefix.partition("::")[0].rstrip("/") for prefix in ELSEWHERE.get(name, ()))])
         command = OWN.get(name, f"pytest {' '.join(files)}")
@@ -159,31 +137,12 @@ def table(figures: dict[str, dict[str, dict[str, list]]]) -> str:
     return HEAD + "".join(lines)
 
 
-def brief(figures: dict[str, dict[str, dict[str, list]]]) -> str:
-    """The README's table."""
-    lines = ["| promise | fast gate | full gate |", "| --- | --- | --- |"]
-    for name, text in BRIEF.items():
-        fast, full = (figure(figures.get(name, {}).get(gate, {})) for gate in ("fast", "full"))
-        lines.append(f"| {text} | {fast} | {full.replace('not measured', '')} |")
-    return "\n".join(lines)
-
-
-def pages() -> dict[Path, str]:
-    """{file: what it should hold}."""
-    figures = json.loads((DOCS / "reliability.json").read_text(encoding="utf-8"))
-    readme = DOCS.parent / "README.md"
-    before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        sys.exit(f"README.md: has not the lines {BEGIN!r} and {END!r} between which the promises belong")
-    return {
-        DOCS / "reliability.md": table(figures),
-        readme: f"{before}{begin}\n{brief(figures)}\n{end}{after}",
-    }
+def page() -> str:
+    """Returns what docs/reliability.md should contain."""
+    return table(json.loads((DOCS / "reliability.json").read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["write"]:
         sys.exit("usage: python -m tests.reliability write")
-    for path, text in pages().items():
-        path.write_text(text, encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the gates share: processes of the small program, what a run left, and the record of figures."""
+"""Fixtures of the gates: processes of the small program, the results of a run, and the record of passed and tried."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from tests.reliability.nursery import Nursery, start_fresh
 
 @pytest.fixture
 def promise(request):
-    """promise(id, passed, tried, note): says the figure, records it, and fails where not all have passed."""
+    """promise(id, passed, tried, note): prints and records the numbers, and fails unless all have passed."""
     gate = "full" if request.node.get_closest_marker("full") else "fast"
 
     def told(name, passed, tried, note=""):
@@ -33,7 +33,7 @@ def promise(request):
 
 @pytest.fixture(scope="session")
 def warm():
-    """start(words, said, file_limit=0) -> Process, without the time that imports take."""
+    """start(words, said, file_limit=0) -> Process, without the time for imports."""
     nursery = Nursery()
     yield nursery.start
     nursery.close()
@@ -41,7 +41,7 @@ def warm():
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
-    """A finished run and one that was killed, to do harm to."""
+    """A finished run and a killed one, to be damaged."""
     from tests.reliability.runs import Runs
 
     made = Runs(tmp_path_factory.mktemp("folder"))
@@ -63,7 +63,7 @@ def like():
 
 
 def digests(tree) -> dict[str, str]:
-    """path -> SHA-256 of the leaf's type, shape and bytes."""
+    """path -> SHA-256 of the leaf's dtype, shape and bytes."""
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -75,7 +75,7 @@ def digests(tree) -> dict[str, str]:
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """{path: content} of all that is in a folder; None for what is no file."""
+    """{path: content} of everything in a folder; None for what is not a file."""
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
 
@@ -86,7 +86,7 @@ def rows(workdir: Path) -> list[dict]:
 
 
 def restored(workdir: Path, like):
-    """(step, state) of the latest good checkpoint, or None; nothing is changed."""
+    """(step, state) of the latest intact checkpoint, or None; changes nothing."""
     checkpoints = Checkpoints(workdir / "checkpoints", write=False)
     try:
         return checkpoints.restore(like)
@@ -95,7 +95,7 @@ def restored(workdir: Path, like):
 
 
 def outcome(workdir: Path, like):
-    """All that a run must leave alike: the step, every leaf of the final checkpoint, the log, the result."""
+    """Everything that must be equal after a run: the step, every leaf of the final checkpoint, the log, the result."""
     step, state = restored(workdir, like)
     result = json.loads((workdir / "result.json").read_text())
     return step, digests(state), rows(workdir), result["metrics"]

@@ -1,4 +1,4 @@
-"""The record of what passed of what was tried, for docs/reliability.json."""
+"""Records passed and tried of every gate, for docs/reliability.json."""
 
 import fcntl
 import json
@@ -8,7 +8,7 @@ from tests.reliability.__main__ import ELSEWHERE
 
 
 def record(promise: str, gate: str, test: str, passed: int, tried: int, note: str) -> None:
-    """Merges a figure into the file that JAXDL_PROMISES names, if it names one; several processes may do so at once."""
+    """Merges a result into the file that JAXDL_PROMISES names, if it is set; several processes may do so at once."""
     name = os.environ.get("JAXDL_PROMISES", "")
     if not name:
         return
@@ -22,7 +22,7 @@ def record(promise: str, gate: str, test: str, passed: int, tried: int, note: st
 
 
 class Elsewhere:
-    """A plugin of the first process that counts the tests outside this folder that hold a promise too."""
+    """A plugin of the first process that counts the tests outside this folder which check a promise too."""
 
     def __init__(self) -> None:
         self.seen: dict[tuple[str, str, str], list[int]] = {}

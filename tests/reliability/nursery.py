@@ -1,8 +1,8 @@
-"""Processes of `tests.reliability.program` without their start-up: one process imports everything once, then forks.
+"""Processes of `tests.reliability.program` without their start-up time: one imports everything once, then forks.
 
-Each child is a process of its own, with the arguments of a command line, that a signal can end. JAX starts no thread
-and no device before the first computation, so a fork before it is as good as a fresh start (the full gates use fresh
-ones, and the results must be the same).
+Each child is a process of its own, with command-line arguments, that a signal can end. JAX starts no thread and no
+device before the first computation, so a fork before it is equivalent to a fresh start (the full gates use fresh ones,
+and the results must be the same).
 """
 
 import atexit
@@ -23,17 +23,17 @@ PROGRAM = "tests.reliability.program"
 
 
 def environment(devices: int = 1) -> dict[str, str]:
-    """That of a user: one device, no test settings, all compiled programs kept."""
+    """A user's environment: one device, no test settings, all compiled programs kept."""
     found = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONWARNINGS": "ignore"}
     found["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    found["OMP_WAIT_POLICY"] = "PASSIVE"  # as a command sets it before scikit-learn is imported
+    found["OMP_WAIT_POLICY"] = "PASSIVE"  # set by a command before it imports scikit-learn
     for name in ("JAX_NUMPY_RANK_PROMOTION", "JAXDL_DATA_DIR"):
         found.pop(name, None)
     return found
 
 
 class Process:
-    """What the gates need of a process: its number, its end, what it said."""
+    """A process of a gate: its id, its exit status, its output."""
 
     def __init__(self, pid: int, poll, said: Path) -> None:
         self.pid, self._poll, self._said, self.status = pid, poll, said, None
@@ -54,7 +54,7 @@ class Process:
         return self.poll()
 
     def kill(self, signum: int) -> bool:
-        """Sends a signal; whether the process was there to receive it."""
+        """Sends a signal; returns whether the process was alive to receive it."""
         if self.poll() is None:
             os.kill(self.pid, signum)
             return True
@@ -65,7 +65,7 @@ class Process:
 
 
 def start_fresh(words: list[str], said: Path, file_limit: int = 0) -> Process:
-    """python -m tests.reliability.program WORDS."""
+    """Starts python -m tests.reliability.program WORDS."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     with said.open("wb") as out:
         command = [sys.executable, "-m", PROGRAM, *words]
@@ -75,7 +75,7 @@ def start_fresh(words: list[str], said: Path, file_limit: int = 0) -> Process:
 
 
 class Nursery:
-    """Starts the program, or a module that `modules` imports once for all, by forking."""
+    """Starts the program, or a module of `modules`, which are imported once, by forking."""
 
     def __init__(self, *modules: str, devices: int = 1) -> None:
         command = [sys.executable, "-m", "tests.reliability.nursery", *modules]
@@ -102,7 +102,7 @@ CALLS = ("rename", "replace", "mkdir", "unlink", "remove", "rmdir", "fsync")
 
 
 def _count_calls(kill_at: int) -> None:
-    """Ends this process by SIGKILL just before its kill_at-th change of the file system; says at its end how many."""
+    """Kills this process just before its kill_at-th change of the file system; prints the number of changes at exit."""
     made = itertools.count(1)
     last = [0]
 
@@ -139,7 +139,7 @@ def _child(words: list[str], said: str, file_limit: int, kill_at: int, module: s
 
 
 def serve() -> None:
-    """Answers each line of stdin: a program to start (its process number), a process to ask for (its status)."""
+    """Answers each line of stdin: a program to start (its process id), or a process (its status)."""
     from orbax.checkpoint import v1  # noqa: F401
 
     import jaxdl.run  # noqa: F401
@@ -147,7 +147,7 @@ def serve() -> None:
     for module in (PROGRAM, *sys.argv[1:]):
         importlib.import_module(module)
 
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored in every child
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup every child would ignore it
     for line in sys.stdin:
         question = json.loads(line)
         if "words" in question:
@@ -164,7 +164,7 @@ def serve() -> None:
 
                     traceback.print_exc()
                 finally:
-                    with contextlib.suppress(Exception):  # what an interpreter does at its end
+                    with contextlib.suppress(Exception):  # as the interpreter does at exit
                         import threading
 
                         threading._shutdown()

@@ -1,7 +1,7 @@
 """A small experiment for the gates: `python -m tests.reliability.program --workdir=W`.
 
-An MLP with dropout on random numbers, Adam, an evaluation and a checkpoint every few steps: all that a run keeps
-changes at every step, and a run has many saves.
+An MLP with dropout on random numbers, Adam, an evaluation and a checkpoint every few steps: everything that a run
+stores changes at every step, and a run has many saves.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ FAMILY, CLAIMS, SMALL = "tests", dict[str, run.Claim](), dict[str, int]()
 
 
 class Config(run.RunConfig):
-    """The size of the problem; the defaults end in about a second."""
+    """The size of the problem; the defaults finish in about a second."""
 
     width: int = run.flag(13, "hidden units", minimum=1)
     examples: int = run.flag(101, "training examples", minimum=1)
@@ -33,7 +33,7 @@ class Config(run.RunConfig):
 
 
 class Net(nn.Module):
-    """One hidden layer with dropout, so that the randomness of a step is part of what must come back."""
+    """One hidden layer with dropout, so that the randomness of a step must be reproduced too."""
 
     width: int
 
@@ -44,7 +44,7 @@ class Net(nn.Module):
 
 
 def data(config: Config) -> Data:
-    """Random inputs [rows, 5] and classes that depend on them; 31 rows more for validation."""
+    """Random inputs [rows, 5] and classes that depend on them; 31 more rows for validation."""
     rng = np.random.default_rng(7)
     x = rng.normal(size=(config.examples + 31, 5)).astype(np.float32)
     y = (x @ rng.normal(size=(5, 3))).argmax(-1).astype(np.int32)
@@ -53,7 +53,7 @@ def data(config: Config) -> Data:
 
 
 def build(config: Config, data: Data) -> Experiment:
-    """Softmax regression behind one hidden layer."""
+    """Softmax regression on one hidden layer."""
     return supervised(
         Net(config.width),
         config.make_optimizer(data),
@@ -64,7 +64,7 @@ def build(config: Config, data: Data) -> Experiment:
 
 
 def report(config: Config, data: Data) -> list[run.Finding]:
-    """Trains and claims nothing."""
+    """Trains; there are no claims."""
     if config.nap:
         import time
 

@@ -1,4 +1,4 @@
-"""A run of an experiment and all that can be done with its folder, for the gates that damage it."""
+"""A run of an experiment and everything that can be done with its folder, for the gates that damage it."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ from tests.reliability.nursery import Nursery
 
 MODULE = "experiments.tabular"
 READING = ("load", "list", "compare")  # in this process; the others are commands
-HALF = 105  # changes of the file system, when two checkpoints are there
+HALF = 105  # changes of the file system until there are two checkpoints
 COMMANDS = ("again", "unfinished", "predict")
 ACTIONS = READING + COMMANDS
 FLAGS = ("--target=kind", "--epochs=12", "--checkpoint_every=8", "--eval_every=8", "--tensorboard=false",
@@ -26,7 +26,7 @@ FLAGS = ("--target=kind", "--epochs=12", "--checkpoint_every=8", "--eval_every=8
 
 
 class Runs:
-    """A finished run, the same killed half-way, and what can be done with a copy of either."""
+    """A finished run, the same run killed half-way, and the actions on a copy of either."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.table, self.new = folder, folder / "iris.csv", folder / "new.csv"
@@ -47,7 +47,7 @@ class Runs:
         self._expected: dict[str, tuple[int, str, object]] = {}
 
     def expected(self, action: str) -> tuple[int, str, object]:
-        """What the action gives where nothing is wrong."""
+        """The result of the action on an undamaged run."""
         if action not in self._expected:
             found = self.act(self.copy(action), action)
             assert found[0] == 0, found
@@ -59,7 +59,7 @@ class Runs:
         return [f"--workdir={place}", *([f"--predict={self.new}"] if action == "predict" else training)]
 
     def copy(self, action: str) -> Path:
-        """A new copy of the run that the action is about, always at the same place."""
+        """A new copy of the run that the action needs, always in the same place."""
         place = self.folder / "runs" / "run"
         shutil.rmtree(place.parent, ignore_errors=True)
         place.parent.mkdir()
@@ -67,12 +67,12 @@ class Runs:
         return place
 
     def command(self, place: Path, action: str) -> tuple[int, str]:
-        """Runs the experiment's command: its exit status and what it said."""
+        """Runs the experiment's command -> (exit status, output)."""
         process = self.nursery.start(self.words(place, action), self.folder / "said", module=MODULE)
         return process.wait(60), process.said()
 
     def act(self, place: Path, action: str) -> tuple[int, str, object]:
-        """(exit status, what was said, what came of it)."""
+        """(exit status, output, result)."""
         if action == "load":
             try:
                 return 0, "", digests(jaxdl.load(place).variables)
@@ -84,14 +84,16 @@ class Runs:
         return status, said, self.left(place, action) if status == 0 else None
 
     def shown(self, place: Path, action: str) -> tuple[int, str, object]:
-        """What list or compare shows of a run beside another one."""
+        """The output of list or compare for a run next to another one."""
         shutil.copytree(self.other, place.parent / "other")
         words = ["list", "--runs", f"--dir={place.parent}"]
         if action == "compare":
             words = ["compare", str(place), str(place.parent / "other"), f"--out={self.folder / 'compared.png'}"]
         status, said = in_process(words)
         lines = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "", said).splitlines()
-        shown = sorted(" ".join(line.split()) for line in lines)  # a list has the newest first, a table wide columns
+        shown = sorted(
+            " ".join(line.split()) for line in lines
+        )  # a list shows the newest first; a table has wide columns
         return status, said, shown if status == 0 else None
 
     def left(self, place: Path, action: str) -> object:
@@ -102,7 +104,7 @@ class Runs:
 
 
 def in_process(words):
-    """The exit status of `python -m experiments WORDS` and what it says."""
+    """Runs `python -m experiments WORDS` -> (exit status, output)."""
     said, status = io.StringIO(), 0
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:

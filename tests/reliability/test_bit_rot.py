@@ -1,4 +1,4 @@
-"""R8: any flipped bit in any file of a checkpoint is found and named, and the checkpoint before it is used."""
+"""R8: any flipped bit in any file of a checkpoint is detected and named, and the checkpoint before it is used."""
 
 import shutil
 import warnings
@@ -13,7 +13,7 @@ from jaxdl.run.store.checkpoint import Checkpoints
 from jaxdl.run.store.seal import SEAL, verify
 from tests.reliability.conftest import digests, restored
 
-FLIPS, USED = 100, 5  # flips in each file; of these so many are also restored from
+FLIPS, USED = 100, 5  # flips in each file, and how many of them are also restored from
 
 
 @pytest.mark.full
@@ -36,7 +36,9 @@ def test_many_flips_in_every_file(tmp_path, promise):
             with pytest.raises(DataError) as caught:
                 verify(folder)
             good = "\n" not in str(caught.value)
-            good &= path.name == SEAL or name in str(caught.value)  # a flip in a seal shows at the file it speaks of
+            good &= path.name == SEAL or name in str(
+                caught.value
+            )  # a flip in a seal is reported for the file that it describes
             if i < USED:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")

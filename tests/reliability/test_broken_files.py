@@ -1,4 +1,4 @@
-"""R11: a broken data file, whatever its format, is one line with its name, and nothing is read from it."""
+"""R11: a broken data file of any format is refused in one line with its name, and nothing is read from it."""
 
 import gzip
 import io
@@ -83,7 +83,7 @@ def cut(part):
 
 
 def line(number, wrong):
-    """The text with another line there."""
+    """Replaces a line of the text."""
 
     def damage(content):
         lines = content.split(b"\n")
@@ -94,11 +94,11 @@ def line(number, wrong):
 
 
 def cases():
-    """(id, format, content -> broken content, or None for a folder in its place)."""
+    """Yields (id, format, content -> broken content, or None for a folder instead of the file)."""
     for name in FORMATS:
         yield f"{name}-empty", name, lambda content: b""
         yield f"{name}-folder", name, None
-        if name != "text":  # a text of a picture is a text; these are not what the others must be
+        if name != "text":  # every UTF-8 content is a valid text
             yield (
                 f"{name}-noise",
                 name,
@@ -161,7 +161,7 @@ def cases():
 
 
 def written(name, root, damage):
-    """The damaged file."""
+    """Writes the files of a format and returns the damaged one."""
     files, _, broken = FORMATS[name]
     for path, content in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,7 @@ def test_a_broken_file_is_one_line_with_its_name(name, damage, tmp_path, promise
     with pytest.raises((DataError, MissingData)) as caught:
         FORMATS[name][1](tmp_path)
     told = str(caught.value)
-    counted = name == "idx" and "the counts must agree" in told  # the labels are named, and the images beside them
+    counted = name == "idx" and "train-labels" in told  # names the labels by path and the images by name
     promise("R11", "\n" not in told and path.name in told and (str(path) in told or counted), 1, told)
 
 
@@ -208,7 +208,7 @@ def test_there_are_enough_cases():
 @pytest.mark.full
 @pytest.mark.parametrize("name", FORMATS)
 def test_fuzzed(name, tmp_path, promise):
-    """Random damage is read, as a changed pixel must be, or refused in one line; it never ends otherwise."""
+    """Random damage is either read, as a changed pixel must be, or refused in one line."""
     draw, passed, refused, tried = np.random.default_rng(1), 0, 0, 100
 
     def damage(content):

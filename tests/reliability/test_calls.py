@@ -1,4 +1,4 @@
-"""R18: killed at any change that it makes to the file system, a run goes on and ends as if nothing had happened."""
+"""R18: killed at any change of the file system, a run resumes and ends as if nothing had happened."""
 
 import random
 import re
@@ -22,14 +22,14 @@ KINDS = {
 
 
 def left(folder, like):
-    """What every fit left, and the names of all files that are no clock's."""
+    """The outcome of every fit, and the names of all files that do not depend on the clock."""
     ends = sorted(path.parent for path in folder.rglob("result.json"))
     names = {str(p.relative_to(folder)) for p in folder.rglob("*") if "state" not in p.relative_to(folder).parts}
     return {str(path.relative_to(folder)): outcome(path, like) for path in ends}, names
 
 
 def gate(warm, tmp_path, like, promise, kind, chosen):
-    """Kills the run at each of the calls that `chosen(how many there are)` names."""
+    """Kills the run at each of the calls that `chosen(number of calls)` returns."""
     words, said, before = KINDS[kind], tmp_path / "said", tmp_path / "before"
     if kind == "overwrite":
         process = warm([f"--workdir={before}", "--steps=9", "--checkpoint_every=3", "--width=7"], said)

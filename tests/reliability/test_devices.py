@@ -1,4 +1,4 @@
-"""R6: what was saved on some devices comes back on others bit for bit; the ways of splitting agree to rounding."""
+"""R6: a state saved on some devices is restored on others bit for bit; the ways of splitting agree up to rounding."""
 
 import dataclasses
 import itertools
@@ -21,7 +21,7 @@ from tests.reliability.conftest import digests
 
 DEVICES = (1, 2, 4, 8)
 WAYS = next(f.metadata["rule"].choices for f in fields(RunConfig) if f.name == "parallel")
-ACROSS = "fsdp" if "fsdp" in WAYS else "jit"  # where the state itself is split, there is most to go wrong
+ACROSS = "fsdp" if "fsdp" in WAYS else "jit"  # the state itself is split: the most error-prone way
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ ACROSS = "fsdp" if "fsdp" in WAYS else "jit"  # where the state itself is split,
     ],
 )
 def test_saved_on_some_devices_restored_on_others(way, numbers, tmp_path, promise):
-    """The state that a fit restores when it goes on, for every pair of numbers of devices."""
+    """The state that a fit restores on resume, for every pair of device counts."""
     base = program.Config(steps=3, parallel=way, width=16, checkpoint_every=3, eval_every=3)
     train = program.data(base)
     experiment = program.build(base, train)
@@ -75,7 +75,7 @@ MODELS = {
 
 @pytest.mark.parametrize("name", ["MLP", *(pytest.param(n, marks=pytest.mark.full) for n in MODELS if n != "MLP")])
 def test_the_ways_of_splitting_agree(name, promise):
-    """Losses of 4 steps and the parameters after them, beside those of one device; under SGD with momentum."""
+    """Losses of 4 steps and the parameters after them, compared with one device; under SGD with momentum."""
     make, data, loss = MODELS[name]
     base = RunConfig(steps=4, batch_size=16, optimizer="sgd", learning_rate=0.1, log_every=1, progress=False,
                      tensorboard=False, devices=1)  # fmt: skip
@@ -93,7 +93,7 @@ def test_the_ways_of_splitting_agree(name, promise):
 
 
 def test_checkpoints_of_a_split_state_hold_all_of_it(tmp_path, promise):
-    """Straight through the checkpoints: leaves split over 8 devices, and read again for one."""
+    """Directly with checkpoints: leaves split over 8 devices, and read back on one."""
     mesh = jax.make_mesh((8,), ("devices",))
     split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
     state = {"w": jax.device_put(jax.random.normal(jax.random.key(0), (16, 3)), split), "n": jnp.int32(4)}

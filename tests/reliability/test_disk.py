@@ -1,4 +1,4 @@
-"""R9: what cannot be written ends the run in one line, and the last good checkpoint is still there and used."""
+"""R9: an error in writing ends the run with one line, and the last intact checkpoint is kept and used."""
 
 import contextlib
 import random
@@ -19,7 +19,7 @@ WORDS = ("--steps=120", "--checkpoint_every=5", "--nap=0.02")
 
 
 class Mount:
-    """A small file system of its own, where this machine lets us have one."""
+    """A small file system of its own, if this machine permits a mount."""
 
     def __init__(self, folder, size="4m"):
         self.folder = folder
@@ -30,7 +30,7 @@ class Mount:
             pytest.skip(f"no file system can be mounted here: {done.stderr.strip() if done else 'no mount command'}")
 
     def fill(self):
-        """To the last byte."""
+        """Fills it to the last byte."""
         with contextlib.suppress(OSError), (self.folder / "filler").open("wb", buffering=0) as file:
             while file.write(bytes(1 << 12)):
                 pass
@@ -54,7 +54,7 @@ def sealed(folder):
 
 
 def after_some_saves(start, folder, said, draw):
-    """A run that has two good checkpoints or more and is at a random instant behind them."""
+    """A run with at least two intact checkpoints, at a random instant after them."""
     process = start([f"--workdir={folder}", *WORDS], said)
     while len(sealed(folder)) < 2 and process.poll() is None:
         time.sleep(0.005)
@@ -64,7 +64,7 @@ def after_some_saves(start, folder, said, draw):
 
 
 def told(process, *words, seconds=30):
-    """Whether the run has ended with one line of error that has these words; else why not."""
+    """Asserts that the run has ended with one line of error that contains these words."""
     status = process.wait(seconds)
     said = process.said()
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
@@ -81,7 +81,7 @@ def whole_run(start, tmp_path, like):
 
 
 def good_checkpoint_left(folder, like):
-    """The step of the latest checkpoint that can be read; there must be one, and nothing half listed as whole."""
+    """The step of the latest readable checkpoint; there must be one, and no partial one may count as complete."""
     found = restored(folder, like)
     assert found is not None
     assert found[0] in sealed(folder)
@@ -108,7 +108,7 @@ def full_disk(start, tmp_path, like, disk, seed):
 
 
 def file_limit(start, tmp_path, like, width, seed):
-    """A limit on the size of files: the log still goes through, the checkpoint does not."""
+    """A limit on the size of files: the log stays below it, the checkpoint does not."""
     said, folder = tmp_path / "said", tmp_path / f"limit{seed}"
     process = start([f"--workdir={folder}", f"--width={width}", *WORDS[:2]], said, 40_000)
     told(process, str(folder), "checkpoints", "too large")
@@ -117,7 +117,7 @@ def file_limit(start, tmp_path, like, width, seed):
 
 
 def read_only(start, tmp_path, like, seed, expected=None):
-    """The folder of checkpoints becomes read-only; a bind mount does that to root too."""
+    """The folder of checkpoints becomes read-only, through a bind mount for root too."""
     draw, said, folder = random.Random(seed), tmp_path / "said", tmp_path / f"run{seed}"
     process = after_some_saves(start, folder, said, draw)
     inner = str(folder / "checkpoints")
@@ -136,11 +136,11 @@ def read_only(start, tmp_path, like, seed, expected=None):
 
 
 def deleted(start, tmp_path, what, seed):
-    """The folder goes away; there is nothing to go on from, but the run must not end as if all were well."""
+    """The folder is removed: nothing can be resumed, but the run must not end with success."""
     draw, said, folder = random.Random(seed), tmp_path / "said", tmp_path / f"run{seed}"
     process = after_some_saves(start, folder, said, draw)
     gone, hidden = folder / what, tmp_path / "hidden"
-    gone.rename(hidden)  # at once, as rmtree may fail under a save that goes on
+    gone.rename(hidden)  # atomic: rmtree may fail during a save
     shutil.rmtree(hidden, ignore_errors=True)  # a save may be writing in it
     told(process, str(folder))
     assert not (folder / "checkpoints").exists() or sealed(folder) == []

@@ -1,4 +1,4 @@
-"""S6: a run folder that somebody made to do harm changes nothing outside, runs nothing, shows nothing raw and ends."""
+"""S6: a malicious run folder changes nothing outside, runs nothing, prints no control characters and never hangs."""
 
 import json
 import os
@@ -24,7 +24,7 @@ MODULES = ("os", "../../x", "__main__", None, 5)
 
 
 def lead(name):
-    """Puts a link out of the run in a file's or a folder's place."""
+    """Replaces a file or a folder by a link out of the run."""
 
     def how(place, outside):
         path = place / name
@@ -37,7 +37,7 @@ def lead(name):
 
 
 def changed(name, value, *keys):
-    """A record with another value at a place in it, sealed as ours are."""
+    """Sets another value at a place in a record, with a valid seal."""
 
     def how(place, outside):
         record = inner = read_json(place / name) or {}
@@ -62,7 +62,7 @@ def filled(name, content):
 
 
 def huge(name):
-    """A file of 4 GB that takes no room on the disk."""
+    """A file of 4 GB that uses no space on the disk."""
 
     def how(place, outside):
         with (place / name).open("ab") as file:
@@ -102,7 +102,7 @@ HARMS = {
 
 
 def done(runs, action, name):
-    """What harm it did, "" for none."""
+    """The harm done, "" for none."""
     outside = runs.folder / "outside"
     shutil.rmtree(outside, ignore_errors=True)
     for part in ("folder", "folder/0", "folder/8/state"):

@@ -11,7 +11,7 @@ from jaxdl.run.store.folder import open_run
 from tests.reliability.conftest import snapshot
 from tests.test_experiments import NAMES, Setting
 
-# another value of a flag that is a text, where its choices do not give one
+# another value of a text flag without choices
 TEXTS = {
     "monitor": "loss|accuracy",
     "freeze": "kernel",
@@ -28,19 +28,19 @@ TEXTS = {
     "init_skip": "kernel",
     "group": "patient",
 }
-# what gives a flag an effect beside its `needs`
+# flags under which a flag has an effect, in addition to its `needs`
 WITH = {"target": {"table": "some.csv"}, "drop": {"table": "some.csv"}, "remat": {"model": "resnet20"},
         "features": {"parameters": 200_000}, "init_skip": {"init": "some.npz"}, "separator": {"table": "some.csv"},
         "no_header": {"table": "some.csv"}, "decimal": {"table": "some.csv"},
         "split": {"table": "some.csv"}, "group": {"table": "some.csv", "split": "group", "group": "id"}}  # fmt: skip
 LENGTH = ("steps", "epochs")  # one of the two is set
-# that need files of their own, or are no part of a single fit, and so meet `open_run` only
+# flags that need files of their own, or do not belong to a single fit: tested with `open_run` only
 NO_FIT = ("sweep", "seeds", "epochs", "dataset", "text", "table", "target", "drop", "task",
           "image_size", "init", "init_skip", "separator", "no_header", "decimal", "split", "group")  # fmt: skip
 
 
 def others(flag, value):
-    """Values of a flag beside the one it has, the least surprising first; of steps only fewer."""
+    """Other values of a flag than its own, the least unusual first; for steps only smaller ones."""
     if flag.type is bool:
         return [not value]
     if flag.type is str:
@@ -52,8 +52,9 @@ def others(flag, value):
 
 
 def changes(config):
-    """(flag, base, changed) for each flag that can change a result: the configuration as given, or with what gives the
-    flag an effect, and the same with another value of the flag.
+    """(flag, base, changed) for each flag that can change a result.
+
+    base is the configuration as given, or with flags under which this flag has an effect; changed has another value.
     """
     for flag in flags_of(type(config)):
         unset = flag.name in LENGTH and getattr(config, flag.name) is None
@@ -70,13 +71,13 @@ def changes(config):
             except FlagError as error:
                 if not str(error).startswith(f"--{flag.name}"):
                     raise
-                continue  # not within the experiment's own rules
+                continue  # violates the experiment's own rules
             yield flag, base, changed
             break
 
 
 def refused(flag, act, *args, **kwargs) -> bool:
-    """Whether it is refused in one line that names the flag: as another one than before, or as no good by itself."""
+    """Whether it is refused in one line that names the flag: as a difference, or as an invalid value."""
     try:
         act(*args, **kwargs)
     except FlagError as error:
@@ -101,7 +102,7 @@ def test_a_command_with_any_other_flag_is_refused(tmp_path, promise):
 @pytest.mark.full
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fit_with_any_other_flag_is_refused(name, tmp_path, promise):
-    """Also where the fit had not ended."""
+    """Also if the fit was unfinished."""
     setting, tried, wrong = Setting(name), 0, []
     for flag, base, changed in changes(setting.config):
         if flag.name in NO_FIT:
@@ -112,7 +113,7 @@ def test_a_fit_with_any_other_flag_is_refused(name, tmp_path, promise):
         except FlagError as error:
             if flag.name not in str(error):
                 raise
-            continue  # not a value that its data allow
+            continue  # its data do not allow this value
         metrics = first.fit(workdir=str(folder)).metrics
         for ended in (True, False):
             if not ended:

@@ -1,4 +1,4 @@
-"""R1: killed at random instants and started again, a run ends bit for bit like one that was never killed."""
+"""R1: a run that is killed at random instants and restarted ends bit for bit like one that was never killed."""
 
 import random
 import signal
@@ -15,22 +15,22 @@ AT_LEAST_IN_FLIGHT = 0.4
 
 
 def steps_begun(folder):
-    """The number of every checkpoint whose save has at least begun."""
+    """The steps of all checkpoints whose save has begun."""
     names = [path.name.partition(".")[0] for path in folder.glob("checkpoints/[0-9]*")]
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def in_flight(folder):
-    """Whether a save was being written when the process died: an unfinished folder, or one without its seal."""
+    """Whether a save was in progress when the process died: an unfinished folder, or one without a seal."""
     return any(".orbax-checkpoint-tmp" in p.name or not (p / SEAL).exists() for p in folder.glob("checkpoints/[0-9]*"))
 
 
 def killed_run(start, folder, said, seed, kills):
-    """Kills the run so many times and lets it end -> (kills that met it alive, those that met a save)."""
+    """Kills the run `kills` times and lets it finish -> (kills while it was alive, kills during a save)."""
     draw, met, saving = random.Random(seed), 0, 0
     for k in range(kills):
         before, process = steps_begun(folder), start([f"--workdir={folder}", *WORDS], said)
-        if k % 4 == 3:  # at any instant from its birth on
+        if k % 4 == 3:  # at any instant after its start
             time.sleep(draw.uniform(0, 1.2))
         else:
             while steps_begun(folder) <= before and process.poll() is None:
@@ -39,7 +39,7 @@ def killed_run(start, folder, said, seed, kills):
         if process.kill(signal.SIGKILL):
             assert process.wait() == -signal.SIGKILL
             met += 1
-            saving += k % 4 != 3 and in_flight(folder)  # else it may be what the kill before left
+            saving += k % 4 != 3 and in_flight(folder)  # otherwise an earlier kill may have left it
     process = start([f"--workdir={folder}", *WORDS], said)
     assert process.wait() == 0, process.said()
     return met, saving

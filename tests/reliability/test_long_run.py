@@ -1,4 +1,4 @@
-"""R14 and S4: a long run with many saves needs no more of anything at its end, and no socket."""
+"""R14 and S4: a long run with many saves uses no more memory or files at its end, and no socket."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def bytes_in_memory(pid):
 
 
 def open_files(pid):
-    """{(descriptor, what it stands for)}, without event loops, which have no name but always a pair of sockets."""
+    """{(descriptor, target)}, without event loops, which have no name but always a pair of sockets."""
     found = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
@@ -30,7 +30,7 @@ def open_files(pid):
 
 
 def network_sockets(pid, files):
-    """Addresses of the internet sockets that are this process's own: (state, local, remote)."""
+    """The internet sockets of this process: (state, local address, remote address)."""
     inodes = {name[8:-1] for _, name in files if name.startswith("socket:[")}
     found = []
     for table in ("tcp", "tcp6", "udp", "udp6"):
@@ -43,7 +43,7 @@ def network_sockets(pid, files):
 
 
 def watched_run(process, folder):
-    """(step, memory, files, whole checkpoints) at many instants, and all the sockets that were ever seen."""
+    """(step, memory, files, complete checkpoints) at many instants, and all sockets that were ever open."""
     samples, sockets, log = [], set(), folder / "metrics.jsonl"
     while process.poll() is None:
         try:
@@ -69,7 +69,9 @@ def gate(start, tmp_path, promise, steps, every, nap, slower):
     late = [s for s in samples if steps * 5 / 6 <= s[0] < steps - 5]
     assert min(len(early), len(late)) > 2, f"only {len(early)} and {len(late)} samples"
     memory = tuple(median(s[1] for s in part) for part in (early, late))
-    held = [set.intersection(*(s[2] for s in part)) for part in (early, late)]  # all through: not by a save under way
+    held = [
+        set.intersection(*(s[2] for s in part)) for part in (early, late)
+    ]  # throughout: not those of a running save
     files = tuple(map(len, held))
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     at = [(row["step"], row["seconds"]) for row in rows if "train/loss" in row]
@@ -91,7 +93,7 @@ def gate(start, tmp_path, promise, steps, every, nap, slower):
 
 @pytest.mark.claims
 def test_some_steps(start, tmp_path, promise):
-    gate(start, tmp_path, promise, 500, 25, nap=0.004, slower=0.5)  # a second each, beside other tests
+    gate(start, tmp_path, promise, 500, 25, nap=0.004, slower=0.5)  # a second each, in parallel with other tests
 
 
 @pytest.mark.full

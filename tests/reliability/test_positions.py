@@ -1,4 +1,4 @@
-"""R4: batch t is a function of (seed, t): from any position on, the rest of the batches is the same."""
+"""R4: batch t is a function of (seed, t): from any position, the remaining batches are the same."""
 
 import jax
 import numpy as np
@@ -30,7 +30,7 @@ def equal(a, b):
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_the_rest_is_the_same_from_every_position(name, promise):
-    """A new pipeline, which has seen nothing, asked at t = 0, 1, ... beyond three epochs, in order and backwards."""
+    """A fresh pipeline, read at t = 0, 1, ... beyond three epochs, forwards and backwards."""
     steps = 3 * -(-LENGTH // BATCH) + 2
     passed = 0
     for seed in SEEDS:
@@ -51,7 +51,7 @@ def test_other_seeds_give_other_orders():
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_rows_do_not_depend_on_how_steps_are_grouped(devices, promise):
-    """What a call of several steps is handed is what calls of one step are handed, one after the other."""
+    """The input of a call of several steps equals the inputs of calls of one step, in order."""
     train = {"a": table(), "b": windows(TOKENS, 7, 10)}
     feed, steps, passed, tried = Feed(train, make_mesh(devices)), 30, 0, 0
     one = [jax.tree.map(lambda x: x[0], feed.rows(3, t, 1)) for t in range(steps)]
@@ -67,7 +67,7 @@ def test_rows_do_not_depend_on_how_steps_are_grouped(devices, promise):
 @pytest.mark.parametrize("batch_size", [1, 6, 47, 50, 101])
 @pytest.mark.parametrize("kind", ["rows", "split", "windows", "far windows", "streams"])
 def test_every_format(kind, batch_size, promise):
-    """All that makes batches, batch sizes below and above the length, 200 random positions far out, 10 seeds."""
+    """Every source of batches, batch sizes below and above the length, 200 random distant positions, 10 seeds."""
 
     def make():
         if kind == "rows":

@@ -1,4 +1,4 @@
-"""R5: the same command gives the same bits, another seed others."""
+"""R5: the same command gives the same bits, another seed gives others."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ def fitted(**changes):
 
 
 def differ(a, b):
-    """Whether the parameters are others, not only the keys."""
+    """Whether the parameters differ, not only the keys."""
     return all(a[0][path] != b[0][path] for path in a[0] if "params" in path and "kernel" in path) and a[1] != b[1]
 
 

@@ -1,5 +1,5 @@
-"""R19: whatever happens to a file of a run folder, an action on the run gives what it gave before, or one line says
-which file it cannot use.
+"""R19: after any damage to a file of a run folder, an action gives the same result as before, or one line that names
+the file.
 """
 
 import os
@@ -40,31 +40,31 @@ DAMAGES = {
 
 
 def held(found, expected, name: str) -> str:
-    """What is wrong with an answer, "" if nothing: the same result, or one line that names the file."""
+    """The fault of an answer, "" if none: it must be the same result, or one line that names the file."""
     status, said, result = found
     if "Traceback" in said or "\x1b" in said:
         return "a traceback or an escape sequence"
     if status == 0:
         if not isinstance(result, list):
             return "" if result == expected[2] else "another result"
-        own = [line for line in result if "/run " in line]  # of a table, whose other lines must stay
+        own = [line for line in result if "/run " in line]  # of a table, whose other lines must not change
         others = [line for line in expected[2] if "/run " not in line]
         told = [name in line or "at step" in line or line in expected[2] for line in own]
         kept = [line for line in result if line not in own] == others
-        # a folder without config.json is no run's, and not in a list
+        # a folder without config.json is not a run's, and is not listed
         return "" if kept and all(told) and (own or name == "config.json") else "another result"
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     return "" if len(errors) == 1 and name in errors[0] else "not one line that names the file"
 
 
 def named(path: Path, run: Path) -> str:
-    """What an error calls a file: in a checkpoint, its folder will do."""
+    """The name of a file in errors; for a checkpoint, its folder."""
     inside = path.relative_to(run).parts
     return "/".join(inside[:2]) if inside[0] == "checkpoints" else path.name
 
 
 def damaged(runs, action, pick):
-    """Tries every (file, damage) of the action's run that `pick` picks: (how many held, how many, what did not)."""
+    """Tries every (file, damage) of the action's run that `pick` selects: (number passed, number tried, failures)."""
     wrong, tried, draw = [], 0, random.Random(action)
     files = sorted(p.relative_to(runs.copy(action)) for p in runs.copy(action).rglob("*") if p.is_file())
     for file, kind in pick([(file, kind) for file in files for kind in DAMAGES]):

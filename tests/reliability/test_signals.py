@@ -28,7 +28,7 @@ one = pytest.mark.parametrize("signum", [EITHER[0], pytest.param(EITHER[1], mark
 
 
 def begun(folder, process, lines):
-    """Waits until the log has grown beyond so many lines."""
+    """Waits until the log has more than `lines` lines."""
     log = folder / "metrics.jsonl"
     while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") <= lines):
         time.sleep(0.002)
@@ -36,12 +36,12 @@ def begun(folder, process, lines):
 
 
 def last_step(folder):
-    """That of the last whole line of the log."""
+    """The step of the last complete line of the log."""
     return json.loads((folder / "metrics.jsonl").read_text().rpartition("\n")[0].rpartition("\n")[2])["step"]
 
 
 def one_signal(start, folder, said, signum, wait):
-    """Whether a run that gets a signal saves its last step and says so, in 10 seconds."""
+    """Whether a run that receives a signal saves its last step within 10 seconds and prints so."""
     lines = len(rows(folder)) if (folder / "metrics.jsonl").exists() else 0
     process = start([f"--workdir={folder}", *WORDS], said)
     begun(folder, process, lines)
@@ -59,11 +59,11 @@ def one_signal(start, folder, said, signum, wait):
 
 
 def two_signals(start, folder, said, first, second):
-    """Whether a run that cannot save yet, because its data make it wait, ends at once at the second signal."""
+    """Whether a run that cannot save yet, because its data blocks, ends at once on the second signal."""
     lines = len(rows(folder)) if (folder / "metrics.jsonl").exists() else 0
     process = start([f"--workdir={folder}", WORDS[0], "--nap=2"], said)
-    begun(folder, process, lines)  # compiled, then, and asleep again in a moment
-    # rows land two steps late, or all at once before an evaluation, behind which the first signal alone may end the run
+    begun(folder, process, lines)  # it has compiled, and sleeps again soon
+    # rows arrive two steps late, or together before an evaluation, after which the first signal alone may end the run
     while last_step(folder) % 20 in (18, 19, 0):
         time.sleep(0.01)
     lines = len(rows(folder))
@@ -106,7 +106,7 @@ def test_many_signals(start, tmp_path, like, promise, seed):
 
 @pytest.mark.parametrize("at", first([10, 5]))
 def test_a_signal_that_arrives_while_a_save_begins(at, tmp_path, like, promise, monkeypatch):
-    """The step is saved once: a second save of it would remove the first one while that is being written."""
+    """The step is saved once: a second save would remove the first while it is being written."""
     config = program.Config(steps=12, checkpoint_every=5, eval_every=6, patience=9, workdir=str(tmp_path / "w"))
     parts = program.data(config)
     experiment, steps, sent, save = program.build(config, parts), [], [], Checkpoints.save

@@ -1,4 +1,4 @@
-"""The flags that all experiments share, where the value of one decides what another means."""
+"""The flags that all experiments share: interactions of two flags, recipes, and derived values."""
 
 import math
 import re
@@ -51,7 +51,7 @@ class TestLength:
 
     @pytest.mark.parametrize("config_class", [RunConfig, BySteps, ByEpochs])
     def test_both_are_refused(self, config_class):
-        with pytest.raises(FlagError, match=r"^--steps=8 --epochs=5: give one of the two$"):
+        with pytest.raises(FlagError, match=r"^--steps=8 --epochs=5: "):
             config_class(steps=8, epochs=5.0)
 
     def test_a_subclass_counts_in_its_own_unit(self):
@@ -71,20 +71,17 @@ class TestLength:
         sources = {"a": rows(53), "b": (rows(20, batch_size=2), rows(30))}
         assert ByEpochs(epochs=3).resolve(sources).steps == 30
         for without in (None, {"a": rows(53), "b": object()}):
-            with pytest.raises(FlagError, match="--epochs=3: this training data has no length; give --steps"):
+            with pytest.raises(FlagError, match=r"^--epochs=3: .*--steps"):
                 ByEpochs(epochs=3).resolve(without)
-        with pytest.raises(FlagError, match="--steps: not given, nor is --epochs"):
+        with pytest.raises(FlagError, match=r"^--steps: .*--epochs"):
             RunConfig().resolve(rows(53))
 
     def test_accumulated_batches_fill_whole_updates(self):
         assert ByEpochs(epochs=3, accumulate=5).resolve(rows(53)).steps == 20
         assert ByEpochs(epochs=3, accumulate=8).resolve(rows(53)).steps == 16
         assert RunConfig(steps=300, accumulate=100).resolve().steps == 300
-        told = (
-            r"--steps={}: --accumulate=100 needs a multiple of 100, else the last batches make no update; {} would do"
-        )
         for steps, right in ((30, 100), (301, 400)):
-            with pytest.raises(FlagError, match=f"^{told.format(steps, right)}$"):
+            with pytest.raises(FlagError, match=rf"^--steps={steps}: .*--accumulate=100\b.*\b{right}$"):
                 RunConfig(steps=steps, accumulate=100).resolve()
 
 
@@ -92,7 +89,7 @@ class TestSeeds:
     def test_the_last_seed_is_32_bits_long(self):
         assert RunConfig(seed=2**31 - 2, seeds=2).seeds == 2
         for seed, seeds in ((2**31 - 1, 2), (5, 2**31 - 4)):
-            with pytest.raises(FlagError, match=f"^--seed={seed} --seeds={seeds}: the last seed would be 2147483648"):
+            with pytest.raises(FlagError, match=f"^--seed={seed} --seeds={seeds}: .*2147483648.*2147483647"):
                 RunConfig(seed=seed, seeds=seeds)
 
 
@@ -115,27 +112,29 @@ class TestRecipes:
         assert (Chosen(steps=2).steps, Chosen(steps=2).epochs) == (2, None)
         assert (Chosen(shape="square", epochs=2).steps, Chosen(shape="square", epochs=2).epochs) == (None, 2)
         assert Chosen().resolve(rows(53)).steps == 16
-        assert Chosen().resolve(rows(53)).replace(shape="square").steps == 16  # the steps of an epoch's data stay
+        assert (
+            Chosen().resolve(rows(53)).replace(shape="square").steps == 16
+        )  # steps that were computed from epochs stay
 
     def test_what_a_recipe_says_is_checked_like_a_flag(self):
         class Wrong(Chosen):
             recipes = {"shape": {"round": {"width": 0}, "square": {"width": 2}}}
 
-        with pytest.raises(FlagError, match="--width=0: must be"):
+        with pytest.raises(FlagError, match=r"^--width=0: "):
             Wrong()
-        with pytest.raises(FlagError, match=r"--shape=oval: must be round\|square"):
+        with pytest.raises(FlagError, match=r"^--shape=oval: .*round\|square"):
             Chosen(shape="oval")
 
     def test_a_choice_that_nothing_fills_in_is_named(self):
         class Open(RunConfig):
             width: int = flag(None, "units")
 
-        with pytest.raises(FlagError, match="--width: not given, and no recipe says it; give one"):
+        with pytest.raises(FlagError, match=r"^--width: .*recipe"):
             Open()
         assert Open(width=3).width == 3
 
     def test_a_change_of_no_flag_names_the_nearest(self):
-        with pytest.raises(FlagError, match=r"^learning_rat: no such flag; the nearest is learning_rate$"):
+        with pytest.raises(FlagError, match=r"^learning_rat: .*\blearning_rate\b"):
             RunConfig().replace(learning_rat=1)
 
     def test_what_was_open_is_not_repeated(self):
@@ -145,7 +144,7 @@ class TestRecipes:
     def test_help_has_the_table(self):
         text = help_text(Chosen, "", "x")
         assert re.search(r"\n  shape +epochs +width +seeds +steps\n  round +3 +7 +5 +-\n  square +- +13 +- +11\n", text)
-        assert "units (default: by --shape, >= 1)" in text
+        assert "units (>= 1; default: by --shape)" in text
 
     def test_a_subclass_is_a_frozen_dataclass(self):
         with pytest.raises(FrozenInstanceError):
@@ -156,19 +155,19 @@ class TestRecipes:
 
 class TestWithoutEffect:
     @pytest.mark.parametrize(
-        ("flags", "told"),
+        ("flags", "flag", "other"),
         [
-            ({"optimizer": "sgd", "beta2": 0.9}, "--beta2=0.9: has no effect with --optimizer=sgd; leave it out"),
-            ({"rms_decay": 0.8}, "--rms_decay=0.8: has no effect with --optimizer=adam"),
-            ({"optimizer": "sgd", "momentum": 0.0}, "--momentum=0: has no effect with --optimizer=sgd"),
-            ({"decay_rate": 0.5}, "--decay_rate=0.5: has no effect with --schedule=constant"),
-            ({"schedule": "cosine", "decay_every": 5}, "--decay_every=5: has no effect with --schedule=cosine"),
-            ({"schedule": "step", "final_fraction": 0.1}, "--final_fraction=0.1: has no effect with --schedule=step"),
-            ({"mirror": "https://a.b"}, "--mirror=https://a.b: has no effect without --download; leave it out"),
+            ({"optimizer": "sgd", "beta2": 0.9}, "--beta2=0.9", "with --optimizer=sgd"),
+            ({"rms_decay": 0.8}, "--rms_decay=0.8", "with --optimizer=adam"),
+            ({"optimizer": "sgd", "momentum": 0.0}, "--momentum=0", "with --optimizer=sgd"),
+            ({"decay_rate": 0.5}, "--decay_rate=0.5", "with --schedule=constant"),
+            ({"schedule": "cosine", "decay_every": 5}, "--decay_every=5", "with --schedule=cosine"),
+            ({"schedule": "step", "final_fraction": 0.1}, "--final_fraction=0.1", "with --schedule=step"),
+            ({"mirror": "https://a.b"}, "--mirror=https://a.b", "without --download"),
         ],
     )
-    def test_is_refused(self, flags, told):
-        with pytest.raises(FlagError, match=f"^{told}"):
+    def test_is_refused(self, flags, flag, other):
+        with pytest.raises(FlagError, match=f"^{flag}: .*{other}\\b"):
             RunConfig(**flags)
 
     @pytest.mark.parametrize(
@@ -191,7 +190,7 @@ class TestWithoutEffect:
             beta2: float = 0.99
 
         assert parse(Adamw, ["--optimizer=sgd"]).beta2 == 0.99
-        with pytest.raises(FlagError, match=r"--beta2=0.999: has no effect with --optimizer=sgd"):
+        with pytest.raises(FlagError, match=r"^--beta2=0.999: .*--optimizer=sgd\b"):
             Adamw(optimizer="sgd", beta2=0.999)
 
     def test_a_flag_can_need_that_another_is_left_out(self):
@@ -200,13 +199,13 @@ class TestWithoutEffect:
             dataset: str = flag("shakespeare", "a text", needs=("text", (None,)))
 
         assert Text(dataset="other").dataset == "other"
-        with pytest.raises(FlagError, match=r"^--dataset=other: has no effect with --text=a.txt; leave it out$"):
+        with pytest.raises(FlagError, match=r"^--dataset=other: .*--text=a.txt\b"):
             Text(dataset="other", text="a.txt")
         assert "a text (without --text; default: shakespeare)" in help_text(Text, "", "x")
 
     def test_help_says_what_a_flag_needs(self):
         text = " ".join(help_text(RunConfig, "", "x").split())
-        assert "(with --optimizer=adam|adamw|lion|muon|schedule_free; default: 0.999" in text
+        assert "(with --optimizer=adam|adamw|lion|muon|schedule_free; >= 0 and < 1; default: 0.999)" in text
         assert "(with --download; default: not set)" in text
 
     def test_needs_name_flags_and_values_that_there_are(self):
@@ -230,12 +229,12 @@ class TestRates:
             assert self.first_rate(Warm(steps=steps)) == pytest.approx(1 / updates), steps
         assert self.first_rate(Warm(steps=400, accumulate=2)) == pytest.approx(1 / 20)
         assert self.first_rate(Warm(steps=50, warmup=40)) == pytest.approx(1 / 40)
-        with pytest.raises(FlagError, match=r"^--warmup=60: the run has only 50 updates$"):
+        with pytest.raises(FlagError, match=r"^--warmup=60: .*\b50\b"):
             Warm(steps=50, warmup=60).make_optimizer()
-        assert self.first_rate(Warm(schedule="constant")) == pytest.approx(1 / 100)  # of a run without an end
+        assert self.first_rate(Warm(schedule="constant")) == pytest.approx(1 / 100)  # the run has no end
 
     def test_a_range_test_lets_the_rate_grow(self):
         config = RunConfig(steps=30, schedule="exponential", decay_rate=100.0, learning_rate=1e-4)
         assert math.isclose(self.first_rate(config), 1e-4, rel_tol=1e-6)
-        with pytest.raises(FlagError, match=r"--decay_rate=0.0: must be a finite number > 0$"):
+        with pytest.raises(FlagError, match=r"^--decay_rate=0.0: .*> 0$"):
             RunConfig(schedule="step", decay_rate=0.0)

@@ -1,6 +1,7 @@
-"""The command jaxdl: what it starts, what it says of a wrong word, and a folder experiments of the user's own."""
+"""The command jaxdl: its commands, its errors, and a folder `experiments` of the user."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from jaxdl import packaged
 from jaxdl.console import main
 
 ROOT = Path(__file__).parents[2]
-OWN = '''"""y = factor x, for a command that has a flag of its use."""
+OWN = '''"""y = factor x, an experiment with a flag of group "use"."""
 
 import numpy as np
 
@@ -25,7 +26,7 @@ FAMILY, CLAIMS, SMALL = "own", {}, {}
 
 
 class Config(run.RunConfig):
-    factor: float = flag(1.0, "of what is predicted", group="use", affects_result=False)
+    factor: float = flag(1.0, "factor of the predictions", group="use", affects_result=False)
     steps: int | None = 2
 
 
@@ -55,14 +56,14 @@ if __name__ == "__main__":
 
 
 def call(folder, *words):
-    """Python with words, in a folder."""
+    """Runs Python with the given arguments in a folder."""
     env = os.environ | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
     return subprocess.run([sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with an own experiment, a run of it, and a package `experiments`."""
+    """Makes a folder with an experiment, a run of it, and a package `experiments`."""
     folder = tmp_path_factory.mktemp("my work", numbered=False)
     (folder / "own.py").write_text(OWN)
     (folder / "experiments").mkdir()
@@ -89,13 +90,13 @@ def trained(place):
 
 @pytest.fixture
 def here(place, monkeypatch):
-    """The same folder as the current one."""
+    """Makes this folder the current one."""
     monkeypatch.chdir(place)
     return place
 
 
 def refused(capsys, *words):
-    """Exit status and the one line."""
+    """Returns the exit status and the one line of the error."""
     with pytest.raises(SystemExit) as end:
         main(words)
     said = capsys.readouterr().err
@@ -106,28 +107,28 @@ def refused(capsys, *words):
 @pytest.mark.parametrize(
     ("words", "status", "told"),
     [
-        (["run"], 2, "run: name an experiment"),
-        (["run", "image_clasifier", "--help"], 2, "image_clasifier: no such experiment; the nearest is image_class"),
-        (["run", "own"], 2, "own: no such experiment; the nearest is own.py"),
-        (["run", "absent.py"], 66, "absent.py: no such file"),
-        (["rnu", "gan"], 2, "rnu: no such command; the nearest is run"),
-        (["gan"], 2, "gan: an experiment is run by jaxdl run gan"),
+        (["run"], 2, "run: "),
+        (["run", "image_clasifier", "--help"], 2, "image_clasifier: .*image_classifier"),
+        (["run", "own"], 2, "own: .*own.py"),
+        (["run", "absent.py"], 66, "absent.py: "),
+        (["rnu", "gan"], 2, "rnu: .*jaxdl run"),
+        (["gan"], 2, "gan: .*jaxdl run gan"),
         (["my own.py"], 2, "jaxdl run 'my own.py'"),
-        (["list", "--run"], 2, "--run: list does not know it; the nearest is --runs"),
-        (["compare"], 2, "compare: name the folders of runs"),
+        (["list", "--run"], 2, "--run: .*--runs"),
+        (["compare"], 2, "compare: .*jaxdl list --runs"),
         (["predict", "own"], 2, "INPUT"),
-        (["predict", "own", "1", "--module=own.py", "--steps=3"], 2, "--steps: says what a run is"),
-        (["predict", "own", "1", "--module=own.py", "--fator=3"], 2, "--fator: no such flag; the nearest is --factor"),
-        (["predict", "own", "1", "--module=own.py", "--factor=x"], 2, "--factor=x: must be a number"),
-        (["predict", "own", "1", "--module=own.py", "--fit=no"], 66, "own/no: no fit is there"),
-        (["predict", "own", "no/a.csv", "--module=own.py"], 66, "no/a.csv: no such file"),
-        (["predict", "nothing", "1"], 66, "nothing: no run is there"),
+        (["predict", "own", "1", "--module=own.py", "--steps=3"], 2, "--steps: .*finished run"),
+        (["predict", "own", "1", "--module=own.py", "--fator=3"], 2, "--fator: .*--factor"),
+        (["predict", "own", "1", "--module=own.py", "--factor=x"], 2, "--factor=x: .*number"),
+        (["predict", "own", "1", "--module=own.py", "--fit=no"], 66, "own/no: .*fit.json"),
+        (["predict", "own", "no/a.csv", "--module=own.py"], 66, "no/a.csv: "),
+        (["predict", "nothing", "1"], 66, "nothing: .*config.json"),
     ],
 )
 def test_a_wrong_word_is_one_line(here, capsys, words, status, told):
     found = refused(capsys, *words)
     assert found[0] == status
-    assert told in found[1]
+    assert re.search(told, found[1])
 
 
 def test_predict_takes_flags_of_use_and_inputs_that_name_no_file(here, capsys):
@@ -179,9 +180,8 @@ def test_commands_beside_a_package_experiments_of_ones_own(here, trained):
     assert "softmax_regression" in listed.stdout
     assert "mine" not in listed.stdout
     (row,) = (line for line in call(here, *words, "--runs", "--dir=.").stdout.splitlines() if " softmax " in line)
-    assert [word for word in row.split() if word.startswith("--")] == [
-        "--steps=2"
-    ]  # the package's own defaults are known
+    # the defaults of the package's experiment are known, so only the changed flag is listed
+    assert [word for word in row.split() if word.startswith("--")] == ["--steps=2"]
 
 
 def test_without_another_package_it_is_the_one_that_is_imported():

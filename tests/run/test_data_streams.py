@@ -1,6 +1,7 @@
-"""Training data and parts that are no arrays in memory: loaders, generators, lists, functions of a seed."""
+"""Training data and parts that are not arrays in memory: loaders, generators, lists, functions of a seed."""
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -41,7 +42,7 @@ def classifier(model=DENSE, **more):
 
 
 class Listed:
-    """train[t], as long as anybody likes."""
+    """Batches by number, without end."""
 
     def __getitem__(self, t):
         return LIST[t % 7]
@@ -65,7 +66,7 @@ def grain_rows():
 
 
 def fetching():
-    """The threads that fetch."""
+    """The prefetching threads."""
     return [thread for thread in threading.enumerate() if thread.name == "jaxdl-feed"]
 
 
@@ -105,7 +106,7 @@ def test_the_same_batches_are_the_same_bits(plain, make):
     "make", [lambda: generator([*LIST, TAIL]), loader, grain_rows, lambda: lambda: generator([*LIST])]
 )
 def test_parts_are_read_whole(plain, make):
-    """The last batch is filled up, and its fill does not count."""
+    """The last batch is padded, and the padding does not count."""
     found = fit(classifier(), Data(Listed(), test=make()), QUIET)
     rows = N if make in (loader,) or "TAIL" in str(make.__code__.co_names) else 7 * B
     z = X[:rows] @ np.asarray(found.state.learner.params["kernel"]) + np.asarray(found.state.learner.params["bias"])
@@ -113,7 +114,7 @@ def test_parts_are_read_whole(plain, make):
 
 
 class Numbered:
-    """Batches by number, and how many; no __iter__."""
+    """Batches by number, with a length and without __iter__."""
 
     def __init__(self, batches):
         self.batches = batches
@@ -143,7 +144,7 @@ def test_epochs_of_what_has_a_length_and_early_stopping_over_a_stream(capsys):
     )
     assert int(found.state.step) <= 16
     assert len([row for row in found.history if "valid/loss" in row]) >= 3
-    assert "4 rows of 7, is left out" in capsys.readouterr().err
+    assert re.search("train: .* 4 rows .* 7 ", capsys.readouterr().err)
 
 
 def test_a_stopped_fit_goes_on_behind_the_batches_that_it_has_seen(plain, tmp_path, capsys):
@@ -152,7 +153,7 @@ def test_a_stopped_fit_goes_on_behind_the_batches_that_it_has_seen(plain, tmp_pa
     assert int(found.state.step) == 11
     later = fit(classifier(), Data(generator(times=3)), QUIET, workdir=str(tmp_path / "other"))
     assert bits(later) == bits(plain)
-    assert "11 batches are passed over, which is exact if" in capsys.readouterr().err
+    assert "11 batches" in capsys.readouterr().err
 
 
 def test_batches_are_fetched_ahead_and_never_beyond_the_end():
@@ -181,7 +182,7 @@ def test_an_error_of_the_source_comes_up_as_itself():
 
 
 def test_nothing_is_fetched_behind_an_error_nor_after_ctrl_c():
-    """The source fails, or the main thread is interrupted while it waits for it: the thread has ended with the fit."""
+    """The source fails, or the main thread is interrupted while waiting for it: the thread ends with the fit."""
 
     def interrupt():
         end = time.monotonic() + 10
@@ -242,7 +243,7 @@ def test_ahead_fetches_in_order_what_nobody_has_asked_for_yet(monkeypatch):
 
 
 def test_an_iterable_is_opened_once_an_epoch():
-    """The batch that was looked at for shapes is the first of the first pass."""
+    """The batch that was read for its shapes is the first of the first pass."""
 
     class Opened:
         times = 0
@@ -287,7 +288,7 @@ def test_a_digest_of_a_stream_reads_nothing_of_it():
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap", "fsdp"])
 def test_several_devices(parallel):
-    """Four devices: a stream gives the bits of the same batches by number, and the figures of one device."""
+    """Four devices: a stream gives the bits of the same batches by number, and the metrics of one device."""
     batches = [{"x": X[i : i + 12], "y": Y[i : i + 12]} for i in range(0, 48, 12)]
 
     class Numbered:
@@ -320,7 +321,7 @@ class Listed7(Listed):
 
 
 class Rows:
-    """A map-style data set, as PyTorch has them: entry i is one example."""
+    """A map-style data set as in PyTorch: entry i is one example."""
 
     def __len__(self):
         return N
@@ -352,7 +353,7 @@ def torch_gradient():
 
 
 def counting():
-    """An experiment none of whose steps may be made."""
+    """An experiment whose steps must not run."""
     experiment = classifier()
     never = lambda _: pytest.fail("a step was made")
 
@@ -397,10 +398,10 @@ WRONG = {
     "a part made of a seed": (
         lambda: fit(classifier(), Data(LIST, lambda seed: LIST), QUIET), "valid.*no arguments"),
     "a part that is a number": (lambda: fit(classifier(), Data(LIST, 7), QUIET), "valid"),
-    "a part without end": (lambda: fit(classifier(), Data(LIST, Endless()), QUIET), "valid.*without end"),
+    "a part without end": (lambda: fit(classifier(), Data(LIST, Endless()), QUIET), "valid: .*Endless"),
     "a part without names": (lambda: fit(classifier(), Data(LIST, [(X[:7], Y[:7], Y[:7])]), QUIET), "valid.*tuple"),
     "a table to validate by": (lambda: fit(classifier(), Data(LIST, {"a": Frame()}), QUIET), "valid a"),
-    "a test part without labels": (lambda: fit(counting(), Data(LIST, test=[{"x": X[:7]}]), QUIET), "asks for 'y'"),
+    "a test part without labels": (lambda: fit(counting(), Data(LIST, test=[{"x": X[:7]}]), QUIET), "data: .*'y'"),
     "a generator to watch": (
         lambda: fit(classifier(), Data(LIST, test=generator()), QUIET, watch_test=True), "test: a generator"),
     "no example": (lambda: classifier(example=None), "example"),
@@ -417,7 +418,7 @@ WRONG = {
     "a path for a test part": (lambda: fit(classifier(), Data(LIST, test="test.csv"), QUIET), "test"),
     "a generator to validate by": (lambda: fit(classifier(), Data(LIST, generator()), QUIET), "valid"),
     "a generator and seeds": (lambda: fit(classifier(), generator(), QUIET, seeds=2), "train"),
-    "a generator that ends": (lambda: fit(classifier(), generator(), QUIET), "--steps: .*after 7 full batches"),
+    "a generator that ends": (lambda: fit(classifier(), generator(), QUIET), "--steps: .* 7 full batches"),
     "epochs without a length": (lambda: fit(classifier(), generator(), QUIET, steps=None, epochs=1), "--epochs"),
     "neither steps nor epochs": (lambda: fit(classifier(), LIST, progress=False), "--steps"),
     "both": (lambda: fit(classifier(), LIST, QUIET, epochs=2), "--steps"),
@@ -513,10 +514,10 @@ def test_a_stream_says_what_it_knows():
     once = Stream(iter(LIST), "mine")
     assert (once.batches, once.once) == (None, True)
     assert len(list(once)) == 7
-    with pytest.raises(DataError, match="mine: this list_iterator has been read"):
+    with pytest.raises(DataError, match="mine: this list_iterator"):
         list(once)
     spent = iter(LIST)
     again = Stream(lambda: spent, "mine")
     assert len(list(again)) == 7
-    with pytest.raises(DataError, match="mine: another pass"):
+    with pytest.raises(DataError, match=r"mine: .*pass"):
         list(again)

@@ -81,12 +81,12 @@ def reported(process):
 
 
 def is_loopback(address):
-    """127.*, mapped or not, or ::1, as /proc has them."""
+    """Whether an address of /proc is 127.*, mapped or not, or ::1."""
     return address.endswith("7F") or address == "0" * 24 + "01000000"
 
 
 def named_after_its_address():
-    """A prefix that runs a command where the host's name is an address others can reach, as on a server."""
+    """A command prefix under which the host's name is an address that others can reach, as on a server."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # nothing is sent
@@ -101,7 +101,7 @@ def named_after_its_address():
 
 
 def test_two_processes_add_and_listen_on_loopback_only():
-    prefix = named_after_its_address() or ()  # without the right to rename, the name's own address is tried
+    prefix = named_after_its_address() or ()  # without the permission to rename, the name's own address is used
     found = [reported(process) for process in two(prefix=prefix)]
     assert [words[:4] for words in found] == [["2", "4", "True", "10.0"], ["2", "4", "False", "10.0"]]  # 1 + 2 + 3 + 4
     addresses = [address for words in found for address in words[4:]]
@@ -153,7 +153,7 @@ def test_another_jax_warns_that_gloo_can_be_reached(monkeypatch):
     from jax._src import xla_bridge
 
     monkeypatch.delattr(xla_bridge._jax, "make_gloo_tcp_collectives")
-    with pytest.warns(UserWarning, match="does not say how to bind gloo to 127.0.0.1"):
+    with pytest.warns(UserWarning, match=r"gloo .*127\.0\.0\.1"):
         distributed._gloo_on_loopback()
 
 
@@ -167,13 +167,13 @@ def test_others_that_do_not_come_are_one_line(rank):
     address = f"127.0.0.1:{free_port()}"
     process = started(program, JAXDL_COORDINATOR=address, JAXDL_PROCESSES="2", JAXDL_PROCESS_ID=str(rank))
     _, err = process.communicate(timeout=60)
-    told = f"jaxdl.run.command.flags.ConfigError: coordinator {address}: the 2 processes did not all join in 1 s"
-    assert (process.returncode, err.splitlines()[-1]) == (1, told)
+    assert process.returncode == 1
+    assert re.search(rf"Error: coordinator {address}: the 2 processes .*1 s$", err.splitlines()[-1])
 
 
 @pytest.fixture
 def joined(monkeypatch):
-    """What jax.distributed.initialize is given, without doing it."""
+    """The arguments of jax.distributed.initialize, which is not called."""
     for name in [*MINE, *SLURM, "TPU_WORKER_HOSTNAMES", "MEGASCALE_NUM_SLICES"]:
         monkeypatch.delenv(name, raising=False)
     given = []
@@ -216,10 +216,10 @@ def test_who_takes_part_in_simulated_surroundings(joined, environment, given):
 @pytest.mark.parametrize(
     ("environment", "told"),
     [
-        (MINE | {"JAXDL_PROCESS_ID": "3"}, r"JAXDL_PROCESS_ID=0..N-1, found 3 and 3"),
-        (MINE | {"JAXDL_PROCESSES": ""}, r"found nothing and 2"),
-        (MINE | {"JAXDL_COORDINATOR": "node1"}, r"JAXDL_COORDINATOR=node1: must be HOST:PORT"),
-        (MINE | {"JAXDL_COORDINATOR": "node1:70000"}, r"from 1 to 65535"),
+        (MINE | {"JAXDL_PROCESS_ID": "3"}, r"JAXDL_PROCESS_ID=0..N-1, .* 3 and 3"),
+        (MINE | {"JAXDL_PROCESSES": ""}, r"JAXDL_PROCESSES=N .* and 2"),
+        (MINE | {"JAXDL_COORDINATOR": "node1"}, r"JAXDL_COORDINATOR=node1: .*HOST:PORT"),
+        (MINE | {"JAXDL_COORDINATOR": "node1:70000"}, r"node1:70000: .*65535"),
     ],
 )
 def test_surroundings_that_contradict_themselves(joined, environment, told):
@@ -230,13 +230,13 @@ def test_surroundings_that_contradict_themselves(joined, environment, told):
 def test_coordinator_that_cannot_be(monkeypatch):
     for name, value in (MINE | {"JAXDL_COORDINATOR": "no-such-host.invalid:1234"}).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(FlagError, match="no such host"):
+    with pytest.raises(FlagError, match=r"no-such-host.invalid:1234"):
         initialize()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setenv("JAXDL_COORDINATOR", f"127.0.0.1:{port}")
         monkeypatch.setenv("JAXDL_PROCESS_ID", "0")
-        with pytest.raises(PortTaken, match=f"cannot listen on port {port}"):
+        with pytest.raises(PortTaken, match=f"port {port}"):
             initialize()
 
 
@@ -268,7 +268,7 @@ def test_whose_launcher_died_before_ends_at_once():
 
 @pytest.mark.parametrize("launcher", ["parent", "1", "no number"])
 def test_whose_launcher_lives_goes_on(launcher):
-    """Also where it is not the parent: a script may stand between them; what it starts itself has another parent."""
+    """Also if launch.sh is not the parent, but a script in between; child processes have another parent."""
     process = started(LAUNCHED, JAXDL_LAUNCHER=str(os.getpid()) if launcher == "parent" else launcher)
     assert (process.communicate(timeout=60)[0], process.returncode) == ("went on None\n", 0)
 
@@ -288,7 +288,7 @@ def test_what_jax_cannot_detect_is_one_line(joined, monkeypatch):
         raise ValueError("coordinator_address should be defined.\nmore")
 
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
-    with pytest.raises(FlagError, match=r"^coordinator not found by jax: coordinator_address should be defined.$"):
+    with pytest.raises(FlagError, match=r"^coordinator .*: coordinator_address should be defined.$"):
         joined({"JAXDL_COORDINATOR": "auto"})
 
 

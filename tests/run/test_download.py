@@ -28,7 +28,7 @@ OTHER = np.random.default_rng(1).bytes(200_003)
 
 
 class Server:
-    """Answers GET with `answer(handler)`; notes the Range asked for and the bytes of body sent."""
+    """Answers GET with `answer(handler)`; records the requested ranges and the number of body bytes sent."""
 
     def __init__(self) -> None:
         outer = self
@@ -104,13 +104,13 @@ def test_a_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
 
 def test_a_broken_download_is_gone_on_with(server: Server, tmp_path: Path) -> None:
     server.answer = lambda handler: server.give(handler, BODY, cut=70_001)
-    with pytest.raises(MissingData, match=r"files/a\.bin: the connection broke after 70,001 of 200,003 bytes; start"):
+    with pytest.raises(MissingData, match=r"files/a\.bin: .*70,001 of 200,003 bytes"):
         get(server, tmp_path)
     assert kept(tmp_path) == ["folder/a.bin.part"]
     server.answer = lambda handler: server.give_part(handler, BODY)
     (path,) = get(server, tmp_path)
     assert path.read_bytes() == BODY
-    assert (server.ranges, server.sent) == ([None, "bytes=70001-"], len(BODY))  # not one byte twice
+    assert (server.ranges, server.sent) == ([None, "bytes=70001-"], len(BODY))  # no byte is sent twice
     assert kept(tmp_path) == ["folder/a.bin"]
 
 
@@ -145,18 +145,18 @@ def redirect(to: str) -> Callable[[Server, Any], None]:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda s, h: s.give(h, flipped()), "has the SHA-256 [0-9a-f]{12}..., the original [0-9a-f]{12}..."),
-        (lambda s, h: s.give(h, OTHER), "has the SHA-256"),
-        (lambda s, h: s.give(h, BODY[:-1]), "announces 200,002 bytes"),
-        (lambda s, h: s.give(h, BODY[:-1], length=False), "ends after 200,002 bytes"),
-        (lambda s, h: s.give(h, BODY + b"x"), "announces 200,004 bytes"),
-        (lambda s, h: s.give(h, BODY + b"x" * 1_000_003, length=False), "is longer"),
-        (lambda s, h: s.give(h, b"<html>sign in</html>", Content_Type="text/html"), "announces 20 bytes of text/html"),
-        (lambda s, h: s.give(h, BODY, status=206), "answers with HTTP 206"),
+        (lambda s, h: s.give(h, flipped()), "SHA-256 [0-9a-f]{12}.* [0-9a-f]{12}"),
+        (lambda s, h: s.give(h, OTHER), "SHA-256"),
+        (lambda s, h: s.give(h, BODY[:-1]), "200,002 bytes"),
+        (lambda s, h: s.give(h, BODY[:-1], length=False), "200,002 bytes"),
+        (lambda s, h: s.give(h, BODY + b"x"), "200,004 bytes"),
+        (lambda s, h: s.give(h, BODY + b"x" * 1_000_003, length=False), "too long"),
+        (lambda s, h: s.give(h, b"<html>sign in</html>", Content_Type="text/html"), "20 bytes of text/html"),
+        (lambda s, h: s.give(h, BODY, status=206), "HTTP 206"),
         (lambda s, h: s.give(h, b"gone", status=404), "HTTP 404, Not Found"),
-        (redirect("http://example.org/a.bin"), "a redirect to http://example.org/a.bin, which is not https"),
-        (redirect("file:///etc/passwd"), "Redirection to url 'file:///etc/passwd' is not allowed"),
-        (redirect("ftp://example.org/a.bin"), "a redirect to ftp://example.org/a.bin, which is not https"),
+        (redirect("http://example.org/a.bin"), "redirect to http://example.org/a.bin.* not https"),
+        (redirect("file:///etc/passwd"), "file:///etc/passwd"),
+        (redirect("ftp://example.org/a.bin"), "redirect to ftp://example.org/a.bin.* not https"),
         (redirect("/again"), "HTTP 302"),
         (lambda s, h: h.wfile.write(b"HTTP/1.1 500 \x1b[2Jboo\r\n\r\n"), r"HTTP 500, \[2Jboo;"),
         (lambda s, h: h.wfile.write(b"nonsense\r\n\r\n"), "nonsense"),
@@ -178,11 +178,11 @@ def test_what_is_not_the_file_is_not_kept(server: Server, tmp_path: Path, answer
     [
         (
             lambda s, h: s.give(h, BODY[70_001:], status=206, Content_Range="bytes 0-9/10"),
-            "answers with 'bytes 0-9/10'",
+            "bytes 0-9/10",
         ),
-        (lambda s, h: s.give(h, b"", status=416), "has no byte 70,001"),
-        (lambda s, h: s.give_part(h, OTHER), "has the SHA-256"),
-        (lambda s, h: s.give(h, b"<html>", Content_Type="text/html"), "announces 6 bytes of text/html"),
+        (lambda s, h: s.give(h, b"", status=416), "70,001"),
+        (lambda s, h: s.give_part(h, OTHER), "SHA-256"),
+        (lambda s, h: s.give(h, b"<html>", Content_Type="text/html"), "6 bytes of text/html"),
     ],
 )
 def test_a_wrong_rest_is_not_kept(server: Server, tmp_path: Path, answer: Any, message: str) -> None:
@@ -198,9 +198,9 @@ def test_a_silent_server_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "TIMEOUT", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         mirror = f"http://localhost:{silent.getsockname()[1]}"
-        with pytest.raises(MissingData, match=r"timed out; start again"):
+        with pytest.raises(MissingData, match="timed out"):
             download("set", tmp_path, mirror=mirror, sources=of(BODY))
-    with pytest.raises(MissingData, match=r"Connection refused"):
+    with pytest.raises(MissingData, match="Connection refused"):
         download("set", tmp_path, mirror=mirror, sources=of(BODY))
     assert kept(tmp_path) == []
 
@@ -237,7 +237,7 @@ def test_https_leads_to_https() -> None:
 def test_what_is_there_and_different_is_left_alone(server: Server, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/a.bin").write_bytes(OTHER)
-    with pytest.raises(DataError, match=r"folder/a.bin: has the sha256 .* leave out --download"):
+    with pytest.raises(DataError, match=r"folder/a\.bin: .*sha256 .*--download"):
         get(server, tmp_path)
     assert (tmp_path / "folder/a.bin").read_bytes() == OTHER
     assert server.ranges == []
@@ -247,7 +247,7 @@ def test_a_copy_that_would_be_read_instead_is_named(server: Server, tmp_path: Pa
     file = File("https://example.org/", "images.gz", len(BODY), hashlib.sha256(BODY).hexdigest())
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/images").write_bytes(b"mine")
-    with pytest.raises(DataError, match=r"folder/images: would be read instead of images.gz"):
+    with pytest.raises(DataError, match=r"folder/images: .*images\.gz"):
         get(server, tmp_path, {"set": Source("folder", (file,))})
 
 
@@ -255,7 +255,7 @@ def test_a_part_that_is_a_link_is_not_followed(server: Server, tmp_path: Path) -
     (tmp_path / "folder").mkdir()
     (tmp_path / "diary").write_text("dear diary")
     (tmp_path / "folder/a.bin.part").symlink_to(tmp_path / "diary")
-    with pytest.raises(DataError, match=r"a\.bin\.part: .*check the disk"):
+    with pytest.raises(DataError, match=r"a\.bin\.part: .*symbolic links"):
         get(server, tmp_path)
     assert (tmp_path / "diary").read_text() == "dear diary"
 
@@ -272,7 +272,7 @@ def test_two_downloads_at_once_do_not_mix(server: Server, tmp_path: Path) -> Non
     first = threading.Thread(target=get, args=(server, tmp_path))
     first.start()
     assert started.wait(10)
-    with pytest.raises(MissingData, match="another process is downloading it"):
+    with pytest.raises(MissingData, match=r"a\.bin\.part: another process"):
         get(server, tmp_path)
     go_on.set()
     first.join()
@@ -293,17 +293,17 @@ def test_two_downloads_at_once_do_not_mix(server: Server, tmp_path: Path) -> Non
     ],
 )
 def test_a_mirror_is_https_or_on_this_machine(mirror: str, tmp_path: Path) -> None:
-    with pytest.raises(FlagError, match=r"--mirror=.*must be https"):
+    with pytest.raises(FlagError, match=r"^--mirror=.*https"):
         download("set", tmp_path, mirror=mirror, sources=of(BODY))
 
 
 def test_the_flags_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FlagError, match="--download: set --data_dir or JAXDL_DATA_DIR"):
+    with pytest.raises(FlagError, match=r"^--download: .*--data_dir .*JAXDL_DATA_DIR"):
         download("mnist", None)
-    with pytest.raises(FlagError, match="--download: usps is not downloaded; what is: mnist, fashion_mnist, cifar10"):
+    with pytest.raises(FlagError, match=r"^--download: usps .*mnist, fashion_mnist, cifar10"):
         download("usps", tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"file/mnist: Not a directory; check the disk"):
+    with pytest.raises(DataError, match="file/mnist: Not a directory"):
         download("mnist", tmp_path / "file")
 
 
@@ -343,12 +343,12 @@ def test_the_named_files_are_taken_out_of_an_archive(server: Server, tmp_path: P
     assert kept(tmp_path) == ["folder/in/a", "folder/in/b"]
     assert get(server, tmp_path, sources) == paths
     assert len(server.ranges) == 1
-    paths[0].unlink()  # only what lacks is written again
+    paths[0].unlink()  # only the missing file is written again
     before = paths[1].stat().st_mtime_ns
     get(server, tmp_path, sources)
     assert (paths[0].read_bytes(), paths[1].stat().st_mtime_ns, len(server.ranges)) == (A, before, 2)
     paths[1].write_bytes(A)
-    with pytest.raises(DataError, match="in/b: has the md5"):
+    with pytest.raises(DataError, match=r"in/b: .*md5"):
         get(server, tmp_path, sources)
 
 
@@ -363,25 +363,25 @@ def test_an_archive_that_is_there_is_used_and_left(server: Server, tmp_path: Pat
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([("in/a", A), ("../b", B), ("in/b", B)], r"'\.\./b', no plain file"),
-        ([("in/a", A), ("in/../../b", B), ("in/b", B)], "no plain file"),
-        ([("in/a", A), ("/tmp/b", B), ("in/b", B)], "no plain file"),
-        ([special("in/a", tarfile.SYMTYPE, "/etc/passwd"), ("in/b", B)], "'in/a', no plain file"),
-        ([special("in", tarfile.SYMTYPE, "/tmp"), ("in/a", A), ("in/b", B)], "'in', no plain file"),
-        ([("in/b", B), special("in/a", tarfile.LNKTYPE, "in/b")], "'in/a', no plain file"),
-        ([("in/a", A), special("in/b", tarfile.FIFOTYPE)], "'in/b', no plain file"),
-        ([("in/a", A), special("in/b", tarfile.CHRTYPE)], "'in/b', no plain file"),
-        ([special("in/a", tarfile.DIRTYPE), ("in/b", B)], "holds no original in/a"),
-        ([("in/a", A), ("in/b", bytes(40_000_000))], "unpacks to more than 70,001 bytes"),
-        ([("in/a", A), ("bomb", bytes(40_000_000)), ("in/b", B)], "unpacks to more than 70,001 bytes"),
-        ([(f"{i}", b"") for i in range(103)], "more files than it should"),
-        ([("in/a", A)], "holds no original in/b"),
-        ([("in/a", A), ("in/b", B[1:])], "holds no original in/b"),
-        ([("in/a", A), ("in/b", B), ("in/b", A)], "holds no original in/b"),
+        ([("in/a", A), ("../b", B), ("in/b", B)], r"'\.\./b'"),
+        ([("in/a", A), ("in/../../b", B), ("in/b", B)], r"'in/\.\./\.\./b'"),
+        ([("in/a", A), ("/tmp/b", B), ("in/b", B)], "'/tmp/b'"),
+        ([special("in/a", tarfile.SYMTYPE, "/etc/passwd"), ("in/b", B)], "'in/a'"),
+        ([special("in", tarfile.SYMTYPE, "/tmp"), ("in/a", A), ("in/b", B)], "'in'"),
+        ([("in/b", B), special("in/a", tarfile.LNKTYPE, "in/b")], "'in/a'"),
+        ([("in/a", A), special("in/b", tarfile.FIFOTYPE)], "'in/b'"),
+        ([("in/a", A), special("in/b", tarfile.CHRTYPE)], "'in/b'"),
+        ([special("in/a", tarfile.DIRTYPE), ("in/b", B)], "original in/a"),
+        ([("in/a", A), ("in/b", bytes(40_000_000))], "70,001 bytes"),
+        ([("in/a", A), ("bomb", bytes(40_000_000)), ("in/b", B)], "70,001 bytes"),
+        ([(f"{i}", b"") for i in range(103)], "too many files"),
+        ([("in/a", A)], "original in/b"),
+        ([("in/a", A), ("in/b", B[1:])], "original in/b"),
+        ([("in/a", A), ("in/b", B), ("in/b", A)], "original in/b"),
     ],
 )
 def test_a_forged_archive_is_refused(server: Server, tmp_path: Path, entries: Any, message: str) -> None:
-    """Even one whose SHA-256 is the pinned one."""
+    """Even if its SHA-256 is the pinned one."""
     body = archive(*entries)
     server.answer = lambda handler: server.give(handler, body)
     with pytest.raises(DataError, match=message):
@@ -392,11 +392,11 @@ def test_a_forged_archive_is_refused(server: Server, tmp_path: Path, entries: An
 @pytest.mark.parametrize(
     "body",
     [b"no gzip at all", gzip.compress(b"no tar" * 1000), archive(("in/a", A))[:-20]],
-    ids=["no gzip", "no tar", "cut"],  # the bytes hold the time, and each worker must collect the same names
+    ids=["no gzip", "no tar", "cut"],  # the bytes contain the time, but all workers must collect the same test names
 )
 def test_a_broken_archive_is_refused(server: Server, tmp_path: Path, body: bytes) -> None:
     server.answer = lambda handler: server.give(handler, body)
-    with pytest.raises(DataError, match=r"a\.bin\.part: (broken archive|holds no original)"):
+    with pytest.raises(DataError, match=r"a\.bin\.part: .*(broken archive|original in/b)"):
         get(server, tmp_path, of(body, **members()))
     assert kept(tmp_path) == []
 

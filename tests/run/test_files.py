@@ -1,8 +1,9 @@
-"""The files of a run: whole or not at all, sealed, and never through a link."""
+"""The files of a run: written atomically, sealed, and never through a link."""
 
 import errno
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ class TestRecords:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "victim"]
         (tmp_path / "deep").mkdir()
         (tmp_path / "deep" / "er").symlink_to("/etc")
-        with pytest.raises(DataError, match="deep/er: is a link"):
+        with pytest.raises(DataError, match="deep/er: "):
             refuse_links(tmp_path)
 
     def test_a_full_disk_names_the_file(self, tmp_path, monkeypatch):
@@ -144,12 +145,12 @@ class TestRun:
         kept = rows(folder)
         after = again()
         assert (after.metrics, rows(folder)) == (before.metrics, kept)
-        assert "result.json: its content has changed" in capfd.readouterr().err
+        assert "result.json" in capfd.readouterr().err
         assert read_json(path)["metrics"] == before.metrics
 
     def test_two_fits_in_one_folder(self, half):
         folder, again = half
-        with locked(folder, FIT), pytest.raises(FlagError, match=f"the run with process number {os.getpid()}"):
+        with locked(folder, FIT), pytest.raises(FlagError, match=f"process {os.getpid()} "):
             again()
         again()
 
@@ -165,7 +166,7 @@ class TestRun:
         next((tmp_path / "checkpoints" / str(best)).rglob("*_METADATA")).write_text("x")
         with pytest.warns(UserWarning, match=f"checkpoint {best} cannot be used"):
             build()
-        assert f"the best state, of step {best}, is lost; goes on from step 40" in capfd.readouterr().err
+        assert re.search(rf"checkpoints/{best}.*step {best}.*step 40", capfd.readouterr().err)
 
 
 class TestOverwrite:
@@ -192,7 +193,7 @@ class TestOverwrite:
     def test_what_a_killed_overwrite_left_is_put_back(self, folder):
         before = snapshot(folder)
         self.over(folder)
-        (folder / ASIDE / "config.json").rename(folder / "config.json")  # killed while it was put back
+        (folder / ASIDE / "config.json").rename(folder / "config.json")  # killed while it was restored
         open_run(RunConfig(steps=5, workdir=str(folder)), "demo")
         assert snapshot(folder).keys() == before.keys()
         assert not (folder / JOURNAL).exists()
@@ -213,18 +214,18 @@ class TestOverwrite:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("mine")
         before = snapshot(folder)
-        with pytest.raises(FlagError, match="is nothing that a run has made"):
+        with pytest.raises(FlagError, match=f"--overwrite: .*{name.partition('/')[0]}"):
             self.over(folder)
         assert snapshot(folder) == before
 
     def test_a_run_that_goes_on_below_is_left_alone(self, folder):
         open_run(RunConfig(steps=5, workdir=str(folder / "seed=1")), "demo")
-        with locked(folder / "seed=1"), pytest.raises(FlagError, match="is using it"):
+        with locked(folder / "seed=1"), pytest.raises(FlagError, match=f"process {os.getpid()} "):
             self.over(folder)
 
     def test_another_program_s_config_is_no_run(self, tmp_path):
         (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-        with pytest.raises(FlagError, match=r"config\.json: has no sha256"):
+        with pytest.raises(FlagError, match=r"config\.json: .*sha256"):
             self.over(tmp_path)
 
     def test_a_killed_start_leaves_an_empty_folder(self, tmp_path):

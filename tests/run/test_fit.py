@@ -4,6 +4,7 @@ import gc
 import itertools
 import math
 import os
+import re
 import shutil
 import signal
 import threading
@@ -185,7 +186,7 @@ class TestWithoutFolder:
         assert all(same(one.state, other.state) for one, other in zip(streamed.runs, whole.runs, strict=True))
 
     def test_any_pytree_of_batches_is_in_memory(self):
-        """A NamedTuple, a dataclass, and None where there is nothing: the example has the structure of the data."""
+        """A NamedTuple, a dataclass, and None leaves: the example has the structure of the data."""
         Pair = collections.namedtuple("Pair", "left right")
         other = Batches({"z": X}, 4)
         for train, right in (
@@ -203,7 +204,7 @@ class TestWithoutFolder:
 
     @pytest.mark.claims
     def test_a_grain_data_set_with_seeds(self):
-        """Batch t of a data set that never is in memory, shuffled by the seed of the run."""
+        """Batch t of a data set that is never in memory, shuffled by the seed of the run."""
         grain = pytest.importorskip("grain")
 
         def data(seed):
@@ -241,15 +242,15 @@ class TestWithoutFolder:
 
     def test_a_loss_that_is_no_number_stops_the_run(self):
         config = dataclasses.replace(BASE, optimizer="sgd", learning_rate=1e30)
-        with pytest.raises(Diverged, match=r"step \d+; try a lower --learning_rate"):
+        with pytest.raises(Diverged, match=r"step \d+.*--learning_rate"):
             fit(make(config), Data(TRAIN, VALID), config)
 
     def test_monitor_that_is_not_there(self):
-        with pytest.raises(FlagError, match="--monitor=acc: the evaluation gives accuracy, loss"):
+        with pytest.raises(FlagError, match=r"--monitor=acc: .*accuracy, loss"):
             fit(make(), Data(TRAIN, VALID), dataclasses.replace(BASE, monitor="acc"))
 
     def test_batch_that_the_devices_do_not_divide(self):
-        with pytest.raises(FlagError, match="--batch_size=9: 8 devices do not divide it; 16 would do"):
+        with pytest.raises(FlagError, match=r"--batch_size=9: .* 8 devices.* 16"):
             fit(make(), Data(Batches({"x": X, "y": Y}, 9), VALID), dataclasses.replace(BASE, devices=8))
 
     def test_freeze_that_matches_nothing(self):
@@ -266,7 +267,9 @@ class TestEarlyStopping:
 
     def experiment(self):
         tx = optax.sgd(1.0)
-        update = make_update(lambda w, batch: (w - 0 * weighted_mean(batch["x"]), {}), tx)  # w falls by one a step
+        update = make_update(
+            lambda w, batch: (w - 0 * weighted_mean(batch["x"]), {}), tx
+        )  # w decreases by one per step
 
         def step(state, batch):
             learner, _ = update(state.learner, batch)
@@ -310,7 +313,7 @@ class TestEarlyStopping:
         assert result.history[-1]["step"] == 10
 
     def test_the_best_state_is_saved_with_the_latest(self, tmp_path):
-        """Saves are rare by default: the best of step 7 is in memory when step 8 is saved, and must be there after."""
+        """Saves are rare by default: the best state, of step 7, is still in memory when step 8 is saved."""
         config = with_dir(self.config, tmp_path, checkpoint_every=4)
         fit(self.experiment(), Data(TRAIN, VALID), dataclasses.replace(config, steps=9))
         assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"7", "8", "9"}
@@ -346,7 +349,7 @@ class TestFolder:
     @pytest.mark.parametrize("parallel", first(["jit", "pmap"]))
     @pytest.mark.parametrize("half", first([13, 10]))
     def test_resume_is_bitwise(self, tmp_path, parallel, half):
-        """Stopped at a multiple of eval_every and off it; what the log says is the same too."""
+        """Stopped at a multiple of eval_every and between two; the log is the same too."""
         config = dataclasses.replace(BASE, parallel=parallel, devices=4)
         whole = fit(make(), Data(TRAIN, VALID), with_dir(config, tmp_path / "whole"))
         fit(make(), Data(TRAIN, VALID), with_dir(config, tmp_path / "parts", steps=half))
@@ -383,7 +386,7 @@ class TestFolder:
         assert sorted(whole) == [0, 5, 10, 15, 20]
         assert all(seen["step"] == step for step, seen in whole.items())
         fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path, steps=stop, checkpoint_every=5), watch=watch)
-        if stop == 12:  # killed behind its checkpoint of step 10
+        if stop == 12:  # killed after its checkpoint of step 10
             shutil.rmtree(tmp_path / "checkpoints" / "12")
             (tmp_path / "result.json").unlink()
         resumed = fit(make(), Data(TRAIN, VALID), with_dir(BASE, tmp_path), watch=watch)
@@ -403,10 +406,10 @@ class TestFolder:
         assert list(loaded) == [0, 10]
         assert all(np.array_equal(loaded[step], whole[step]) for step in loaded)
         said = capfd.readouterr().err
-        assert "0.npz: is damaged (EOFError); made again" in said
+        assert "0.npz: is damaged (EOFError)" in said
         for step, what in ((5, "its content has changed since it was written"), (15, "is damaged"), (20, "is missing")):
             assert f"{step}.npz: {what}" in said
-            assert f"; goes on without what was seen at step {step}\n" in said
+            assert f"step {step}\n" in said
 
     def test_named_fits_are_apart(self, tmp_path):
         config = with_dir(BASE, tmp_path)
@@ -498,12 +501,12 @@ class TestBeside:
 
 
 class TestParts:
-    """Training, validation and test are three parts; what chooses never sees the third."""
+    """Training, validation and test are three parts; no choice depends on the test part."""
 
     TEST = Batches({"x": X[60:], "y": Y[60:]}, 8)
 
     class Closed(Batches):
-        """A test part that may not be looked at yet."""
+        """A test part that raises if it is read too early."""
 
         open = False
 
@@ -513,7 +516,7 @@ class TestParts:
             return super().__getattribute__(name)
 
     def closed(self, monkeypatch):
-        """The test part, opened when the last step is done."""
+        """The test part, readable once the last step is done."""
         monkeypatch.setattr(self.Closed, "open", True)
         part = self.Closed({"x": X[60:], "y": Y[60:]}, 8)
         monkeypatch.setattr(self.Closed, "open", False)
@@ -570,7 +573,7 @@ class TestParts:
         assert rows(again.history) == rows(whole.history)
 
     def test_evaluations_depend_on_no_backend(self):
-        """The same steps are looked at, whatever number of them one call makes."""
+        """The number of steps per call does not change which steps are evaluated."""
         config = dataclasses.replace(BASE, eval_every=None, steps=400, patience=2, learning_rate=0.1)
         fits = [fit(make(config), Data(TRAIN, VALID), dataclasses.replace(config, scan=n)) for n in (1, 16, 64)]
         assert fits[0].curve("valid/loss")[0][0] == 40
@@ -588,7 +591,7 @@ class TestParts:
 
 
 class TestIdentity:
-    """Nothing old is handed back as new."""
+    """The result of another fit is never returned."""
 
     @pytest.mark.parametrize(
         ("change", "words"),
@@ -619,7 +622,7 @@ class TestIdentity:
             ((TRAIN, Batches({"x": X[54:], "y": Y[54:]}, 8), test), "valid"),
             ((TRAIN, VALID, Batches({"x": X[61:], "y": Y[61:]}, 8)), "test"),
         ):
-            with pytest.raises(FlagError, match=f"the {name} data were .* rows with sha256"):
+            with pytest.raises(FlagError, match=f"the {name} data .* rows with sha256"):
                 fit(make(), Data(*parts), config)
 
     def test_other_code_is_refused(self, tmp_path):
@@ -654,15 +657,15 @@ class TestIdentity:
         cosine = dataclasses.replace(BASE, schedule="cosine")
         fit(make(cosine), Data(TRAIN, VALID), with_dir(cosine, tmp_path / "cosine"))
         longer = with_dir(cosine, tmp_path / "cosine", steps=30)
-        with pytest.raises(FlagError, match="--steps was 20, is 30, or the code of init, step has changed"):
+        with pytest.raises(FlagError, match=r"--steps was 20, is 30, .*init, step"):
             fit(make(longer), Data(TRAIN, VALID), longer)
 
     def test_one_that_had_ended_says_so(self, tmp_path, capsys):
         config = with_dir(BASE, tmp_path, progress=True)
         fit(make(), Data(TRAIN, VALID), config)
-        assert "nothing was trained" not in capsys.readouterr().err
+        assert "loaded" not in capsys.readouterr().err
         fit(make(), Data(TRAIN, VALID), config)
-        assert f"{tmp_path}: has ended at step 20; loaded, nothing was trained" in capsys.readouterr().err
+        assert re.search(rf"^{tmp_path}: .*step 20.*loaded", capsys.readouterr().err, re.MULTILINE)
 
     def test_a_metric_that_is_no_number_comes_back_as_one(self, tmp_path):
         nan = make()._replace(summarize=lambda sums: {"loss": 1.0, "r2": math.nan})
@@ -685,7 +688,7 @@ class TestIdentity:
         config = with_dir(BASE, tmp_path)
         fit(make(), Data(TRAIN, VALID), config)
         (tmp_path / "fit.json").unlink()
-        with pytest.raises(FlagError, match="older version"):
+        with pytest.raises(FlagError, match=r"fit\.json"):
             fit(make(), Data(TRAIN, VALID), config)
         (tmp_path / "fit.json").write_text("{")
         with pytest.raises(FlagError, match="damaged"):

@@ -1,3 +1,4 @@
+import re
 from dataclasses import fields
 
 import pytest
@@ -33,42 +34,43 @@ def test_values_are_read():
 
 
 def test_an_overridden_default_keeps_help_and_range():
-    with pytest.raises(FlagError, match=r"--learning_rate=-1\.0: must be a finite number >= 0"):
+    with pytest.raises(FlagError, match=r"--learning_rate=-1\.0: .*>= 0"):
         parse(Config, ["--learning_rate=-1"])
-    assert "peak learning rate" in help_text(Config, "", "x")
+    inherited = [next(f.rule.help for f in flags_of(cls) if f.name == "learning_rate") for cls in (Config, RunConfig)]
+    assert inherited[0] == inherited[1] in help_text(Config, "", "x")
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--widht=3", "--widht: no such flag; the nearest is --width "),
-        ("--nowidth", "--nowidth: no such flag; the nearest is --width "),
-        ("--width=0", "--width=0: must be a finite number >= 1 and <= 4096"),
-        ("--width=4097", ">= 1 and <= 4096"),
-        ("--seed=2147483648", r"--seed=2147483648: must be "),
-        ("--batch_size=99999999999999999999", r"--batch_size=99999999999999999999: must be below 2147483648 \(2\^31\)"),
-        ("--width=3.5", "--width=3.5: must be a whole number"),
-        ("--width=", "must be a whole number"),
-        ("--scale=0", "--scale=0.0: must be a finite number > 0"),
-        ("--scale=nan", "--scale=nan: must be a finite number > 0"),
-        ("--scale=inf", "--scale=inf: must be a finite number > 0"),
-        ("--scale=two", "--scale=two: must be a number"),
-        ("--momentum=1", "--momentum=1.0: must be a finite number >= 0 and < 1"),
-        ("--shape=squar", r"--shape=squar: must be round\|square \(did you mean square\?\)"),
-        ("--overwrite=perhaps", "--overwrite=perhaps: must be true or false"),
-        ("square", "square: not a flag"),
-        ("--steps=3 --epochs=2", "--steps=3 --epochs=2: give one of the two"),
-        ("--lr=3", "--lr: no such flag; the nearest is --learning_rate "),
-        ("--bs=3", "the nearest is --batch_size "),
-        ("--wd=3", "the nearest is --weight_decay "),
-        ("--eval=3", "the nearest is --eval_every "),
-        ("--epoch=3", "the nearest is --epochs "),
-        ("--beta2=0.9 --optimizer=sgd", "--beta2=0.9: has no effect with --optimizer=sgd; leave it out"),
+        ("--widht=3", r"^--widht: .*--width\b"),
+        ("--nowidth", r"^--nowidth: .*--width\b"),
+        ("--width=0", "^--width=0: .*>= 1 and <= 4096"),
+        ("--width=4097", "^--width=4097: .*>= 1 and <= 4096"),
+        ("--seed=2147483648", "^--seed=2147483648: .*2147483648"),
+        ("--batch_size=99999999999999999999", "^--batch_size=99999999999999999999: .*2147483648"),
+        ("--width=3.5", "^--width=3.5: .*integer"),
+        ("--width=", "^--width=: .*integer"),
+        ("--scale=0", "^--scale=0.0: .*> 0"),
+        ("--scale=nan", "^--scale=nan: .*> 0"),
+        ("--scale=inf", "^--scale=inf: .*> 0"),
+        ("--scale=two", "^--scale=two: .*number"),
+        ("--momentum=1", "^--momentum=1.0: .*>= 0 and < 1"),
+        ("--shape=squar", r"^--shape=squar: .*round\|square .*\bsquare\b"),
+        ("--overwrite=perhaps", "^--overwrite=perhaps: .*true or false"),
+        ("square", "^square: .*--name=value"),
+        ("--steps=3 --epochs=2", "^--steps=3 --epochs=2: "),
+        ("--lr=3", r"^--lr: .*--learning_rate\b"),
+        ("--bs=3", r"^--bs: .*--batch_size\b"),
+        ("--wd=3", r"^--wd: .*--weight_decay\b"),
+        ("--eval=3", r"^--eval: .*--eval_every\b"),
+        ("--epoch=3", r"^--epoch: .*--epochs\b"),
+        ("--beta2=0.9 --optimizer=sgd", "^--beta2=0.9: .*--optimizer=sgd"),
         ("--flagfile=/none/such", "/none/such"),
         ("--freeze=(", "freeze='\\('"),
-        ("--seed=-1", "--seed=-1: must be"),
-        ("--parallel=ddp", r"--parallel=ddp: must be jit\|pmap"),
-        ("--seeds=0", "--seeds=0: must be a finite number >= 1"),
+        ("--seed=-1", "^--seed=-1: .*>= 0"),
+        ("--parallel=ddp", r"^--parallel=ddp: .*jit\|pmap"),
+        ("--seeds=0", "^--seeds=0: .*>= 1"),
     ],
 )
 def test_a_bad_flag_is_one_line_that_says_what_is_right(words, message):
@@ -106,7 +108,7 @@ def test_help_has_every_flag_with_default_and_range():
     for field in fields(Config):
         assert f"--{field.name}" in text or f"--[no]{field.name}" in text, field.name
     assert text.index("--width") < text.index("--steps"), "the experiment's own flags come first"
-    assert "(default: 64, >= 1 and <= 4096)" in text
+    assert re.search(r"--width=INT\n +hidden units \(.*>= 1 and <= 4096; default: 64\)", text)
     assert max(map(len, text.splitlines())) <= 120
 
 

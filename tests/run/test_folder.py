@@ -74,11 +74,11 @@ class TestResume:
 
     def test_steps_may_not_grow_under_a_schedule(self, tmp_path):
         first = open_run(Config(workdir=str(tmp_path / "b"), schedule="cosine"), "demo")
-        with pytest.raises(FlagError, match="may grow under --schedule=constant"):
+        with pytest.raises(FlagError, match=r"--steps was 100 .*--schedule=constant"):
             open_run(replace(first, steps=150), "demo")
 
     def test_another_experiment(self, first):
-        with pytest.raises(FlagError, match="holds a run of demo"):
+        with pytest.raises(FlagError, match=r"--workdir=.*demo"):
             open_run(first, "other")
 
     def test_overwrite_starts_anew(self, first, tmp_path):
@@ -93,9 +93,9 @@ def test_foreign_folders_are_never_touched(tmp_path):
     (tmp_path / "mine/thesis.txt").write_text("x")
     (tmp_path / "file").write_text("x")
     for overwrite in (False, True):
-        with pytest.raises(FlagError, match="no run's folder"):
+        with pytest.raises(FlagError, match=r"mine: .*config\.json"):
             open_run(Config(workdir=str(tmp_path / "mine"), overwrite=overwrite), "demo")
-        with pytest.raises(FlagError, match="is a file"):
+        with pytest.raises(FlagError, match="file: is a file"):
             open_run(Config(workdir=str(tmp_path / "file"), overwrite=overwrite), "demo")
     assert (tmp_path / "mine/thesis.txt").read_text() == "x"
 

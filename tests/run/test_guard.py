@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite: found in the compiled step, and nothing of it stays."""
+"""A loss or gradient that is not finite is detected in the compiled step and changes nothing."""
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,7 @@ OTHERS = [pytest.param(*way, marks=pytest.mark.full) for way in ALL_WAYS if way 
 def test_the_run_ends_naming_step_and_leaf_and_no_checkpoint_holds_it(tmp_path, field, value, name, at, parallel, scan):
     config = RunConfig(steps=STEPS, parallel=parallel, scan=scan, devices=2, workdir=str(tmp_path), progress=False,
                        tensorboard=False, checkpoint_every=1 if scan == 1 else scan)  # fmt: skip
-    with pytest.raises(Diverged, match=rf"^{name} is not finite at step {at + 1}; try a lower --learning_rate"):
+    with pytest.raises(Diverged, match=rf"^{name} is not finite at step {at + 1}; .*--learning_rate"):
         fit(experiment(), data(at, field, value), config)
     saved = Checkpoints(tmp_path / "checkpoints", write=False)
     step, state = saved.restore(jax.jit(experiment().init)(jax.random.key(0))) or (0, None)
@@ -119,7 +119,7 @@ def test_one_learner_is_not_numbered_and_none_is_no_fault():
 
 
 class TestWhatIsKept:
-    """Loss and gradient are finite, and what would be kept of the step is not."""
+    """Loss and gradient are finite, but the new parameters or moments are not."""
 
     def after(self, tx, x):
         update = make_update(lambda w, x: (jnp.sum(w * x), ()), tx)
@@ -176,7 +176,7 @@ def test_a_loop_without_the_guard_is_told():
     state, _ = e.step(e.init(jax.random.key(3)), whole.batch(0, 0))
     raise_fault(state)
     state, _ = e.step(state, broken.batch(0, 0))
-    with pytest.raises(FloatingPointError, match=r"^the gradient of b of learner 1 is not finite; the parameters are"):
+    with pytest.raises(FloatingPointError, match=r"^the gradient of b of learner 1 is not finite"):
         raise_fault(state)
 
 

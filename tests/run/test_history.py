@@ -23,7 +23,7 @@ def events(path):
 
 def test_a_resumed_fit_hides_what_it_does_again(tmp_path, monkeypatch):
     threads, clock = threading.active_count(), iter(range(2_000_000_000, 0, -86_400))
-    monkeypatch.setattr(time, "time", lambda: float(next(clock)))  # set back by a day at every look
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))  # each call sets the clock back by a day
     for step, last in ((0, 5), (3, 7)):
         log = Log(tmp_path, [lambda step: Events(tmp_path / "tensorboard", step)])
         log.begin(step)
@@ -31,7 +31,7 @@ def test_a_resumed_fit_hides_what_it_does_again(tmp_path, monkeypatch):
             log.add(t, {"train/loss": 1 / t, "train/accuracy": t / 11})
         assert threading.active_count() == threads
         log.close()
-    later, first = (events(path) for path in sorted((tmp_path / "tensorboard").iterdir()))  # by their times
+    later, first = (events(path) for path in sorted((tmp_path / "tensorboard").iterdir()))  # sorted by time
     assert [e.file_version for e in (first[0], later[0])] == ["brain.Event:2"] * 2
     assert [e.step for e in first[1:]] == [1, 2, 3, 4, 5]
     assert (later[1].step, later[1].session_log.status) == (4, SessionLog.START)

@@ -1,4 +1,4 @@
-"""Photographs as people have them, through training, scoring and prediction; arrays in place of files."""
+"""Photographs in many formats through training, evaluation and prediction; arrays instead of files."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ SIDE = 96
 
 
 def patches(picture, count, seed):
-    """Squares of a photograph, uint8 [count, SIDE, SIDE, 3]."""
+    """Returns squares of a photograph, uint8 [count, SIDE, SIDE, 3]."""
     rng = np.random.default_rng(seed)
     places = rng.integers(0, (picture.shape[0] - SIDE, picture.shape[1] - SIDE), (count, 2))
     return [picture[i : i + SIDE, j : j + SIDE] for i, j in places]
@@ -37,7 +37,7 @@ def header_of_a_bomb():
 
 
 def odd_files(folder):
-    """Files that are read, of the sixteen kinds that are none of plain PNG and JPEG; [H, W] is SIDE or smaller."""
+    """Writes unusual files that can be read, with sides of SIDE or less; returns their number and the image."""
     tile = patches(load_sample_images().images[1], 1, 7)[0]
     rgb, grey, alpha = Image.fromarray(tile), Image.fromarray(tile).convert("L"), Image.new("L", (SIDE, SIDE), 99)
     turned = Image.Exif()
@@ -71,7 +71,7 @@ def strays(folder):
 
 
 def bad_files(folder):
-    """Files that cannot be read, and what is said of each."""
+    """Writes files that cannot be read; returns a word from the message for each."""
     (folder / "empty.png").write_bytes(b"")
     content = (folder / "UPPER.JPEG").read_bytes()
     (folder / "half.jpg").write_bytes(content[: len(content) // 2])
@@ -79,12 +79,12 @@ def bad_files(folder):
     (folder / "bomb.png").write_bytes(header_of_a_bomb())
     (folder / "nowhere.png").symlink_to(folder / "nothing")
     (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    return ("empty", "truncated", "its content is not", "more pixels", "leads nowhere", "its content is not")
+    return ("empty", "truncated", "PNG", "pixels", "link", "PNG")
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder of patches of two photographs, one class with a name in another script, with all that is odd."""
+    """A folder of patches of two photographs with all unusual files; one class has a name in another script."""
     root = tmp_path_factory.mktemp("photos")
     for name, picture, seed in (("temple", 0, 0), ("蘑菇", 1, 1)):
         (root / name).mkdir()
@@ -98,7 +98,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(photos, tmp_path_factory):
-    """A short run on the photographs, through the command's own report: pictures are drawn."""
+    """Trains on the photographs for a few steps."""
     config = image_classifier.Config(
         dataset="folder", data_dir=str(photos), image_size=16, model="softmax", augment="none", steps=60,
         batch_size=16, tensorboard=False, progress=False, devices=1, workdir=str(tmp_path_factory.mktemp("run") / "a"),
@@ -114,7 +114,7 @@ def inference(run):
 
 
 def probabilities(run, x):
-    """Softmax regression of uint8 pixels [n, H, W, C] in NumPy."""
+    """Computes the softmax regression of uint8 pixels [n, H, W, C] with NumPy."""
     dense = run[2].state.learner.params["Dense_0"]
     z = (x.reshape(len(x), -1) / 127.5 - 1) @ np.asarray(dense["kernel"], np.float64) + np.asarray(dense["bias"])
     e = np.exp(z - z.max(-1, keepdims=True))
@@ -144,10 +144,10 @@ def test_odd_files_are_read_as_they_look(tmp_path):
     assert close("one.png", tile.mean((0, 1)), 60)
 
 
-def test_the_note_says_what_was_found(photos, run):
+def test_the_note_lists_what_was_found(photos, run):
     note = run[1].note
     assert "2 classes: temple 20, 蘑菇 37 (" in note
-    assert "not read: labels.csv, 蘑菇/README.txt, 蘑菇/Thumbs.db" in note
+    assert ": labels.csv, 蘑菇/README.txt, 蘑菇/Thumbs.db" in note
     converted = note.partition("converted: ")[2].partition(";")[0].split(", ")
     assert set(converted) == {
         "1 RGBA", "1 LA", "1 palette", "1 transparent palette", "1 CMYK", "1 16-bit", "1 1-bit", "1 1x1"
@@ -155,7 +155,7 @@ def test_the_note_says_what_was_found(photos, run):
     assert ".hidden" not in note
 
 
-def test_all_bad_files_are_told_of_at_once(photos, tmp_path):
+def test_one_message_lists_all_bad_files(photos, tmp_path):
     import shutil
 
     root = tmp_path / "photos"
@@ -164,7 +164,7 @@ def test_all_bad_files_are_told_of_at_once(photos, tmp_path):
     with pytest.raises(DataError) as e:
         load_folder(root, 16)
     said = str(e.value)
-    assert said.startswith(f"{root}: 6 of 63 files cannot be used: ")
+    assert said.startswith(f"{root}: 6 of 63 ")
     assert "\n" not in said
     for name, reason in zip(
         ("empty.png", "half.jpg", "text.png", "bomb.png", "nowhere.png", "phone.heic"), reasons, strict=True
@@ -173,12 +173,13 @@ def test_all_bad_files_are_told_of_at_once(photos, tmp_path):
     assert "UPPER" not in said
     for k in range(23):
         (root / "temple" / f"b{k:02}.png").write_bytes(b"")
-    with pytest.raises(DataError, match="29 of 86 files") as e:
+    with pytest.raises(DataError, match="29 of 86 ") as e:
         load_folder(root, 16)
     said = str(e.value)
-    assert "temple/b19.png: is empty; and 9 more. What to do: " in said
+    assert "temple/b19.png: " in said
+    assert " 9 more" in said
     assert "temple/b20.png" not in said
-    with pytest.raises(DataError, match="6 of 43 files"):
+    with pytest.raises(DataError, match="6 of 43 "):
         read_images([root / "蘑菇"], (16, 16, 3))
 
 
@@ -189,7 +190,7 @@ def test_a_folder_is_scored_as_a_whole(photos, run, tmp_path, capfd):
     accuracy = np.mean(probabilities(run, x).argmax(-1) == y)
     use_run(replace(config, evaluate=str(photos)), image_classifier, "image_classifier")
     said = capfd.readouterr().err
-    assert f"{photos}: 57 images, 16x16x3, of 2 classes: temple 20, 蘑菇 37 (all of the folder" in said
+    assert f"{photos}: 57 images, 16x16x3, of 2 classes: temple 20, 蘑菇 37 (all images of the folder" in said
     assert "57 rows" in said
     with open(f"{config.workdir}/evaluations.json") as file:
         assert json.load(file)[str(photos)][0]["accuracy"] == pytest.approx(accuracy, abs=1e-6)
@@ -200,22 +201,22 @@ def test_the_test_part_and_some_of_the_classes(photos, run, tmp_path, capfd):
     (tmp_path / "test").mkdir()
     (tmp_path / "test/蘑菇").symlink_to(photos / "蘑菇")
     assert test(str(tmp_path)).arrays["y"].tolist() == [1] * 37  # its own only class is not class 0
-    assert "(all of test/" in capfd.readouterr().err
+    assert "test/" in capfd.readouterr().err.partition("(")[2]
     (tmp_path / "train").mkdir()
     (tmp_path / "train/temple").symlink_to(photos / "temple")
     assert test(str(tmp_path)).length == 37
     assert test(str(tmp_path / "train")).arrays["y"].tolist() == [0] * 20
     (tmp_path / "test").rename(tmp_path / "later")
-    with pytest.raises(DataError, match=r"has train/ but no such test/"):
+    with pytest.raises(DataError, match=r"train/.* test/"):
         test(str(tmp_path))
     (tmp_path / "later/spoon").symlink_to(photos / "temple")
-    with pytest.raises(DataError, match=r"later/spoon: a class that the model lacks; it has temple, 蘑菇"):
+    with pytest.raises(DataError, match=r"later/spoon: .* temple, 蘑菇"):
         test(str(tmp_path / "later"))
-    with pytest.raises(DataError, match="an image beside the class folders"):
+    with pytest.raises(DataError, match=r"/temple/.*jpg: "):
         test(str(photos / "temple"))
-    with pytest.raises(MissingData, match="no such folder"):
+    with pytest.raises(MissingData, match="/nothing: "):
         test(str(photos / "nothing"))
-    with pytest.raises(FlagError, match="its classes are"):
+    with pytest.raises(FlagError, match=r"^--evaluate=digits: .*classes"):
         test("digits")
 
 
@@ -243,7 +244,7 @@ GIVEN = {
 
 
 def saved(images, folder):
-    """Files of the images; n of them."""
+    """Saves images as files and returns their paths."""
     for k, image in enumerate(images):
         Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(folder / f"{k}.png")
     return [str(folder / f"{k}.png") for k in range(len(images))]
@@ -282,7 +283,7 @@ def test_a_run_of_floats_is_given_floats(tmp_path):
         np.testing.assert_array_equal(rows, x)  # not rounded to 256 levels
     np.testing.assert_array_equal(use.encode(x[3]).arrays["x"], x[3:4])
     np.testing.assert_array_equal(use.encode(x[3, ..., 0]).arrays["x"], x[3:4])
-    large = RNG.integers(0, 256, (3, 23, 19, 3), np.uint8)  # of another size, and to be made grey
+    large = RNG.integers(0, 256, (3, 23, 19, 3), np.uint8)  # of another size, and converted to grey
     files = saved(large, tmp_path)
     expected = use.read(files)[1].arrays["x"].astype(np.float32) / 255
     for form in (large, large / 255, files):
@@ -306,19 +307,19 @@ COLOUR = np.zeros((5, 16, 16, 3))
 WRONG = {
     "floats to 255": (COLOUR + 255, "x / 255"),
     "floats from -1": (COLOUR - 1, r"\(x \+ 1\) / 2"),
-    "floats just above 1": (COLOUR + 1.01, "have to be in 0..1"),
-    "not a number": (COLOUR + np.nan, "have to be in 0..1"),
-    "integers": (COLOUR.astype(int), "int64, whose range is not known"),
-    "booleans": (COLOUR > 0, "bool, whose range is not known"),
+    "floats just above 1": (COLOUR + 1.01, r"in 0\.\.1, got"),
+    "not a number": (COLOUR + np.nan, "got nan"),
+    "integers": (COLOUR.astype(int), "int64"),
+    "booleans": (COLOUR > 0, "bool"),
     "channels first": (COLOUR.transpose(0, 3, 1, 2), r"np.moveaxis\(x, 1, -1\)"),
     "one, channels first": (COLOUR[0].transpose(2, 0, 1), r"np.moveaxis\(x, 0, -1\)"),
-    "channels": (np.zeros((5, 16, 16, 5)), "1 to 4 channels"),
-    "a number": (3.5, "is no images"),
-    "numbers": ([0.5, 0.5], "is no images"),
-    "nothing": ([], "no images are given"),
-    "no rows": (COLOUR[:0], "holds no images"),
+    "channels": (np.zeros((5, 16, 16, 5)), "channels"),
+    "a number": (3.5, r"shape \[\]"),
+    "numbers": ([0.5, 0.5], r"shape \[\]"),
+    "nothing": ([], "no images"),
+    "no rows": (COLOUR[:0], r"\[0, 16, 16, 3\]"),
     "one of several": ([COLOUR, COLOUR[0] * 2 - 1], r"\(x \+ 1\) / 2"),
-    "a picture of floats": (Image.fromarray(np.zeros((16, 16), np.float32)), "32 bits"),
+    "a picture of floats": (Image.fromarray(np.zeros((16, 16), np.float32)), "32-bit"),
 }
 
 
@@ -333,7 +334,7 @@ def test_what_cannot_be_given(run, name):
 def test_files_that_cannot_be_given(run, tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"")
-    with pytest.raises(DataError, match=r"2 of 2 files cannot be used: .*a.png: is empty; .*b.png: is empty"):
+    with pytest.raises(DataError, match=r"2 of 2 .*a.png: .*empty.*b.png: .*empty"):
         inference(run).encode([tmp_path / "a.png", str(tmp_path / "b.png")])
-    with pytest.raises(MissingData, match=r"c.png: no such file"):
+    with pytest.raises(MissingData, match=r"c.png: "):
         inference(run).encode([tmp_path / "c.png", COLOUR])

@@ -1,4 +1,4 @@
-"""What the finished runs of the experiments do with new data, on untrained networks."""
+"""The `inference` of the experiments on new data, with untrained networks."""
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ QUIET = {"progress": False, "tensorboard": False, "seeds": 1, "steps": 3}
 
 
 def loaded(module, **flags):
-    """A run as `load` opens it, with the weights that were drawn."""
+    """Makes a run as `load` opens it, with random weights."""
     config = module.Config(**QUIET | flags)
     data = recalled(facts_of(module.data(config)))
     experiment = module.build(config, data)
@@ -62,7 +62,7 @@ def test_codes_images_and_draws_of_a_vae():
     np.testing.assert_array_equal(one, same)
     assert one.shape == (7, 8, 8, 1)
     assert (one != other).any()
-    with pytest.raises(run.FlagError, match=r"codes \[n, 3\]"):
+    with pytest.raises(run.FlagError, match=r"^predict: .*\[n, 3\]"):
         found.predict(np.zeros((2, 5)))
 
 

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, exit statuses, and what is left behind."""
+"""The command line in real processes: messages, exit statuses and files."""
 
 import gzip
 import json
@@ -20,7 +20,7 @@ MODULE = "experiments.image_classifier"
 
 @pytest.fixture
 def cli(tmp_path):
-    """Runs python -m experiments.image_classifier in an empty folder."""
+    """Returns a function that runs python -m experiments.image_classifier in an empty folder."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
     environment.pop("JAXDL_DATA_DIR", None)
     del environment["JAX_NUMPY_RANK_PROMOTION"]
@@ -65,10 +65,10 @@ def test_a_bad_flag_answers_at_once_and_leaves_nothing(cli, tmp_path):
         done = cli("--learningrate=1")
         spent = sum(os.times()[2:4]) - start
         assert done.returncode == 2
-        assert done.stderr == "error: --learningrate: no such flag; the nearest is --learning_rate (--help lists all)\n"
+        assert re.fullmatch(r"error: --learningrate: .*--learning_rate\b.*\n", done.stderr)
         if spent < 3:
             break
-    assert spent < 3  # of the processor; the promise is one second on a machine that does nothing else
+    assert spent < 3  # processor time; the promise is one second on an idle machine
     assert not list(tmp_path.iterdir())
 
 
@@ -77,9 +77,7 @@ def test_too_few_addresses_are_one_line(tmp_path):
     few = lambda: resource.setrlimit(resource.RLIMIT_AS, (1600 << 20, resource.RLIM_INFINITY))
     done = subprocess.run(words, cwd=ROOT, preexec_fn=few, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert (
-        done.stderr == "error: ulimit -v 1638400: is too little for JAX, which ends without a word; 3145728 will do\n"
-    )
+    assert re.fullmatch(r"error: ulimit -v 1638400: .*\b3145728\b.*\n", done.stderr)
     assert not list(tmp_path.iterdir())
 
 
@@ -88,9 +86,9 @@ def test_help_teaches(cli, tmp_path):
     assert done.returncode == 0
     assert "--model=softmax|mlp|lenet|cnn|resnet18|resnet20|resnet32|resnet56" in done.stdout
     assert "python -m experiments.image_classifier --dataset=mnist" in done.stdout
-    assert re.search(r"What --dataset sets, unless a flag says otherwise:\n  dataset +model +epochs", done.stdout)
+    assert re.search(r"--dataset:\n  dataset +model +epochs", done.stdout)
     assert re.search(r"\n  mnist +lenet +6 +- +none", done.stdout)
-    assert "architecture (default: by --dataset)" in done.stdout
+    assert re.search(r"--model=.*\n.*default: by --dataset", done.stdout)
     assert not list(tmp_path.iterdir())
 
 
@@ -114,13 +112,13 @@ def test_light_imports():
     [
         (("--dataset=mnist",), 66, "JAXDL_DATA_DIR"),
         (("--dataset=mnist", "--data_dir=nowhere"), 66, "nowhere"),
-        (("--augment=flop",), 2, "--augment=flop: 'flop' is none of"),
-        (("--monitor=acc", *SHORT), 2, "--monitor=acc: the evaluation gives"),
+        (("--augment=flop",), 2, "--augment=flop: "),
+        (("--monitor=acc", *SHORT), 2, "--monitor=acc: "),
         (("--freeze=Conv_7", *SHORT), 2, "Conv_7"),
-        (("--devices=3", *SHORT), 2, "--devices=3: this machine has 1"),
+        (("--devices=3", *SHORT), 2, "--devices=3: "),
         (("--warmup=21", "--schedule=cosine", *SHORT), 2, "warmup=21"),
-        (("--accumulate=100", *SHORT), 2, "--steps=20: --accumulate=100 needs a multiple of 100"),
-        (("--decay_every=5", *SHORT), 2, "--decay_every=5: has no effect with --schedule=cosine"),
+        (("--accumulate=100", *SHORT), 2, "--steps=20: "),
+        (("--decay_every=5", *SHORT), 2, "with --schedule=cosine"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line_and_nothing_is_left(refused, tmp_path, words, status, told):
@@ -149,7 +147,7 @@ def test_a_broken_file_is_named(refused, tmp_path):
 def test_a_run_leaves_its_record_resumes_and_refuses_other_flags(cli, tmp_path):
     first = cli(*SHORT, "--schedule=constant", "--workdir=w")
     assert first.returncode == 0, first.stderr
-    assert "not measured by this command: lenet5" in first.stdout
+    assert re.search("^not measured.*: lenet5", first.stdout, re.MULTILINE)
     resume, repeat = first.stderr.splitlines()[-2:]
     assert re.fullmatch("resume: (JAX_[A-Z_]+=[a-z0-9]+ )*python -m experiments.image_classifier --workdir=w", resume)
     assert "--model=softmax" in repeat
@@ -171,19 +169,19 @@ def test_a_run_leaves_its_record_resumes_and_refuses_other_flags(cli, tmp_path):
     assert "from step 20" in longer.stderr
     other = cli(*words, "--learning_rate=0.5")
     assert other.returncode == 2
-    assert "--learning_rate was 0.002" in other.stderr
+    assert re.search(r"--learning_rate\b.*\b0.002\b", other.stderr)
 
 
 @pytest.mark.claims
 def test_a_folder_alone_goes_on_with_its_own_flags(cli, tmp_path):
-    """Stopped by too few steps: the same folder, more steps, and nothing else given; then only what is asked."""
+    """A run of few steps continues with only --workdir and more --steps; --only and --summary do less."""
     shown = cli("--model=softmax", "--summary")
     assert shown.returncode == 0
     assert [line.split()[-1] for line in shown.stdout.splitlines()] == ["weights", "650", "650"]
     assert not list(tmp_path.iterdir())
     first = cli(*SHORT, "--schedule=constant", "--learning_rate=0.01", "--only=fit", "--workdir=w")
     assert first.returncode == 0, first.stderr
-    assert first.stdout.startswith("not measured by this command: accuracy, lenet5 (summary.json")
+    assert re.match("not measured.*: accuracy, lenet5", first.stdout)
     assert re.search(r"step 20/20 \(epoch 0.99\)  validation: accuracy [\d.]+  loss [\d.]+\n", first.stderr)
     assert first.stderr.splitlines()[-2].endswith("--workdir=w --only=fit")
     assert not (tmp_path / "w/confusion.png").exists()
@@ -194,42 +192,42 @@ def test_a_folder_alone_goes_on_with_its_own_flags(cli, tmp_path):
     flags = json.loads((tmp_path / "w/config.json").read_text())["flags"]
     assert (flags["learning_rate"], flags["steps"], flags["model"], flags["only"]) == (0.01, 30, "softmax", None)
     other = cli("--workdir=w", "--steps=30", "--model=cnn")
-    assert (other.returncode, "--model was softmax" in other.stderr) == (2, True)
+    assert (other.returncode, bool(re.search(r"--model\b.*softmax", other.stderr))) == (2, True)
     begun = cli(*SHORT, "--schedule=constant", "--init=w", "--workdir=v", "--only=fit", "--init_skip=bias")
     assert begun.returncode == 0, begun.stderr
-    assert "begins with 1 arrays of w; drawn anew: learner/params/Dense_0/bias" in begun.stderr
+    assert re.search(r"\b1 arrays? .*\bw\b.*learner/params/Dense_0/bias", begun.stderr)
 
 
 @pytest.mark.claims
 def test_other_data_or_code_in_the_same_folder_are_refused(cli, tmp_path):
-    """A finished run and one that was stopped; what the folder says of its data stays."""
+    """For a finished run and for one that was stopped; the record of the data in the folder does not change."""
     table = "p,q,y\n" + "".join(f"{i % 7},{i % 11},{i % 7 + 2 * (i % 11)}\n" for i in range(200))
     (tmp_path / "a.csv").write_text(table)
     words = ("--table=./a.csv", "--target=y", "--steps=20", "--notensorboard", "--schedule=constant", "--workdir=w")
     tabular = lambda *more: cli(*words, *more, module="experiments.tabular")
     first = tabular()
     assert first.returncode == 0, first.stderr
-    assert "has ended at step 20; loaded, nothing was trained" in tabular().stderr
+    assert "step 20; loaded" in tabular().stderr
     record = (tmp_path / "w/fit.json").read_bytes()
     for changed in (table + "1000,1000,100000\n", table.replace(",13\n", ",14\n")):
         (tmp_path / "a.csv").write_text(changed)
         for ended in (True, False):
             again = tabular("--steps=20" if ended else "--steps=40")
             assert again.returncode == 2
-            assert re.search("error: w: holds another fit", again.stderr)
+            assert re.search("error: w: .*data", again.stderr)
             assert (tmp_path / "w/fit.json").read_bytes() == record
     own = (ROOT / "tests/reliability/program.py").read_text()
     for module, status in ((own, 0), (own, 0), (own.replace("nn.relu", "nn.tanh"), 2)):
         (tmp_path / "own.py").write_text(module)
         done = cli("--workdir=v", "--steps=8", module="own")
         assert done.returncode == status, done.stderr
-    assert "error: v: holds another fit: the code of init, step, evaluate has changed" in done.stderr
+    assert re.search("error: v: .*code of init, step, evaluate", done.stderr)
 
 
 def test_the_list_of_experiments(cli):
     done = cli(module="experiments")
     assert done.returncode == 0
-    assert re.search("^  image_classifier +Image classification: one model by --model", done.stdout, re.MULTILINE)
+    assert re.search("^  image_classifier +Image classification: ", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.claims
@@ -252,6 +250,6 @@ def test_a_damaged_entry_of_the_compilation_cache_is_made_again(tmp_path):
     second, third = run(), run()
     assert {first.stdout, second.stdout, third.stdout} == {"17.0\n"}
     assert "damaged" not in first.stderr + third.stderr
-    assert second.stderr.count(": a damaged entry for jit_") == len(entries)
+    assert second.stderr.count("damaged entry for jit_") == len(entries)
     assert "Error reading" not in second.stderr
     assert all(len(path.read_bytes()) > 100 for path in entries)

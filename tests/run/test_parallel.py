@@ -1,4 +1,4 @@
-"""Parameters split over devices, blocks computed anew, and half the bits."""
+"""Parameters split over devices, rematerialised blocks, and bfloat16."""
 
 import dataclasses
 
@@ -40,7 +40,7 @@ def trained(config, parts):
 
 @pytest.fixture(scope="module")
 def one(text):
-    """What one device comes to."""
+    """The result on one device."""
     return trained(dataclasses.replace(CONFIG, devices=1), text)
 
 

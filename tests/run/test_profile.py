@@ -36,7 +36,7 @@ def linear(state: Linear, batch: Any) -> tuple[Linear, dict[str, Array]]:
 
 def recurrent(state: Linear, batch: Any) -> tuple[Linear, dict[str, Array]]:
     """Eleven products of a [B, D] with a [D, D] matrix in a loop of 11, and 3 in a loop of 3 inside one of 5."""
-    v = state.w @ state.w.T / (D * N)  # of ones: its powers stay
+    v = state.w @ state.w.T / (D * N)  # a matrix of ones: its powers do not grow
     h, _ = lax.scan(lambda h, _: (h @ v, None), batch["x"], length=11)
     h, _ = lax.scan(lambda h, _: lax.scan(lambda h, _: (h @ v, None), h, length=3), h, length=5)
     return state.advance(w=state.w + mean_over_devices(jnp.mean(h))), {}
@@ -73,8 +73,8 @@ def test_the_count_of_a_step_is_that_of_its_products(count: int, devices: int, p
 def test_loops_in_a_step_are_told_of(count: int, devices: int, parallel: str) -> None:
     found = cost_of(recurrent, count, make_mesh(devices), parallel)
     once = 2 * N * D * D * devices  # w w^T, on every device
-    assert found.operations == pytest.approx(once + 2 * 2 * B * D * D, rel=0.05)  # one turn of 11 and one of 5 x 3
-    assert found.note == " (3 loops in the step counted with one turn: too low)"
+    assert found.operations == pytest.approx(once + 2 * 2 * B * D * D, rel=0.05)  # one iteration of 11 and one of 5 x 3
+    assert "3 loops" in found.note
 
 
 def test_the_count_of_an_mlp_is_that_by_hand() -> None:
@@ -113,9 +113,9 @@ def test_a_profile_says_what_a_step_costs(lines: list[str], tmp_path: Path, devi
     time, operations, where = lines
     calls = -(-5 // count)
     steps = "1 step" if count == 1 else "3 steps"
-    seconds = re.fullmatch(rf"profile: ([\d.]+) ([mu])s a step, the least of {calls} calls of {steps}, .*", time)
+    seconds = re.fullmatch(rf"profile: ([\d.]+) ([mu])s .* {calls} calls of {steps}, .*", time)
     assert seconds is not None
-    rate = re.search(r"([\d.]+) Mflop and .* a step by XLA's count .*: .*, ([\d.]+)% of the 1 Gflop/s", operations)
+    rate = re.search(r"([\d.]+) Mflop and .*: .*, ([\d.]+)% of the 1 Gflop/s", operations)
     assert rate is not None
     step = float(seconds[1]) / {"m": 1e3, "u": 1e6}[seconds[2]]
     assert float(rate[2]) == pytest.approx(100 * float(rate[1]) * 1e6 / step / 1e9, rel=0.02)
@@ -129,7 +129,7 @@ def test_without_a_folder_a_temporary_one_is_used(lines: list[str], monkeypatch:
     with profiled(call, 2, None) as measured:
         for t in range(5):
             state, _ = measured(state, rows(t))
-    assert f"the trace of 2 more steps is in {tmp_path}/jaxdl-profile-" in lines[-1]
+    assert re.search(rf"trace of 2 .* {tmp_path}/jaxdl-profile-", lines[-1])
 
 
 def test_nothing_is_wrapped_where_nothing_is_asked_for() -> None:
@@ -143,7 +143,8 @@ def test_a_run_that_is_too_short_says_so(lines: list[str], tmp_path: Path) -> No
     with profiled(call, 9, tmp_path) as measured:
         for t in range(0, 9, 3):
             state, _ = measured(state, rows(t))
-    assert lines == ["profile: 9 steps are too few to measure 9 after those that compile; give more"]
+    (line,) = lines
+    assert re.fullmatch("profile: 9 steps .* 9 .*--steps", line)
 
 
 def test_a_run_that_fails_leaves_no_trace_open(lines: list[str], tmp_path: Path) -> None:
@@ -170,8 +171,9 @@ def test_a_trace_ends_where_the_calls_change(lines: list[str], tmp_path: Path) -
         for t in range(7):  # one compiles, 4 are timed, 2 traced
             state, _ = measured(state, rows(t))
         state, _ = measured(state, three(7))
-    assert "the trace of 2 more steps" in lines[-2]
-    assert lines[-1] == f"profile: step 8 compiled again: rows was int32[1,{B}], is int32[3,{B}]"
+    assert "trace of 2 " in lines[-2]
+    assert lines[-1].startswith("profile: step 8 ")
+    assert lines[-1].endswith(f": rows was int32[1,{B}], is int32[3,{B}]")
 
 
 class Owner(struct.PyTreeNode):
@@ -192,8 +194,8 @@ def tiny(shape: tuple[int, ...], step: Any = np.int32(0), **more: Any) -> Tiny: 
     [
         (tiny((7, 5)), "state.learner.params['Dense_0']['kernel'] was float32[3,5], is float32[7,5]"),
         (tiny((3, 5), np.int16(0)), "state.step was int32[], is int16[]"),
-        (tiny((3, 5), 0), "state.step was int32[] of strong type, is int32[] of weak type"),
-        (tiny((3, 5), bias=jnp.ones(2)), "state.learner.params['bias'] is new"),
+        (tiny((3, 5), 0), "state.step was int32[] (strong type), is int32[] (weak type)"),
+        (tiny((3, 5), bias=jnp.ones(2)), "state.learner.params['bias'] was added"),
         (tiny((7, 5), np.int16(0)), "state.step was int32[], is int16[], and 1 more"),
     ],
 )
@@ -205,9 +207,9 @@ def test_what_made_a_step_compile_again_is_named(lines: list[str], tmp_path: Pat
     with profiled(partial(call, ()), 1000, tmp_path, first=10) as measured:
         for state in (tiny((3, 5)), tiny((3, 5)), second, second, tiny((3, 5))):
             measured(state, np.zeros((1, 2), np.int32))
-    assert lines[0] == f"profile: step 13 compiled again: {line}"
+    assert lines[0].startswith("profile: step 13 ")
+    assert lines[0].endswith(f": {line}")
     assert len(lines) == 2
-    assert "too few" in lines[1]
 
 
 def test_what_differs_is_told_apart() -> None:
@@ -216,8 +218,8 @@ def test_what_differs_is_told_apart() -> None:
     whole = jax.device_put(jnp.ones((6, 5)), jax.NamedSharding(mesh, jax.P()))
     of = lambda x: signature(((), {"x": x}, 0))
     assert difference(of(whole), of(split)) == "state['x'] was float32[6,5] on P(), is float32[6,5] on P('devices',)"
-    assert difference(of(whole), of(whole)) == "no argument has changed; a setting of JAX has"
-    assert difference(signature(((), {"x": 1, "y": 2}, 0)), signature(((), {"x": 1}, 0))) == "state['y'] is gone"
+    assert "no argument" in difference(of(whole), of(whole))
+    assert "state['y']" in difference(signature(((), {"x": 1, "y": 2}, 0)), signature(((), {"x": 1}, 0)))
 
 
 def test_a_run_on_several_devices_compiles_once(lines: list[str], tmp_path: Path) -> None:
@@ -225,4 +227,5 @@ def test_a_run_on_several_devices_compiles_once(lines: list[str], tmp_path: Path
     with profiled(call, 1000, tmp_path) as measured:
         for t in range(5):
             state, _ = measured(state, rows(t))
-    assert lines == ["profile: 5 steps are too few to measure 1000 after those that compile; give more"]
+    (line,) = lines
+    assert re.fullmatch("profile: 5 steps .* 1000 .*--steps", line)

@@ -1,4 +1,4 @@
-"""Damaged checkpoints are found, named and passed over."""
+"""Damaged checkpoints are detected, named and skipped."""
 
 import errno
 import shutil
@@ -19,7 +19,7 @@ from jaxdl.run.store.seal import SEAL, seal, verify
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Checkpoints 3 and 5, and the state that 5 holds."""
+    """Checkpoints 3 and 5, and the state in 5."""
     folder = tmp_path_factory.mktemp("saved") / "checkpoints"
     state = {"w": jax.random.normal(jax.random.key(0), (13, 7)), "key": jax.random.key(2), "n": jnp.int32(5)}
     checkpoints = Checkpoints(folder)
@@ -87,7 +87,7 @@ def test_a_run_that_goes_on_puts_the_damaged_one_aside(saved, tmp_path):
     folder, state = saved
     shutil.copytree(folder, tmp_path / "c")
     (tmp_path / "c" / "5" / "state" / "_METADATA").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"checkpoint 5 cannot be used .*state/_METADATA: has 0 bytes instead of \d+"):
+    with pytest.warns(UserWarning, match=r"checkpoint 5 .*state/_METADATA: has 0 bytes"):
         checkpoints = Checkpoints(tmp_path / "c")
     step, found = checkpoints.restore(state)
     checkpoints.save(5, state)
@@ -123,7 +123,7 @@ def test_a_run_that_goes_on_from_nothing_but_damage_is_refused_and_again_so(save
             checkpoints = Checkpoints(tmp_path / "c")
         with pytest.raises(
             DataError,
-            match=r"none of its checkpoints \(3, 5\) can be used: .*_METADATA: has 0 bytes.*; --overwrite starts anew",
+            match=r"checkpoints \(3, 5\).*_METADATA: has 0 bytes.*--overwrite",
         ):
             checkpoints.restore(state)
         checkpoints.close()
@@ -161,9 +161,7 @@ def test_a_seal_that_cannot_be_written_stops_the_next_save(error, tmp_path, monk
     checkpoints.save(1, {"n": jnp.int32(1)})
     while not all(sealing.done() for sealing in checkpoints._sealing):
         time.sleep(0.01)
-    with pytest.raises(
-        Unwritten, match=r"checkpoint 2 cannot be written \(No space left on device\); there is no good"
-    ):
+    with pytest.raises(Unwritten, match=r"checkpoint 2 cannot be written \(No space left on device\)"):
         checkpoints.save(2, {"n": jnp.int32(2)})
     checkpoints.close()
 
@@ -206,7 +204,7 @@ def test_a_folder_that_is_removed_after_the_last_save_is_missed(tmp_path):
     checkpoints.save(1, {"n": jnp.int32(1)})
     checkpoints.wait()
     shutil.rmtree(tmp_path / "c")
-    with pytest.raises(Unwritten, match="the folder has been removed"):
+    with pytest.raises(Unwritten, match="removed"):
         checkpoints.wait()
     checkpoints.close()
 
@@ -232,14 +230,14 @@ def test_a_file_more_and_no_seal_at_all(saved, tmp_path):
     folder, state = saved
     shutil.copytree(folder, tmp_path / "a")
     (tmp_path / "a" / "5" / "extra").touch()
-    with pytest.raises(DataError, match="extra: is no file of this checkpoint"):
+    with pytest.raises(DataError, match="5/extra: "):
         verify(tmp_path / "a" / "5")
     shutil.copytree(folder, tmp_path / "b")
     for step in "35":
         (tmp_path / "b" / step / SEAL).unlink()
     with (
-        pytest.raises(DataError, match=r"none of its checkpoints \(3, 5\) can be used"),
-        pytest.warns(UserWarning, match="cut off"),
+        pytest.raises(DataError, match=r"checkpoints \(3, 5\)"),
+        pytest.warns(UserWarning, match=SEAL),
     ):
         latest(tmp_path / "b", state)
 
@@ -253,10 +251,10 @@ def test_a_seal_is_written_whole(tmp_path):
     assert verify(folder) == {"score": 0.5}
     assert "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" in (folder / SEAL).read_text()
     folder.rename(tmp_path / "19")
-    with pytest.raises(DataError, match="is the checkpoint of step 17 under another name"):
+    with pytest.raises(DataError, match=r"19: .*step 17"):
         verify(tmp_path / "19")
     (tmp_path / "19" / SEAL).write_text("[]")
-    with pytest.raises(DataError, match="is damaged"):
+    with pytest.raises(DataError, match=SEAL):
         verify(tmp_path / "19")
 
 

@@ -1,4 +1,4 @@
-"""`python -m experiments new NAME`: a file that runs, and passes what every experiment is asked."""
+"""`python -m experiments new NAME`: the template runs, and passes the tests of every experiment."""
 
 import importlib.util
 import re
@@ -34,15 +34,17 @@ def test_what_is_written_keeps_the_contract_and_its_claim_holds(tmp_path):
 def test_the_command_says_how_to_go_on(tmp_path):
     words = [sys.executable, "-m", "experiments", "new", "mine"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "mine.py: edit it, and run it by python mine.py\n")
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1)
+    assert done.stdout.endswith("python mine.py\n")
     text = (tmp_path / "mine.py").read_text(encoding="utf-8")
     assert re.search(r"^    python mine.py --width=4$", text, re.M)
     again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (again.returncode, again.stderr) == (2, "error: new mine: mine.py is there already; choose another name\n")
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert again.stderr.startswith("error: new mine: mine.py ")
 
 
 @pytest.mark.parametrize("name", ["", "Mine", "a-b", "../x", "class", "1a"])
 def test_names_that_no_module_has(tmp_path, name):
-    with pytest.raises(FlagError, match="must be a module's name"):
+    with pytest.raises(FlagError, match=f"^new {re.escape(name)}: "):
         write_skeleton(name, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -53,7 +53,7 @@ def body(config):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs a sweep as the command line does; counts the points that were computed."""
+    """Returns a function that runs a sweep as the command line does; records the points that were computed."""
     monkeypatch.chdir(tmp_path)
 
     def run(text, work=body, **changes):
@@ -89,32 +89,30 @@ class TestText:
     def test_quotes_and_none(self):
         assert points(Config, 'layers="7,5",11,"a;b"') == [{"layers": "7,5"}, {"layers": "11"}, {"layers": "a;b"}]
         assert points(Config, "clip_norm=none,2") == [{"clip_norm": None}, {"clip_norm": 2.0}]
-        assert points(Config, "shape=none,round")[0] == {"shape": "none"}, (
-            "a word like any other where None is no value"
-        )
+        assert points(Config, "shape=none,round")[0] == {"shape": "none"}, "an ordinary word where None is not a value"
 
     @pytest.mark.parametrize(
         ("text", "told"),
         [
-            ("learningrate=1", "learningrate: no such flag; the nearest is learning_rate"),
-            ("learning_rate=1,fast", "--learning_rate=fast: must be a number"),
-            ("steps=1.5", "--steps=1.5: must be a whole number"),
-            ("steps=none", "--steps=none: must be a whole number"),
-            ("learning_rate=0.1,1e-1", "learning_rate has the value 0.1 twice"),
-            ("seed=1;seed=2", "seed is there twice"),
-            ("seed=", "seed= has no value"),
-            ("seed=1,,2", "empty one"),
-            ("seed", "no value"),
-            ("seed=1;", "no value"),
-            ("", "no value"),
-            ("workdir=a,b", "workdir may not be swept"),
-            ("data_dir=a,b", "data_dir may not"),
-            ("overwrite=true", "overwrite may not"),
-            ("monitor=loss", "monitor may not"),
+            ("learningrate=1", r"^--sweep: learningrate: .*\blearning_rate\b"),
+            ("learning_rate=1,fast", "^--sweep: --learning_rate=fast: .*number"),
+            ("steps=1.5", "^--sweep: --steps=1.5: .*integer"),
+            ("steps=none", "^--sweep: --steps=none: .*integer"),
+            ("learning_rate=0.1,1e-1", "^--sweep: learning_rate .*0.1 twice"),
+            ("seed=1;seed=2", "^--sweep: seed .*twice"),
+            ("seed=", "^--sweep=seed=: "),
+            ("seed=1,,2", "^--sweep=seed=1,,2: "),
+            ("seed", "^--sweep=seed: "),
+            ("seed=1;", "^--sweep=seed=1;: "),
+            ("", "^--sweep=: "),
+            ("workdir=a,b", "^--sweep: workdir "),
+            ("data_dir=a,b", "^--sweep: data_dir "),
+            ("overwrite=true", "^--sweep: overwrite "),
+            ("monitor=loss", "^--sweep: monitor "),
         ],
     )
     def test_what_is_wrong_is_one_line(self, text, told):
-        with pytest.raises(FlagError, match=told.replace("?", r"\?")) as caught:
+        with pytest.raises(FlagError, match=told) as caught:
             points(Config, text)
         assert "\n" not in str(caught.value)
 
@@ -123,13 +121,13 @@ class TestConfigs:
     @pytest.mark.parametrize(
         ("text", "given", "told"),
         [
-            ("learning_rate=0.1,-1", {}, "--sweep: --learning_rate=-1.0: must be a finite number >= 0"),
-            ("shape=round,squar", {}, r"must be round\|square\|none \(did you mean square\?\)"),
-            ("target=1,2", {"target": 5.0}, "target is given as --target=5 too"),
-            ("steps=1,2", {"epochs": 5.0}, "--steps=1 --epochs=5: give one of the two"),
-            ("epochs=1,2", {"steps": 5}, "--steps=5 --epochs=1: give one of the two"),
-            ("steps=1;epochs=2", {}, "sweep one of the two"),
-            ("layers=" + 201 * "7", {}, "too long a name"),
+            ("learning_rate=0.1,-1", {}, "^--sweep: --learning_rate=-1.0: .*>= 0"),
+            ("shape=round,squar", {}, r"^--sweep: --shape=squar: .*round\|square\|none"),
+            ("target=1,2", {"target": 5.0}, "^--sweep: target .*--target=5"),
+            ("steps=1,2", {"epochs": 5.0}, "^--sweep: --steps=1 --epochs=5: "),
+            ("epochs=1,2", {"steps": 5}, "^--sweep: --steps=5 --epochs=1: "),
+            ("steps=1;epochs=2", {}, "^--sweep: steps and epochs "),
+            ("layers=" + 201 * "7", {}, "^--sweep: layers=.* too long"),
         ],
     )
     def test_all_points_are_checked_before_any_runs(self, run, tmp_path, text, given, told):
@@ -161,7 +159,7 @@ class TestRuns:
         values = sorted(map(loss, found))
         assert record["median"] == pytest.approx((values[1] + values[2]) / 2, rel=1e-5)
         assert (run.claims[0].name, run.claims[0].holds) == ("search", True)
-        for point in found:  # the command makes the point's configuration again
+        for point in found:  # the command reproduces the configuration of the point
             words = shlex.split(point["command"])
             assert words[:3] == ["python", "-m", "descent"]
             saved = read_json(tmp_path / "w" / point["id"] / "config.json")["flags"]
@@ -173,7 +171,7 @@ class TestRuns:
         assert (tmp_path / "w/sweep.png").exists()
 
         assert run("learning_rate=0.25,0.4375;target=3,5") == record
-        assert run.computed == [], "what has ended is loaded"
+        assert run.computed == [], "finished points are loaded"
         run("learning_rate=0.25,0.4375;target=3,5", work=lambda config: [], steps=4)
         assert len(run.computed) == 4, "more steps were asked for"
 
@@ -187,7 +185,7 @@ class TestRuns:
             "learning_rate=0.25,shape=square": "refused",
         }
         assert record["points"][0]["state"] == "ended"
-        assert "shape=square: refused: square.csv: no such file" in capsys.readouterr().out
+        assert "shape=square: refused: square.csv: " in capsys.readouterr().out
         assert not (tmp_path / "w/learning_rate=0.25,shape=square").exists()
         assert run.claims[0].holds is None
         again = run("learning_rate=1e30,0.25;shape=round,square")
@@ -215,7 +213,7 @@ class TestRuns:
         assert record["points"][0]["metrics"]["loss"] == pytest.approx(2 * [9 * 0.5**6])
 
     def test_a_metric_that_is_not_there(self, run):
-        with pytest.raises(FlagError, match="--monitor=loss: the validation part gives error"):
+        with pytest.raises(FlagError, match=r"^--monitor=loss: .*\berror\b"):
             run("seed=1,2", work=lambda config: fit(named_error(config), None, config) and [])
         assert len(run.computed) == 1
 
@@ -231,7 +229,7 @@ def named_error(config):
 
 
 def some(values, **flags):
-    """Points in rank order; None diverged."""
+    """Makes points in rank order; the value None means diverged."""
     lists = [dict(zip(flags, one, strict=True)) for one in zip(*flags.values(), strict=True)]
     made = []
     for value, one in zip(values, lists, strict=True):

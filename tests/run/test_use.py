@@ -1,8 +1,9 @@
-"""A finished run in a notebook, on files and on other data sets."""
+"""Using a finished run: in a notebook, on files and on other data sets."""
 
 import csv
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from jaxdl.run.store.folder import open_run
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """A short run of two seeds on digits."""
+    """Trains two seeds on digits for a few steps."""
     folder = tmp_path_factory.mktemp("runs") / "images"
     config = image_classifier.Config(
         model="softmax", augment="none", seeds=2, steps=64, tensorboard=False, progress=False, devices=1,
@@ -41,7 +42,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    """A short run of a GRU on a text of five characters."""
+    """Trains a GRU on a text of six characters for a few steps."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "abc.txt").write_text("abcad.\n" * 200)
     config = language_model.Config(
@@ -84,7 +85,7 @@ def test_a_loaded_run_predicts_and_gives_its_parts(images):
 
 
 def test_training_goes_on_from_a_loaded_state(images):
-    """With the optimiser's numbers and at another rate: as a loop of steps from that state."""
+    """With the optimiser's state and another learning rate, as a loop of steps from that state does."""
     run = jaxdl.load(images[0].workdir)
     config = images[0].replace(workdir=None, seeds=1, steps=5, schedule="constant", learning_rate=0.03)
     parts = image_classifier.data(config)
@@ -118,13 +119,13 @@ def test_weights_are_saved_and_begun_with(images, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "error", "told"),
     [
-        ({"init": "nowhere"}, MissingData, "--init=nowhere: no such file or folder"),
-        ({"init": "{tmp}"}, MissingData, "no fit is in it"),
-        ({"init": "{tmp}/a.npz"}, DataError, "is no .npz file of arrays"),
-        ({"init": "{run}", "model": "mlp"}, FlagError, "learner/params/Dense_0/bias is 10 there, 256 here"),
-        ({"init": "{run}", "init_skip": "nothing"}, FlagError, "--init_skip=nothing: matches none of learner/params"),
-        ({"init": "{run}", "init_skip": "("}, FlagError, "is no regular expression"),
-        ({"init_skip": "a"}, FlagError, "has no effect without --init"),
+        ({"init": "nowhere"}, MissingData, "--init=nowhere: "),
+        ({"init": "{tmp}"}, MissingData, "--init="),
+        ({"init": "{tmp}/a.npz"}, DataError, r"a\.npz.*\.npz"),
+        ({"init": "{run}", "model": "mlp"}, FlagError, r"learner/params/Dense_0/bias.*\b10\b.*\b256\b"),
+        ({"init": "{run}", "init_skip": "nothing"}, FlagError, "--init_skip=nothing: .*learner/params"),
+        ({"init": "{run}", "init_skip": "("}, FlagError, r"^--init_skip=\(: "),
+        ({"init_skip": "a"}, FlagError, r"^--init_skip=a: .*without --init\b"),
     ],
 )
 def test_weights_that_do_not_fit(images, tmp_path, flags, error, told):
@@ -137,7 +138,7 @@ def test_weights_that_do_not_fit(images, tmp_path, flags, error, told):
 
 @pytest.mark.claims
 def test_averages_are_what_a_run_begins_with(tmp_path):
-    """Moving averages and Schedule-Free's: those by which the other run is evaluated, and one's own begin there."""
+    """With --ema and with schedule_free: the new run starts from the average with which the source is evaluated."""
     for flags in ({"ema": 0.9}, {"optimizer": "schedule_free"}, {"ema": 0.9, "freeze": "bias"}):
         config = image_classifier.Config(
             model="softmax", augment="none", seeds=1, steps=9, tensorboard=False, progress=False, devices=1,
@@ -170,7 +171,7 @@ def test_predictions_for_files_folders_and_patterns(images, tmp_path, capsys):
     shown = capsys.readouterr()
     assert shown.out.startswith("input")
     assert len(shown.out.splitlines()) == 8
-    assert "by the first of 2 seeds" in shown.err
+    assert "first of 2 seeds" in shown.err
 
 
 def test_a_score_on_another_set_stands_beside_its_own(images, capsys):
@@ -193,11 +194,11 @@ def test_the_first_rows_are_shown(images, tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr()
     names = [line.split()[0].rpartition("/")[2] for line in shown.out.splitlines()]
     assert names == ["input", "0.png", "1.png", "2.png"]
-    assert "2 more rows and all columns" in shown.err
+    assert "2 more rows" in shown.err
 
 
 def test_the_state_that_counts_and_the_order_of_the_seeds(images, tmp_path, capsys):
-    """The state of the step that training chose, and seed 10 after seed 2."""
+    """`load` uses the state of the step that training chose, and seed 10 comes after seed 2."""
     folder, result = tmp_path / "copy", images[1]
     shutil.copytree(images[0].workdir, folder)
     (folder / "seed0").rename(folder / "seed2")
@@ -205,14 +206,14 @@ def test_the_state_that_counts_and_the_order_of_the_seeds(images, tmp_path, caps
     run = open_finished(folder)
     assert list(run.metrics) == [seed.metrics for seed in result.runs]
     assert [int(state.step) for state in run.states] == [64, 64]
-    assert "has not ended" not in capsys.readouterr().err
+    assert "seed2" not in capsys.readouterr().err
     earlier = Checkpoints(folder / "seed2" / "checkpoints")
     earlier.save(65, run.states[0].replace(step=run.states[0].step + 1))
     earlier.close()
     assert [int(state.step) for state in open_finished(folder).states] == [64, 64]
     (folder / "seed2" / "result.json").unlink()
     assert [int(state.step) for state in open_finished(folder).states] == [65, 64]
-    assert "seed2: has not ended; its state of step 65 is used" in capsys.readouterr().err
+    assert re.search(r"seed2: .*\bstep 65\b", capsys.readouterr().err)
 
 
 def test_another_set_of_another_size_is_resized_and_its_classes_must_agree(images, data_dir):
@@ -221,13 +222,13 @@ def test_another_set_of_another_size_is_resized_and_its_classes_must_agree(image
     usps = use.test("usps")
     assert usps.arrays["x"].shape == (2007, 8, 8, 1)
     assert 0 <= usps.arrays["x"].min() < usps.arrays["x"].max() <= 1
-    with pytest.raises(FlagError, match="--evaluate=fashion_mnist: its classes are"):
+    with pytest.raises(FlagError, match=r"^--evaluate=fashion_mnist: .*classes"):
         use.test("fashion_mnist")
 
 
 @pytest.mark.claims
 def test_a_prompt_is_continued(text, tmp_path, capsys):
-    """Of several lengths side by side: the likeliest character, as a pass over the whole text without a cache says."""
+    """Prompts of several lengths in one batch: the most likely characters, equal to those of a pass without a cache."""
     config, result = text
     vocabulary = load_text(file=config.text).vocabulary
     model = language_model.make_model(config, len(vocabulary))
@@ -255,16 +256,16 @@ def test_a_prompt_is_continued(text, tmp_path, capsys):
     assert (tmp_path / "mine.csv").exists()
     drawn = [run.predict("a", length=50, temperature=1.5, draw_seed=seed)[0] for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
-    with pytest.raises(MissingData, match=r"--predict=some\.txt: no such file"):
+    with pytest.raises(MissingData, match=r"^--predict=some\.txt: "):
         use(predict="some.txt")
     for wrong in ("", [], 7, ["a", ""]):
-        with pytest.raises(FlagError, match="a text or a list of texts"):
+        with pytest.raises(FlagError, match=r"^predict: .*text"):
             run.predict(wrong)
-    with pytest.raises(FlagError, match="--top_k=9: this model knows only 6"):
+    with pytest.raises(FlagError, match=r"^--top_k=9: .*\b6\b"):
         run.predict("a", top_k=9)
-    with pytest.raises(FlagError, match="temprature: is no flag of a finished run's use; the nearest is temperature"):
+    with pytest.raises(FlagError, match=r"^--temprature: .*finished run.*--temperature\b"):
         run.predict("a", temprature=1.0)
-    with pytest.raises(FlagError, match="learning_rate: is no flag"):
+    with pytest.raises(FlagError, match=r"^--learning_rate: .*finished run"):
         run.predict("a", learning_rate=1.0)
 
 
@@ -282,25 +283,25 @@ def test_the_loss_of_a_text_on_its_own_test_part(text, capsys):
     use_run(replace(config, evaluate=str(other)), language_model, "language_model")
     with open(f"{config.workdir}/evaluations.json") as file:
         assert {str(part), str(other)} <= json.load(file).keys()
-    with pytest.raises(FlagError, match="no such file, and no text of python_docs"):
+    with pytest.raises(FlagError, match=r"nosuch.*python_docs"):
         run.inference.test("nosuch")
     part.write_text("ab\nab€" * 20)
     run.inference.test(str(part))
     assert "'€' as '\\n' (20x)" in capsys.readouterr().err
     part.write_text("a")
-    with pytest.raises(DataError, match="too few"):
+    with pytest.raises(DataError, match=r"test\.txt"):
         run.inference.test(str(part))
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "line"),
     [
-        ({"workdir": None, "predict": "a.png"}, FlagError, "--predict: name the run to use, --workdir=RUN"),
-        ({"workdir": None, "evaluate": "usps"}, FlagError, "--evaluate: name the run to use, --workdir=RUN"),
-        ({"workdir": "nowhere", "predict": "a.png"}, MissingData, "nowhere: no run is there"),
-        ({"predict": "a.png"}, MissingData, "--predict=a.png: no such file"),
-        ({"evaluate": "mnist"}, MissingData, "mnist is read from files: set --data_dir"),
-        ({"evaluate": "usps", "model": "cnn"}, FlagError, "other flags: --model was softmax"),
+        ({"workdir": None, "predict": "a.png"}, FlagError, "^--predict: .*--workdir=RUN"),
+        ({"workdir": None, "evaluate": "usps"}, FlagError, "^--evaluate: .*--workdir=RUN"),
+        ({"workdir": "nowhere", "predict": "a.png"}, MissingData, "^nowhere: .*config.json"),
+        ({"predict": "a.png"}, MissingData, "^--predict=a.png: "),
+        ({"evaluate": "mnist"}, MissingData, "mnist.*--data_dir"),
+        ({"evaluate": "usps", "model": "cnn"}, FlagError, r"--model\b.*softmax"),
     ],
 )
 def test_wrong_uses(images, changes, error, line, monkeypatch):
@@ -311,50 +312,50 @@ def test_wrong_uses(images, changes, error, line, monkeypatch):
 
 def test_a_run_of_another_experiment(images):
     config = language_model.Config(workdir=images[0].workdir, predict="a.txt")
-    with pytest.raises(FlagError, match="is a run of image_classifier, not of language_model"):
+    with pytest.raises(FlagError, match=r"^--workdir=.*language_model.*image_classifier"):
         use_run(config, language_model, "language_model")
 
 
 def test_other_facts_of_the_same_rows_are_another_fit(images):
-    """Classes that were given other names leave pixels and labels as they are."""
+    """Renamed classes leave pixels and labels unchanged, but make another fit."""
     config, _ = images
     parts = image_classifier.data(config)
     for changes in ({"names": list("abcdefghij")}, {"original": False}):
         other = dataclasses.replace(parts, facts=parts.facts | changes)
-        with pytest.raises(FlagError, match="what is known of the data has changed: facts"):
+        with pytest.raises(FlagError, match=r"data.*facts"):
             fit(image_classifier.build(config, other), other, config)
 
 
 def test_runs_that_cannot_be_used(tmp_path, text):
     config = language_model_comparison.Config(workdir=str(tmp_path / "r"))
     open_run(config, "language_model_comparison")
-    with pytest.raises(MissingData, match="no fit is there"):
+    with pytest.raises(MissingData, match=r"fit\.json"):
         jaxdl.load(tmp_path / "r")
     config = image_classifier.Config(workdir=str(tmp_path / "i"), steps=3, progress=False, tensorboard=False)
     open_run(config, "image_classifier")
-    with pytest.raises(MissingData, match=r"no fit is there \(no fit\.json\); the run ended before"):
+    with pytest.raises(MissingData, match=r"fit\.json.*before"):
         jaxdl.load(tmp_path / "i")
     config = config.replace(model="softmax", seeds=1)
     parts = image_classifier.data(config)
     fit(image_classifier.build(config, parts), parts, config, name="one")
     fit(image_classifier.build(config, parts), parts, config, name="two")
-    with pytest.raises(MissingData, match=r"name one of its fits, --fit=NAME or .*: one, two"):
+    with pytest.raises(MissingData, match=r"--fit=NAME.*: one, two"):
         jaxdl.load(tmp_path / "i")
     shutil.rmtree(tmp_path / "i" / "two")
     for name in ("one", None):
         assert jaxdl.load(tmp_path / "i", fit=name).config.model == "softmax"
     shutil.rmtree(tmp_path / "i" / "one" / "checkpoints")
     (tmp_path / "i" / "one" / "result.json").unlink()
-    with pytest.raises(MissingData, match="no checkpoint is there yet"):
+    with pytest.raises(MissingData, match=r"checkpoint.*--checkpoint_every"):
         jaxdl.load(tmp_path / "i", fit="one")
     open_run(image_classifier.Config(workdir=str(tmp_path / "own")), "denoise")
-    with pytest.raises(DataError, match="a run of 'denoise', no experiment of this package; give its module"):
+    with pytest.raises(DataError, match=r"'denoise'.*--module=FILE"):
         jaxdl.load(tmp_path / "own")
     (tmp_path / "i" / "one" / "fit.json").write_text("{")
-    with pytest.raises(DataError, match="is damaged"):
+    with pytest.raises(DataError, match=r"one/fit\.json"):
         jaxdl.load(tmp_path / "i", fit="one")
     run = open_finished(text[0].workdir)
-    with pytest.raises(FlagError, match="predicts nothing"):
+    with pytest.raises(FlagError, match=r"^--predict: "):
         write_predictions(replace(run, inference=Inference()), [])
 
 
@@ -367,7 +368,7 @@ def test_an_experiment_of_ones_own_is_given_as_its_module(tmp_path, images):
 
 
 def test_reading_leaves_a_run_alone_that_is_being_written(tmp_path):
-    (tmp_path / "7").mkdir()  # a save that is under way, or an old one that is being removed
+    (tmp_path / "7").mkdir()  # a save in progress, or an old one that is being removed
     Checkpoints(tmp_path, write=False).close()
     assert (tmp_path / "7").is_dir()
     Checkpoints(tmp_path).close()
@@ -389,4 +390,5 @@ def test_import_is_light_and_other_names_are_refused():
     code = "import jaxdl, sys; print('jax' in sys.modules); print(jaxdl.nn.MLP.__name__); jaxdl.loda"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "False\nMLP\n"
-    assert "module 'jaxdl' has no attribute 'loda'" in done.stderr
+    assert "AttributeError" in done.stderr
+    assert "loda" in done.stderr.splitlines()[-1]

@@ -1,1 +1,1 @@
-"""What a user meets: flags, the contract of an experiment, the command line, and a finished run in use."""
+"""The user interface: flags, the contract of an experiment, the command line, and the use of finished runs."""

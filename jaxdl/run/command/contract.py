@@ -1,20 +1,21 @@
-"""What a module has to have to be an experiment.
+"""The interface of an experiment: the names that its module must define.
 
-    FAMILY = "vision"                                 under which python -m experiments lists it
+    FAMILY = "vision"                                 group in which python -m experiments lists it
+    FIGURE = "confusion"                              the figure that the page of results shows, by its name
     class Config(run.RunConfig): ...                  its flags
-    CLAIMS = {"accuracy": run.Claim("..."), ...}      what it says, by name
-    SMALL = {"steps": 500}                            flags of a scale at which tests can check the claims
-    def data(config) -> Data: ...                     what it reads
-    def build(config, data) -> Experiment: ...        what is trained; a study has none
-    def report(config, data) -> Iterator[Finding]: ... fits, draws, and yields what was measured
-    def inference(config, data) -> Inference: ...     what a finished run is used for, if anything
+    CLAIMS = {"accuracy": run.Claim("..."), ...}      its claims, by name
+    SMALL = {"steps": 500}                            flags for a small run in which tests can check the claims
+    def data(config) -> Data: ...                     reads the data
+    def build(config, data) -> Experiment: ...        the trainable experiment; a study has none
+    def report(config, data) -> Iterator[Finding]: ... trains, plots, and yields measured claims
+    def inference(config, data) -> Inference: ...     the use of a finished run; optional
 
     if __name__ == "__main__":
         run.main()
 
-The frame makes the configuration, reads the data and says their note before it calls `report`; afterwards it tells
-what was not measured. `build` and `inference` must not need more of the data than `example` and
-`facts`: these are kept in the run's folder, and a finished run is used without its data.
+`run.main` makes the configuration, reads the data and prints its note, calls `report`, and lists the claims that were
+not measured. `build` and `inference` may read only `example` and `facts` of the data: these are stored in the run's
+folder, because a finished run is used without its data.
 """
 
 import sys
@@ -34,47 +35,48 @@ from jaxdl.streams import shell
 
 @runtime_checkable
 class Study(Protocol):
-    """A module that measures its claims with as many fits as it likes, or none."""
+    """A module that measures its claims with any number of fits."""
 
     FAMILY: str
+    FIGURE: str
     Config: type[RunConfig]
     CLAIMS: Mapping[str, Claim]
     SMALL: Mapping[str, Any]
 
     def data(self, config: Any, /) -> Data:
-        """Reads what the configuration names."""
+        """Reads the data that the configuration names."""
         ...
 
     def report(self, config: Any, data: Data, /) -> Iterable[Finding]:
-        """Trains, draws and measures."""
+        """Trains, plots, and yields measured claims."""
         ...
 
 
 @runtime_checkable
 class Trainable(Study, Protocol):
-    """A study around one experiment."""
+    """A study of one trainable experiment."""
 
     def build(self, config: Any, data: Data, /) -> Experiment:
-        """The pure functions; of the data it sees `example` and `facts` alone."""
+        """Returns the pure functions; reads only `example` and `facts` of the data."""
         ...
 
 
 @runtime_checkable
 class Usable(Trainable, Protocol):
-    """An experiment whose finished runs predict, or are scored on other data."""
+    """An experiment whose finished runs can predict, or be evaluated on other data."""
 
     def inference(self, config: Any, data: Data, /) -> Inference:
-        """What a finished run can do; of the data it sees `example` and `facts` alone."""
+        """Returns the functions of a finished run; reads only `example` and `facts` of the data."""
         ...
 
 
 def findings(module: Study, config: RunConfig, command: str | None = None) -> list[Finding]:
-    """Reads an experiment's data, has it report, and adds what was not measured.
+    """Reads an experiment's data, calls its `report`, and adds the claims that were not measured.
 
     Args:
       module: the experiment.
-      config: how; a `workdir` of its own is where its fits live.
-      command: how it is started; python -m MODULE if not given.
+      config: its configuration; fits are saved in `workdir`.
+      command: the command that starts it; python -m MODULE if not given.
     """
     data = module.data(config).batched(config.batch_size)
     if data.note:
@@ -83,16 +85,19 @@ def findings(module: Study, config: RunConfig, command: str | None = None) -> li
         config = config.resolve(data)
     command = named(module)[1] if command is None else command
     if config.only:
-        if not isinstance(module, Trainable):
-            raise FlagError(f"--only={config.only}: this is a study of several fits, none of which it is about")
-        result = fit(module.build(config, data), data, config)
+        build = getattr(module, "build", None)
+        if build is None:
+            raise FlagError(
+                f"--only={config.only}: this is a study of several fits without a main one; leave the flag out"
+            )
+        result = fit(build(config, data), data, config)
         log("  ".join(f"{name} {number(result.values(name))}" for name in result.metrics))
         return completed(module.CLAIMS, (), command)
     return completed(module.CLAIMS, module.report(config, data), command)
 
 
 def named(module: Any) -> tuple[str, str]:
-    """(name, command) of an experiment: gan and python -m experiments.gan, or those of a file of one's own."""
+    """Returns (name, command) of an experiment: "gan" and "python -m experiments.gan", or those of your own file."""
     spec = module.__spec__
     if spec is None:
         return sys.argv[0].rpartition("/")[2].removesuffix(".py"), f"python {shell(sys.argv[:1])}"

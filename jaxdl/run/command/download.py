@@ -1,4 +1,4 @@
-"""Original data files over https, each checked against its published size and SHA-256 before anything can read it."""
+"""Downloads original data files over https; checks each against its published size and SHA-256 before use."""
 
 import fcntl
 import gzip
@@ -22,9 +22,9 @@ from jaxdl.data import DataError, MissingData
 from jaxdl.run.command.flags import FlagError
 from jaxdl.run.command.originals import SOURCES, File, Source
 
-TIMEOUT = 30.0  # seconds without one byte
+TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 16
-MOST_ENTRIES = 100  # of an archive; CIFAR-10 has 9
+MOST_ENTRIES = 100  # of an archive; that of CIFAR-10 has 9
 
 
 def download(
@@ -35,30 +35,30 @@ def download(
     progress: bool = True,
     sources: Mapping[str, Source] = SOURCES,
 ) -> list[Path]:
-    """Puts the original files of a data set where its reader looks for them.
+    """Downloads the original files of a data set to the folder from which its reader loads them.
 
-    A file that is there and right is not fetched again; what is there and different is never overwritten. A download
-    that broke off lies in FILE.part and is gone on with; a file of another size or SHA-256 is thrown away.
+    A correct file is not downloaded again, and a different file is never overwritten. An interrupted download stays in
+    FILE.part and is resumed; a downloaded file of another size or SHA-256 is deleted.
 
     Args:
       name: a key of `sources`.
-      data_dir: the folder of data files; made where there is none.
-      mirror: URL of a folder with the same files, in place of the published one; https, or http on this machine.
-      progress: show a bar, on a terminal.
-      sources: what can be downloaded.
+      data_dir: the folder of data files; created if missing.
+      mirror: URL of a folder with the same files, instead of the published one; https, or http on this machine.
+      progress: whether to show a progress bar on a terminal.
+      sources: the data sets that can be downloaded.
 
     Returns:
-      The files that the reader will read.
+      The paths of the files.
 
     Raises:
-      FlagError: no such data set, no data_dir, a mirror that is neither.
-      MissingData: a file could not be fetched.
-      DataError: a file, fetched or there before, is not the original; or it cannot be written.
+      FlagError: the data set is unknown, data_dir is missing, or the mirror is not a valid URL.
+      MissingData: a file could not be downloaded.
+      DataError: a file, downloaded or already present, is not the original; or it cannot be written.
     """
     if name not in sources:
-        raise FlagError(f"--download: {name} is not downloaded; what is: {', '.join(sources)}")
+        raise FlagError(f"--download: {name} cannot be downloaded; available: {', '.join(sources)}")
     if not data_dir:
-        raise FlagError("--download: set --data_dir or JAXDL_DATA_DIR to the folder where the files are to lie")
+        raise FlagError("--download: needs --data_dir or JAXDL_DATA_DIR, the folder for the files")
     if mirror is not None and not (_is_https(mirror) or _is_loopback(mirror)):
         raise FlagError(f"--mirror={mirror}: must be https://HOST/FOLDER (http only on this machine)")
     source, folder = sources[name], Path(data_dir) / sources[name].folder
@@ -88,7 +88,7 @@ def _is_https(url: str) -> bool:
 
 
 def _is_loopback(url: str) -> bool:
-    """Whether this is plain http that never leaves the machine."""
+    """Whether this is plain http to this machine."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     with suppress(ValueError):
@@ -100,7 +100,7 @@ class _OnlyHttps(HTTPRedirectHandler):
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
         if _is_https(newurl) or (_is_loopback(newurl) and _is_loopback(req.full_url)):
             return super().redirect_request(req, fp, code, msg, headers, newurl)
-        raise HTTPError(req.full_url, code, f"a redirect to {newurl}, which is not https", headers, fp)
+        raise HTTPError(req.full_url, code, f"redirect to {newurl}, which is not https", headers, fp)
 
 
 def _opener(url: str) -> OpenerDirector:
@@ -122,14 +122,14 @@ def _is_there(path: Path, kind: str, digest: str) -> bool:
 
 
 def _fetch(file: File, base: str, folder: Path, progress: bool, use: Callable[[Path], Any]) -> None:
-    """Brings FILE.part to its full length, checks it and hands it to `use`; it stays only if the connection broke."""
+    """Completes FILE.part, checks it and passes it to `use`; keeps it only if the connection broke."""
     part, url = folder / f"{file.name}.part", base + file.name
-    # not through a link, which could lead to any file of the user's
+    # not through a link, which could point to any file of the user
     with open(part, "ab", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o666)) as out:
         try:
             fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
-            raise MissingData(f"{part}: another process is downloading it; start again when it has ended") from e
+            raise MissingData(f"{part}: another process is downloading it; start again when it has finished") from e
         try:
             done = os.fstat(out.fileno()).st_size
             if done > file.size:
@@ -145,7 +145,7 @@ def _fetch(file: File, base: str, folder: Path, progress: bool, use: Callable[[P
                         out.write(chunk)
                         bar.update(at + len(chunk) - bar.n)
             out.flush()
-            os.fsync(out.fileno())  # or a power cut could leave the final name on an empty file
+            os.fsync(out.fileno())  # otherwise a power cut could leave an empty file under the final name
             if (found := _digest(part, "sha256")) != file.sha256:
                 raise _wrong(url, file, f"has the SHA-256 {found[:12]}..., the original {file.sha256[:12]}...")
             use(part)
@@ -159,25 +159,25 @@ def _fetch(file: File, base: str, folder: Path, progress: bool, use: Callable[[P
 
 
 def _pieces(url: str, file: File, done: int) -> Iterator[tuple[int, bytes]]:
-    """(position, bytes) from `done` on, or from 0 where the server does not give parts of a file."""
+    """Yields (position, bytes) from `done`, or from 0 if the server does not support ranges."""
     asked = {"Range": f"bytes={done}-"} if done else {}
     try:
         with _opener(url).open(Request(url, headers={"User-Agent": "jaxdl"} | asked), timeout=TIMEOUT) as answer:
             if answer.status == 206 and done:
                 span, right = answer.headers.get("Content-Range", ""), f"bytes {done}-{file.size - 1}/{file.size}"
                 if span != right:
-                    raise _wrong(url, file, f"answers with {_line(span)!r} where {right!r} was asked for")
+                    raise _wrong(url, file, f"sent {_line(span)!r} instead of {right!r}")
             elif answer.status == 200:
                 done = 0
             else:
-                raise _wrong(url, file, f"answers with HTTP {answer.status}")
+                raise _wrong(url, file, f"answered with HTTP {answer.status}")
             announced = None if answer.length is None else done + answer.length
             if announced not in (None, file.size):
                 kind = _line(answer.headers.get_content_type())
                 raise _wrong(url, file, f"announces {announced:,} bytes of {kind}")
             while chunk := answer.read(min(CHUNK, file.size - done + 1)):
                 if done + len(chunk) > file.size:
-                    raise _wrong(url, file, "is longer")
+                    raise _wrong(url, file, "is too long")
                 yield done, chunk
                 done += len(chunk)
         if done < file.size and announced is None:
@@ -185,7 +185,7 @@ def _pieces(url: str, file: File, done: int) -> Iterator[tuple[int, bytes]]:
         if done < file.size:
             raise _lost(url, file, f"the connection broke after {done:,} of {file.size:,} bytes")
     except HTTPError as e:
-        if e.code == 416:  # the file there is shorter than what an earlier download brought
+        if e.code == 416:  # the file on the server is shorter than the part downloaded earlier
             raise _wrong(url, file, f"has no byte {done:,}") from e
         raise _lost(url, file, f"HTTP {e.code}, {_line(e.reason)}") from e
     except MissingData:
@@ -195,18 +195,16 @@ def _pieces(url: str, file: File, done: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _wrong(url: str, file: File, problem: str) -> DataError:
-    advice = "nothing was kept; try again, or another --mirror=URL, or put the original file there by hand"
-    return DataError(f"{url}: {problem}, where {file.name} of {file.size:,} bytes is published; {advice}")
+    advice = "nothing was kept; try again, give another --mirror=URL, or copy the original file by hand"
+    return DataError(f"{url}: {problem}, but the published {file.name} has {file.size:,} bytes; {advice}")
 
 
 def _lost(url: str, file: File, problem: str) -> MissingData:
-    return MissingData(
-        f"{url}: {problem}; start again to go on, or give --mirror=URL, or put {file.name} there by hand"
-    )
+    return MissingData(f"{url}: {problem}; start again to continue, give --mirror=URL, or copy {file.name} by hand")
 
 
 def _line(text: Any) -> str:
-    """What a server says, made harmless for a terminal."""
+    """Makes a server's text harmless for a terminal."""
     return "".join(c for c in " ".join(str(text).split()) if c.isprintable())[:200]
 
 
@@ -218,7 +216,7 @@ def _members(source: Source, folder: Path, fetch: Callable[[File, Callable[[Path
         _unpack(part, folder, wanted, source.unpacked)
         part.unlink()
 
-    if wanted and _is_there(folder / file.name, "sha256", file.sha256):  # the user's own, so it stays
+    if wanted and _is_there(folder / file.name, "sha256", file.sha256):  # the user's own file, which is kept
         _unpack(folder / file.name, folder, wanted, source.unpacked)
     elif wanted:
         fetch(file, use)
@@ -226,7 +224,7 @@ def _members(source: Source, folder: Path, fetch: Callable[[File, Callable[[Path
 
 
 def _bounded(stream: gzip.GzipFile, archive: Path, limit: int) -> Any:
-    """What `tarfile` reads a stream from: read(count), which refuses to give more than `limit` bytes in all."""
+    """Returns a stream for `tarfile` that raises DataError after `limit` bytes in total."""
 
     def read(count: int) -> bytes:
         data = stream.read(count)
@@ -238,10 +236,10 @@ def _bounded(stream: gzip.GzipFile, archive: Path, limit: int) -> Any:
 
 
 def _unpack(archive: Path, folder: Path, wanted: Mapping[str, str], limit: int) -> None:
-    """Takes the files `wanted` (name -> md5) out of a .tar.gz: all of them or none.
+    """Extracts the files `wanted` (name -> md5) from a .tar.gz: all of them or none.
 
-    No name in the archive becomes a path: the paths are those of `wanted`. Links, devices and names that lead
-    elsewhere are refused all the same, because the published archive has none.
+    Paths come from `wanted`, never from the archive. Links, devices and names outside of the folder are refused
+    nevertheless, because the published archive has none.
     """
     parts: dict[str, Path] = {}
     try:
@@ -249,8 +247,10 @@ def _unpack(archive: Path, folder: Path, wanted: Mapping[str, str], limit: int) 
             for i, entry in enumerate(tar):
                 leads_out = entry.name.startswith("/") or ".." in PurePosixPath(entry.name).parts
                 if i >= MOST_ENTRIES or leads_out or not (entry.isreg() or entry.isdir()):
-                    what = "more files than it should" if i >= MOST_ENTRIES else f"{_line(entry.name)!r}, no plain file"
-                    raise DataError(f"{archive}: holds {what}; not the published archive")
+                    what = (
+                        "too many files" if i >= MOST_ENTRIES else f"{_line(entry.name)!r}, which is not a plain file"
+                    )
+                    raise DataError(f"{archive}: contains {what}; not the published archive")
                 stream = tar.extractfile(entry) if entry.name in wanted and entry.isreg() else None
                 if stream is not None:
                     parts[entry.name] = folder / f"{entry.name}.part"
@@ -260,7 +260,7 @@ def _unpack(archive: Path, folder: Path, wanted: Mapping[str, str], limit: int) 
                         shutil.copyfileobj(stream, out)
         for name, md5 in wanted.items():
             if name not in parts or _digest(parts[name], "md5") != md5:
-                raise DataError(f"{archive}: holds no original {name}; not the published archive")
+                raise DataError(f"{archive}: lacks the original {name}; not the published archive")
         for name, part in parts.items():
             os.replace(part, folder / name)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as e:

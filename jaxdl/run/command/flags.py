@@ -1,17 +1,18 @@
-"""Flags from a frozen dataclass: one declaration serves the command line, the notebook and the saved record of a run.
+"""Flags from a frozen dataclass: one declaration serves the command line, notebooks and the saved record of a run.
 
     class Config(RunConfig):
         width: int = flag(64, "hidden units", minimum=1)
         learning_rate: float = 0.1          # another default; help and range are inherited from RunConfig
-        batch_size: int = flag(None)        # what the recipe of the data set says
+        batch_size: int = flag(None)        # filled in by the recipe of the data set
 
-absl's flags are made from the dataclass in a private `FlagValues`, and only when a command line is parsed, so any
-number of experiments can be imported side by side.
+absl's flags are made from the dataclass only when a command line is parsed, in a private `FlagValues`, so any number
+of experiments can be imported in one process.
 """
 
 import dataclasses
 import difflib
 import math
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,19 +24,19 @@ from absl import flags as absl_flags
 from jaxdl.streams import Printable
 
 C = TypeVar("C")
-MOST = 2**31  # whole numbers are 32 bits wide on the device
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+MOST = 2**31  # integers are 32 bits wide on the device
+WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 
 
 class ConfigError(Printable, ValueError):
-    """A flag, or the place where a run is to live, is wrong: one line that says what would be right. Exit status 2."""
+    """A flag or a run folder is invalid. The message is one line that says what would be valid. Exit status 2."""
 
 
 FlagError = ConfigError  # its name on the command line
 
 
 class Rule(NamedTuple):
-    """What is known of a flag besides its name, type and default."""
+    """The properties of a flag besides its name, type and default."""
 
     help: str
     group: str = "experiment"
@@ -44,19 +45,19 @@ class Rule(NamedTuple):
     more_than: float | None = None
     maximum: float | None = None
     less_than: float | None = None
-    shown: str = ""  # the default in words, where its value says little
+    shown: str = ""  # the default in words, if its value explains little
     affects_result: bool = True  # False: changing it cannot change what the run computes
-    needs: tuple[str, tuple[Any, ...]] | None = None  # another flag, and its values with which this one has an effect
+    needs: tuple[str, tuple[Any, ...]] | None = None  # (other flag, values of it with which this flag has an effect)
 
     def range(self) -> str:
-        """The allowed values in words, empty where there is no bound."""
+        """Returns the allowed values in words; "" if there is no bound."""
         if self.choices:
             return "|".join(self.choices)
         bounds = ((">=", self.minimum), (">", self.more_than), ("<=", self.maximum), ("<", self.less_than))
         return " and ".join(f"{sign} {bound:.12g}" for sign, bound in bounds if bound is not None)
 
     def need(self) -> str:
-        """What gives it an effect, in words: "with --optimizer=adam|adamw", "without --text"; empty where nothing."""
+        """Returns the condition under which it has an effect: "with --optimizer=adam|adamw", "without --text" or ""."""
         if self.needs is None:
             return ""
         name, allowed = self.needs
@@ -66,11 +67,14 @@ class Rule(NamedTuple):
 
 
 def flag(default: Any, help: str = "", **rule: Any) -> Any:
-    """A dataclass field that is also a flag; the keywords are those of `Rule`.
+    """Declares a dataclass field that is also a flag.
 
-    None stands for what a recipe fills in, or for what is not set. Without `help` the rule is inherited.
-    `needs=("optimizer", ("adam", "adamw"))`: refused, unless at its default, where the other flag has another value.
-    None, 0 and "" among the values stand for a flag that is left out, (True,) for a switch that is on.
+    Args:
+      default: None means that a recipe fills it in, or that it is not set.
+      help: its line in --help. Without it the rule of the parent class is inherited.
+      rule: fields of `Rule`. With `needs=("optimizer", ("adam", "adamw"))` a value other than the default raises
+        FlagError unless `optimizer` has one of these values. None, 0 or "" among them mean that the other flag is not
+        given, (True,) that it is switched on.
     """
     if not help:
         return dataclasses.field(default=default)
@@ -90,7 +94,7 @@ class Flag(NamedTuple):
 
 
 def flags_of(config_class: type) -> Iterator[Flag]:
-    """The flags of a dataclass in order; a field without a rule of its own has that of the class it overrides."""
+    """Yields the flags of a dataclass in order; a field without a rule inherits that of the field it overrides."""
     hints = get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         declared = (c.__dict__.get("__dataclass_fields__", {}).get(field.name) for c in config_class.__mro__)
@@ -103,13 +107,13 @@ def flags_of(config_class: type) -> Iterator[Flag]:
 
 
 def check(config: Any) -> None:
-    """Raises FlagError for the first value of another type, outside its range, or without effect (`Rule.needs`)."""
+    """Raises FlagError for the first value of a wrong type, outside its range, or without effect (`Rule.needs`)."""
     for name, kind, optional, default, rule in flags_of(type(config)):
         value = getattr(config, name)
         if value is None and optional:
             continue
         if value is None and default is None:
-            raise FlagError(f"--{name}: not given, and no recipe says it; give one")
+            raise FlagError(f"--{name}: missing, and no recipe sets it; give a value")
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not (number and kind in (float, type(value)) if kind in (int, float) else isinstance(value, kind)):
             raise FlagError(f"--{name}={value}: must be {WORDS[kind]}")
@@ -131,18 +135,19 @@ def check(config: Any) -> None:
         if not good:
             similar = difflib.get_close_matches(str(value), rule.choices, n=1)
             near = f" (did you mean {similar[0]}?)" if similar else ""
-            allowed = rule.range() if rule.choices else f"a finite number {rule.range()}".rstrip()
+            of_number = f"{'an integer' if kind is int else 'a finite number'} {rule.range()}".rstrip()
+            allowed = rule.range() if rule.choices else of_number
             raise FlagError(f"--{name}={value}: must be {allowed}{near}")
         if rule.needs and value != default:
             other, effective = rule.needs
-            beside = getattr(config, other)
-            if beside not in effective:
-                there = f"with --{other}={shown(beside)}" if beside else f"without --{other}"
-                raise FlagError(f"--{name}={shown(value)}: has no effect {there}; leave it out")
+            current = getattr(config, other)
+            if current not in effective:
+                condition = f"with --{other}={shown(current)}" if current else f"without --{other}"
+                raise FlagError(f"--{name}={shown(value)}: has no effect {condition}; leave it out")
 
 
 def nearest(word: str, names: Collection[str]) -> str:
-    """The flag that a wrong name most likely means: initials (lr: learning_rate), a beginning, or similar letters."""
+    """Returns the most likely flag for a wrong name: by initials (lr: learning_rate), prefix, or similar spelling."""
     initials = lambda name: "".join(part[:1] for part in name.split("_"))
     likely = [name for name in names if initials(name) == word] + [name for name in names if name.startswith(word)]
     return [*likely, *difflib.get_close_matches(word, names, n=1, cutoff=0.0)][0]
@@ -151,17 +156,20 @@ def nearest(word: str, names: Collection[str]) -> str:
 def parse(
     config_class: type[C], arguments: Sequence[str], recorded: Callable[[dict[str, Any]], C | None] = lambda given: None
 ) -> C:
-    """The configuration that a command line gives; `--flagfile=FILE` reads flags from a file, one a line.
+    """Parses a command line; `--flagfile=FILE` reads flags from a file, one per line.
 
     Args:
-      config_class: whose flags these are.
-      arguments: the words behind the program's name.
-      recorded: {name: value} of the flags that are given -> the configuration whose values the others have; None: the
+      config_class: the configuration class that declares the flags.
+      arguments: the words after the program's name.
+      recorded: {name: value} of the given flags -> the configuration that supplies all other values; None for the
         defaults of the class.
 
+    Returns:
+      The configuration.
+
     Raises:
-      FlagError: an unknown flag (with the nearest one), a value of the wrong type or outside its range, two flags that
-        contradict each other, a word that is not a flag, a flag file that is not there.
+      FlagError: an unknown flag (the message suggests one), a value of a wrong type or outside its range, flags that
+        contradict each other, a word that is not a flag, a missing flag file.
     """
     table = {f.name: f for f in flags_of(config_class)}
     values = absl_flags.FlagValues()
@@ -177,7 +185,7 @@ def parse(
         rest = values(["", *arguments])
     except absl_flags.UnrecognizedFlagError as error:
         near = nearest(error.flagname.removeprefix("no"), table)
-        raise FlagError(f"--{error.flagname}: no such flag; the nearest is --{near} (--help lists all)") from None
+        raise FlagError(f"--{error.flagname}: no such flag; did you mean --{near}? (--help lists all)") from None
     except absl_flags.IllegalFlagValueError as error:
         word = str(error).removeprefix("flag ").partition(": ")[0]
         kind = table[word.strip("-").partition("=")[0]].type
@@ -192,7 +200,7 @@ def parse(
 
 
 def given(config: Any, keep: Collection[str] = ()) -> list[str]:
-    """The flags, as words of a command line, that differ from their defaults, and those named in `keep`."""
+    """Returns the flags that differ from their defaults, and those in `keep`, as words of a command line."""
     words = []
     for name, _, _, default, _ in sorted(flags_of(type(config)), key=lambda f: f.rule.group != "experiment"):
         value = getattr(config, name)
@@ -202,7 +210,7 @@ def given(config: Any, keep: Collection[str] = ()) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """A flag's value as a command line has it."""
+    """Formats a flag's value as on a command line."""
     if value is None:
         return "not set"
     if isinstance(value, bool):
@@ -211,18 +219,18 @@ def shown(value: Any) -> str:
 
 
 def recipe_table(by: str, table: Mapping[str, Mapping[str, Any]]) -> str:
-    """What each value of the flag `by` fills in, one a line."""
+    """Formats what each value of the flag `by` sets, one value per line."""
     names = list(dict.fromkeys(name for recipe in table.values() for name in recipe))
     cells = [[by, *names]] + [
         [value, *(shown(recipe[name]) if name in recipe else "-" for name in names)] for value, recipe in table.items()
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  " + "  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in cells]
-    return f"What --{by} sets, unless a flag says otherwise:\n" + "\n".join(lines)
+    return f"Defaults set by --{by}:\n" + "\n".join(lines)
 
 
 def help_text(config_class: Any, doc: str, command: str) -> str:
-    """The page of `--help`: the module's docstring, then the flags by group, each with range and default."""
+    """Returns the text of `--help`: the module's docstring, then the flags by group, each with range and default."""
     width = min(shutil.get_terminal_size((110, 24)).columns, 120)
     groups: dict[str, list[str]] = {}
     choosing = {
@@ -234,13 +242,16 @@ def help_text(config_class: Any, doc: str, command: str) -> str:
         head = (
             f"--[no]{name}" if kind is bool else f"--{name}={rule.range() if rule.choices else kind.__name__.upper()}"
         )
-        bounds = "" if rule.choices or not rule.range() else f", {rule.range()}"
-        need = f"{rule.need()}; " if rule.needs else ""
-        body = f"{rule.help} ({need}default: {shown}{bounds})"
-        lines = textwrap.wrap(body, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        bounds = (
+            "" if rule.choices else re.sub("([<>]=?) ", "\\1\N{NO-BREAK SPACE}", rule.range())
+        )  # not cut at a line's end
+        facts = "; ".join(filter(None, (rule.need(), bounds, f"default: {shown}")))
+        lines = textwrap.wrap(f"{rule.help} ({facts})", width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        lines = [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
         groups.setdefault(rule.group, []).append("\n".join([f"  {head}", *lines]))
     order = sorted(groups, key=lambda group: group != "experiment")
     pages = [f"{group[0].upper()}{group[1:]}:\n" + "\n".join(groups[group]) for group in order]
     pages[1:1] = [recipe_table(by, table) for by, table in config_class.recipes.items()]
-    extra = "  --flagfile=FILE\n      read flags from a file, one a line, as a run's flags.txt has them\n  --help"
+    extra = "  --flagfile=FILE\n      read flags from a file with one flag per line, such as flags.txt of a run\n"
+    extra += "  --help\n      print this text"
     return "\n\n".join([f"{command} [--flag=value ...]", doc.strip(), *pages, extra])

@@ -1,4 +1,4 @@
-"""What a finished run is used for: files that it predicts, data sets on which it is scored."""
+"""Functions with which a finished run predicts for files and arrays, or is evaluated on other data sets."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,17 +21,17 @@ from jaxdl.run.show.report import log
 
 
 class Inference(NamedTuple):
-    """What a finished run does with new data; None where it cannot.
+    """Functions of a finished run for new data; None for what it does not support.
 
-    read: words of a command line, names of files above all -> (a name for each row, the rows).
-    encode: what a program has at hand, arrays, a table, a text -> the rows, with all that training did to its data.
-    predict: (state, batch) -> {name: [B, ...]} or an array [B, ...], pure; the experiment's own if None.
-    decode: the outputs of all rows -> what `run.predict` returns; as they are if None.
-    table: the outputs of all rows -> {column: values}, to be shown and written.
-    say: (names, outputs of all rows) -> what the screen shows in the place of the table's first rows.
-    images: the outputs of all rows -> pictures [n, H, W, C] in 0..1, to be drawn and written; None where they are none.
-    words: whether what names no file is itself an input: a prompt, a number of samples.
-    test: a data set of the same kind, by name or path -> its test part.
+    read: words of a command line, mostly file names -> (a name for each row, the rows).
+    encode: Python objects such as arrays, a table or a text -> the rows, preprocessed like the training data.
+    predict: (state, batch) -> {name: [B, ...]} or an array [B, ...], pure; None: the experiment's own `predict`.
+    decode: outputs of all rows -> the return value of `run.predict`; None: the outputs themselves.
+    table: outputs of all rows -> {column: values}, to be printed and written.
+    say: (names, outputs of all rows) -> text to print instead of the first rows of the table.
+    images: outputs of all rows -> images [n, H, W, C] in 0..1, to be plotted and written; None if they are not images.
+    words: whether a word that names no file is an input itself, such as a prompt or a number of samples.
+    test: name or path of a data set of the same kind -> its test part.
     """
 
     read: Callable[[list[str]], tuple[list[str], Batches]] | None = None
@@ -46,15 +46,15 @@ class Inference(NamedTuple):
 
 
 def count_of(word: Any) -> int:
-    """A number of samples, as a program or a command line has it; FlagError where it is none."""
+    """Returns a number of samples as an int; raises FlagError if it is not one."""
     number = int(word) if str(word).isdecimal() and len(str(word)) < 7 else 0
     if not number:
-        raise FlagError(f"predict={word}: must be a number of samples, 1 to 999999")
+        raise FlagError(f"predict={word}: must be a number of samples from 1 to 999999")
     return number
 
 
 def of_numbers(data: Data, targets: Sequence[str], scales: Mapping[str, Any] | None = None) -> Inference:
-    """What a regression on columns of numbers does; `scales`, mean and deviation of x and y, are those of training."""
+    """Returns the functions of a regression on numeric columns; `scales`: mean and deviation of x and y in training."""
     width = data.example["x"].shape[-1]
     x_mean, x_deviation, y_mean, y_deviation = (
         np.asarray((scales or {}).get(f"{name}_{kind}", plain), np.float64)
@@ -66,9 +66,9 @@ def of_numbers(data: Data, targets: Sequence[str], scales: Mapping[str, Any] | N
             x = np.asarray(inputs, np.float64)
             x = x.reshape(-1, 1) if width == 1 and x.ndim < 2 else np.atleast_2d(x)
         except (TypeError, ValueError):
-            raise FlagError(f"predict: numbers [n, {width}] are needed, not {inputs!r:.60}") from None
+            raise FlagError(f"predict: must be numbers [n, {width}], not {inputs!r:.60}") from None
         if x.ndim != 2 or x.shape[1] != width or not len(x) or not np.isfinite(x).all():
-            raise FlagError(f"predict: finite numbers [n, {width}] are needed, not an array of shape {list(x.shape)}")
+            raise FlagError(f"predict: must be finite numbers [n, {width}], not an array of shape {list(x.shape)}")
         return Batches({"x": ((x - x_mean) / x_deviation).astype(np.float32)}, min(256, len(x)))
 
     def read(words: list[str]) -> tuple[list[str], Batches]:
@@ -81,17 +81,17 @@ def of_numbers(data: Data, targets: Sequence[str], scales: Mapping[str, Any] | N
 
 
 def of_classes(p: np.ndarray, names: Sequence[str], title: str = "class", each: str = "{}") -> dict[str, list[str]]:
-    """Columns of a table from probabilities [n, N]: the likeliest class, and the probability of each."""
+    """Returns table columns for probabilities [n, N]: the most likely class, and the probability of each class."""
     best = {title: [names[i] for i in p.argmax(-1)]}
     return best | {each.format(name): [f"{x:.4f}" for x in p[:, i]] for i, name in enumerate(names)}
 
 
 def of_images(config: RunConfig, data: Data) -> Inference:
-    """What a classifier of images does, which predicts probabilities [B, N]; images are brought to its own size.
+    """Returns the functions of an image classifier that predicts probabilities [B, N]; images are resized to its input.
 
-    A folder on which it is scored holds a folder of images for each of its classes, or for some: all are scored, or
-    those of test/ where it has that. `encode` takes arrays of uint8 in 0..255 or floats in 0..1, [n, H, W, C],
-    [n, H, W], [H, W, C] or [H, W], Pillow images, paths and lists of these, as `jaxdl.data.encode_images` says.
+    `test` accepts a folder that contains a folder of images for each class, or for some classes; if it contains test/,
+    only that part is evaluated. `encode` accepts uint8 arrays in 0..255 or floats in 0..1, of shape [n, H, W, C],
+    [n, H, W], [H, W, C] or [H, W], Pillow images, paths, and lists of these; see `jaxdl.data.encode_images`.
     """
     names, example = tuple(data.facts["names"]), data.example["x"]
     shape = example.shape[1:]
@@ -111,7 +111,7 @@ def of_images(config: RunConfig, data: Data) -> Inference:
             return Batches(labelled.arrays, 256)
         other = load_images(source, config.data_dir, valid=0)
         if other.names != names:
-            raise FlagError(f"--evaluate={source}: its classes are {other.names[:10]}, this run's {names[:10]}")
+            raise FlagError(f"--evaluate={source}: must have this run's classes {names[:10]}, not {other.names[:10]}")
         try:
             return Batches(other.test | {"x": augment.resized(other.test["x"], shape)}, 256)
         except ValueError as error:

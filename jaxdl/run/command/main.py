@@ -1,8 +1,7 @@
-"""From a command line to an exit status: the frame around every experiment."""
+"""The command line of every experiment: flags, run folder, report and exit status."""
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import os
 import re
 import resource
@@ -18,6 +17,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from jaxdl.data import DataError, MissingData
+from jaxdl.extras import MissingExtra
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.contract import findings, named
 from jaxdl.run.command.download import download
@@ -28,6 +28,7 @@ from jaxdl.run.command.sweep import configs, sweep
 from jaxdl.run.engine.distributed import PortTaken, failing_at_once, initialize, is_first, processes
 from jaxdl.run.engine.signals import Interrupted
 from jaxdl.run.engine.training import Diverged
+from jaxdl.run.records.provenance import provenance
 from jaxdl.run.show.claims import Finding, claims_table
 from jaxdl.run.show.plots import curves, save_figure
 from jaxdl.run.show.report import log
@@ -40,24 +41,24 @@ from jaxdl.run.store.lock import locked
 from jaxdl.run.store.runs import Run, expand, read_run
 from jaxdl.run.store.tensorboard import write_report
 from jaxdl.streams import keep_streams, printable, shell
-from jaxdl.tuned import set_xla_flags
+from jaxdl.tuned import cache_folder, set_xla_flags
 
 CANNOT_WRITE = 74  # BSD's EX_IOERR
-LEAST = 3 << 30  # bytes of addresses; XLA's threads abort the process where they get none
-# those above 2 are BSD's, of sysexits.h; all others: 1
-STATUS = {PortTaken: 75, FlagError: 2, DataError: 65, MissingData: 66, Diverged: 70}
+LEAST = 3 << 30  # bytes of address space; with less, XLA's threads abort the process
+# above 2 those of BSD's sysexits.h; all other errors: 1
+STATUS = {PortTaken: 75, FlagError: 2, MissingExtra: 2, DataError: 65, MissingData: 66, Diverged: 70}
 
 
 def main(module: Any = None) -> None:
-    """Runs an experiment with the configuration of the command line and ends the process.
+    """Runs an experiment with the configuration of the command line and exits.
+
+    Creates or resumes the run's folder, prints the findings of `report` and saves them in summary.json. An error that
+    the user can fix is printed in one line, with exit status 2 for an invalid flag, 65 for a broken file, 66 for a
+    missing file, 70 for a loss that is not finite, 74 for a disk that cannot be written, 75 if the port for several
+    processes is in use, 128 + n after signal n.
 
     Args:
-      module: as `jaxdl.run.command.contract` says; the one that was started if not given.
-
-    The run's folder is made or resumed; what `report` finds is printed and saved in summary.json. What a
-    user can mend is told in one line: exit status 2 for a flag, 66 for a file that is missing, 65 for a broken one, 70
-    for a loss that is no number, 74 for a disk that takes no more, 75 for the address of several processes that another
-    program has taken, 128 + n for signal n.
+      module: the experiment, as defined in `jaxdl.run.command.contract`; the main module if not given.
     """
     keep_streams()
     module = module or sys.modules["__main__"]
@@ -79,34 +80,34 @@ def main(module: Any = None) -> None:
             _prepare()
             if config.download:
                 if not hasattr(config, "dataset"):
-                    raise FlagError(f"--download: {name} reads no data set that can be fetched; leave the flag out")
+                    raise FlagError(f"--download: {name} has no data set to download; leave the flag out")
                 download(config.dataset, config.data_dir, mirror=config.mirror, progress=config.progress)
             if config.predict or config.evaluate:
                 signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --predict=... | head
                 _use(config, module, name)
             if config.summary:
                 if not hasattr(module, "build"):
-                    raise FlagError("--summary: this is a study, which builds no network of its own")
+                    raise FlagError("--summary: this is a study without a network of its own; leave the flag out")
                 print(summary(module.build(config, module.data(config))))
                 sys.exit(0)
             if processes() > 1 and not config.workdir:
-                raise FlagError("--workdir: not given; several processes need one folder that all of them see")
+                raise FlagError("--workdir: missing; several processes need a folder that all of them can access")
             config = with_folder(config, name)
             if is_first():
                 held.enter_context(locked(Path(str(config.workdir))))
                 if config.sweep:
-                    configs(config.replace(sweep=None), config.sweep)  # all points are checked beforehand
+                    configs(config.replace(sweep=None), config.sweep)  # raises if any point is invalid
                 before = records(Path(str(config.workdir)))
                 config = open_run(config, name, source_of(module))
             if processes() > 1:
                 multihost_utils.sync_global_devices("run folder")
-        except (FlagError, MissingData, DataError) as error:
+        except (FlagError, MissingData, DataError, MissingExtra) as error:
             _fail(error)
         _run(config, lambda config: findings(module, config, command), name, command, words, before)
 
 
 def _use(config: Any, module: Any, name: str) -> NoReturn:
-    """--predict and --evaluate: what they find is shown, also where the run's folder cannot be written."""
+    """Performs --predict and --evaluate, then exits; a run folder that cannot be written is a one-line error."""
     try:
         use_run(config, module, name)
     except MissingData:
@@ -136,9 +137,9 @@ def _run(
             claims = body(config)
         begun(workdir)
         save(config, claims)
-    except (FlagError, MissingData, DataError) as error:
+    except (FlagError, MissingData, DataError, MissingExtra) as error:
         if is_first():
-            undo(workdir, before)  # the run that was there is what it was
+            undo(workdir, before)  # leaves an older run in the folder as it was
         _fail(error)
     except Diverged as error:
         _fail(error)
@@ -148,21 +149,21 @@ def _run(
         full = ("RESOURCE_EXHAUSTED", "Out of memory")
         if isinstance(error, jax.errors.JaxRuntimeError) and not any(word in str(error) for word in full):
             raise
-        reason = (str(error) or "this machine has no more").partition("\n")[0][:200]
-        _fail(RuntimeError(f"out of memory: {reason}; a smaller model, --batch_size or data set needs less"))
+        reason = (str(error) or "the machine's memory is used up").partition("\n")[0][:200]
+        _fail(RuntimeError(f"out of memory: {reason}; use a smaller model, --batch_size or data set"))
     except OSError as error:
         _say_unwritten(error, workdir)
-        os._exit(CANNOT_WRITE)  # threads that still want to write would hold the process for minutes
+        os._exit(CANNOT_WRITE)  # threads that still try to write would delay the exit by minutes
     except Interrupted as error:
         log(f"{error}\n{ending}")
         sys.exit(128 + error.signum)
-    except KeyboardInterrupt:  # outside a fit there is nothing to save
+    except KeyboardInterrupt:  # outside of a fit, so there is nothing to save
         log(f"interrupted\n{ending}")
         sys.exit(128 + signal.SIGINT)
     try:
         draw_curves(config)
     except DataError as error:
-        log(f"warning: {error}: no curves of it are drawn")
+        log(f"warning: {error}: its curves are not plotted")
     if is_first() and config.tensorboard:
         _report(config, claims)
     if is_first():
@@ -173,23 +174,20 @@ def _run(
 
 
 def _report(config: RunConfig, claims: Sequence[Finding]) -> None:
-    """TensorBoard's hyper-parameters, pictures and texts, of each point where it is a sweep.
-
-    What goes wrong there costs no run its end.
-    """
+    """Writes TensorBoard's hyper-parameters, plots and texts, for each point of a sweep; errors become warnings."""
     for workdir in expand(Path(str(config.workdir))):
         try:
             run = read_run(workdir)
-            told = {f.name: run.flags.get(f.name) for f in flags_of(type(config)) if f.rule.affects_result}
+            flags = {f.name: run.flags.get(f.name) for f in flags_of(type(config)) if f.rule.affects_result}
             texts = {path.name: read_text(path) or "" for path in sorted(workdir.glob("*.txt"))}
             texts |= {} if config.sweep else {"claims": claims_table(claims, width=120)}
-            write_report(workdir, told, _last_metrics(run), texts)
+            write_report(workdir, flags, _last_metrics(run), texts)
         except (OSError, DataError) as error:
             log(f"warning: {workdir}: TensorBoard's report could not be written ({error})")
 
 
 def _last_metrics(run: Run) -> dict[str, float]:
-    """{"test/accuracy": 0.98} of each fit that has ended, the mean over its seeds."""
+    """Returns {"test/accuracy": 0.98, ...} of each finished fit, the mean over its seeds."""
     found: dict[str, list[float]] = {}
     for fit, trace in ((fit, trace) for fit, traces in run.fits.items() for trace in traces if trace.ended):
         for part, metrics in (("test", trace.metrics()), ("valid", trace.valid())):
@@ -199,7 +197,7 @@ def _last_metrics(run: Run) -> dict[str, float]:
 
 
 def draw_curves(config: RunConfig) -> None:
-    """The curves of every fit below `workdir` whose picture is missing or older than its history: NAME/curves.png."""
+    """Plots the curves of every fit below `workdir` whose NAME/curves.png is missing or older than its history."""
     if not is_first():
         return
     workdir = Path(str(config.workdir))
@@ -219,27 +217,20 @@ def _summary(config: Any, claims: Sequence[Finding], name: str, command: str) ->
             "flags": dataclasses.asdict(config),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "settings": settings.settings(config.devices),
-            "versions": {package: importlib.metadata.version(package) for package in ("jax", "flax", "optax")},
+            **provenance(),
             "fits": {str(p.parent.relative_to(workdir)): read_json(p) for p in sorted(workdir.glob("**/result.json"))},
             "claims": [finding.record() for finding in claims],
         },
     )
 
 
-def cache_folder() -> str:
-    """The user's own folder for compiled programs."""
-    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jaxdl", "xla")
-
-
 def _prepare() -> None:
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if 0 <= limit < LEAST:
-        raise FlagError(
-            f"ulimit -v {limit >> 10}: is too little for JAX, which ends without a word; {LEAST >> 10} will do"
-        )
+        raise FlagError(f"ulimit -v {limit >> 10}: must be at least {LEAST >> 10}, or JAX aborts without a message")
     sys.unraisablehook = partial(_without_late_writers, sys.unraisablehook)
     os.environ.setdefault("MPLBACKEND", "Agg")
-    # scikit-learn's threads wait spinning: on a busy machine the fit of a few trees takes seconds and sometimes stalls
+    # by default scikit-learn's threads spin while they wait; on a busy machine that slows or stalls even small fits
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if jax.config.values.get("jax_compilation_cache_dir") is None:
         jax.config.update("jax_compilation_cache_dir", cache_folder())
@@ -248,7 +239,7 @@ def _prepare() -> None:
 
 
 def _without_damaged_entries(before: Callable[..., Any], message: Warning | str, *where: Any, **more: Any) -> None:
-    """JAX writes no entry over one that it cannot read, and would warn and compile in every run: those are removed."""
+    """Removes cache entries that JAX cannot read: it never replaces them, and would warn and compile in every run."""
     found = re.match(r"Error reading persistent compilation cache entry for '([\w.<>-]+)'", str(message))
     if not found:
         before(message, *where, **more)
@@ -256,11 +247,11 @@ def _without_damaged_entries(before: Callable[..., Any], message: Warning | str,
     for entry in Path(cache_folder()).glob("*-cache"):
         if entry.name.startswith(f"{found[1]}-"):
             entry.unlink(missing_ok=True)
-    log(f"warning: {cache_folder()}: a damaged entry for {found[1]} is compiled again")
+    log(f"warning: {cache_folder()}: the damaged entry for {found[1]} is compiled again")
 
 
 def _without_late_writers(before: Callable[[Any], Any], late: Any) -> None:
-    """TensorStore's threads print a traceback each where a save has failed and Orbax's event loop ended before them."""
+    """Hides the tracebacks of TensorStore's threads that outlive Orbax's event loop after a failed save."""
     if str(late.exc_value) != "Event loop is closed":
         before(late)
 

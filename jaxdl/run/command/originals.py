@@ -1,4 +1,4 @@
-"""Where the original files of data sets are published, and what they must be."""
+"""URLs, sizes and digests of the original files of data sets."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from jaxdl.data.idx import FILES
 
 
 class File(NamedTuple):
-    """One file on a server; `url` is that of its folder and ends in a slash."""
+    """One file on a server; `url` is the URL of its folder and ends in a slash."""
 
     url: str
     name: str
@@ -16,11 +16,11 @@ class File(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A data set: where below data_dir its readers look, its files, and what is taken out of them if it is an archive.
+    """A data set: its folder below data_dir, its files, and the members to extract if the file is an archive.
 
-    members: path in the archive and below `folder` -> md5. Their bytes are vouched for by the archive's SHA-256; the
-    md5, which is what is published, tells whether a file is there already.
-    unpacked: the archive holds at most so many bytes.
+    members: path in the archive and below `folder` -> the published md5, which identifies a file that exists already.
+    A downloaded archive is verified by its SHA-256.
+    unpacked: upper bound on the unpacked size of the archive in bytes.
     """
 
     folder: str
@@ -34,8 +34,8 @@ def _idx(url: str, *pairs: tuple[int, str]) -> tuple[File, ...]:
 
 
 SOURCES: dict[str, Source] = {
-    # The original server, yann.lecun.com, no longer gives these files out. This copy has the md5 that torchvision
-    # states: f68b3c2d..., d53e105e..., 9fb629c4..., ec29112d...
+    # The original server, yann.lecun.com, no longer provides these files. This copy has the md5 that
+    # torchvision lists: f68b3c2d..., d53e105e..., 9fb629c4..., ec29112d...
     "mnist": Source(
         "mnist",
         _idx(

@@ -1,4 +1,4 @@
-"""The file with which an experiment begins: it runs, and passes the tests that every experiment enters."""
+"""The template of a new experiment: it runs, and passes the tests that all experiments must pass."""
 
 import keyword
 import re
@@ -7,15 +7,15 @@ from pathlib import Path
 from jaxdl.run.command.flags import FlagError
 from jaxdl.run.store.files import write
 
-TEMPLATE = '''"""NAME: one sentence on what this experiment shows, as the list of experiments has it.
+TEMPLATE = '''"""NAME: one sentence on what this experiment shows, for the list of experiments.
 
-The formula that is minimised, and how the claim is measured:
+State here the loss that is minimised, and how the claim is measured:
     L = -log softmax(f(x))_y
 
     python -m experiments.NAME                 # no files needed
     python -m experiments.NAME --width=4
 
-Author and year of the paper.
+Authors and year of the paper.
 """
 
 from collections.abc import Iterator
@@ -31,8 +31,8 @@ from jaxdl.run import Claim, Quantity, flag, pictures
 from jaxdl.supervision import supervised
 
 FAMILY = "new"
-CLAIMS = {"accuracy": Claim("a hidden layer tells digits far better than chance", headline=True)}
-SMALL = {"steps": 300}  # where the tests check the claims
+CLAIMS = {"accuracy": Claim("a network with one hidden layer classifies digits far better than chance", headline=True)}
+SMALL = {"steps": 300}  # a small run in which tests check the claims
 
 
 class Config(run.RunConfig):
@@ -44,12 +44,12 @@ class Config(run.RunConfig):
 
 
 def data(config: Config) -> Data:
-    """Handwritten digits of 8x8 pixels."""
+    """Reads handwritten digits of 8x8 pixels."""
     return load_images("digits", valid=config.valid_fraction).data(config.batch_size)
 
 
 def build(config: Config, data: Data) -> Experiment:
-    """A net with one hidden layer that predicts probabilities [B, 10]."""
+    """Builds a network with one hidden layer that predicts probabilities [B, 10]."""
     return supervised(
         MLP((config.width, len(data.facts["names"]))),
         config.make_optimizer(data),
@@ -64,7 +64,7 @@ inference = run.of_images
 
 
 def report(config: Config, data: Data) -> Iterator[run.Finding]:
-    """One fit of each seed beside scikit-learn."""
+    """Trains once per seed and compares with scikit-learn."""
     result, test = run.fit(build(config, data), data, config), data.test.arrays
     p, names = result.predict(data.test), data.facts["names"]
     run.save_figure(config, "confusion", lambda: pictures.confusion(test["y"], p.argmax(-1), names))
@@ -78,16 +78,16 @@ if __name__ == "__main__":
 
 
 def write_skeleton(name: str, folder: Path) -> Path:
-    """Writes NAME.py into a folder.
+    """Writes NAME.py into a folder and returns its path.
 
     Raises:
-      FlagError: no name for a module, or something is there already.
+      FlagError: the name is not a valid module name, or is taken.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
-        raise FlagError(f"new {name}: must be a module's name, of small letters, digits and _")
+        raise FlagError(f"new {name}: must be a module name of lowercase letters, digits and _")
     path = folder / f"{name}.py"
     if path.exists() or (folder / name).exists():
-        raise FlagError(f"new {name}: {path} is there already; choose another name")
+        raise FlagError(f"new {name}: {path} exists already; choose another name")
     text = TEMPLATE.replace("NAME", name)
     write(path, text if folder.name == "experiments" else text.replace("-m experiments." + name, f"{name}.py"))
     return path

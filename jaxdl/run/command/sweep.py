@@ -1,11 +1,11 @@
-"""A sweep: one experiment at every combination of some flags' values, each point a run of its own in workdir/POINT.
+"""A sweep: runs an experiment at every combination of some flags' values, each point in its own folder workdir/POINT.
 
     python -m experiments.NAME --sweep="learning_rate=1e-3,3e-3;optimizer=sgd,adam"
 
-POINT is learning_rate=0.001,optimizer=sgd. A value with a comma in it is quoted: augment="flip,crop",none. The word
-none is `not set` for a flag that is not set by default. sweep.json is written after every point: a sweep that is
-started again takes up the points that have ended, goes on with the one that has not, and does the rest. The points are
-compared by --monitor on the validation part; the test part only says what became of the choice.
+POINT is learning_rate=0.001,optimizer=sgd. A value that contains a comma is quoted: augment="flip,crop",none. For a
+flag that is not set by default, the word none means not set. sweep.json is written after every point: a restarted sweep
+loads the finished points, resumes an unfinished one, and runs the rest. Points are compared by --monitor on the
+validation part; the test part only measures the chosen point.
 """
 
 import csv
@@ -45,11 +45,11 @@ PARSERS: dict[type, Any] = {
 
 
 def points(config_class: type[RunConfig], text: str) -> list[dict[str, Any]]:
-    """All combinations of "flag=value,value;flag=value,...", the last flag fastest.
+    """Returns all combinations of "flag=value,value;flag=value,..."; the last flag varies fastest.
 
     Raises:
-      FlagError: an unknown flag (with the nearest one), one that may not be swept, a value of the wrong type, a value
-        or a flag that is there twice, a list without values.
+      FlagError: a flag is unknown (the message suggests one), cannot be swept, occurs twice or has no values; a value
+        has the wrong type or occurs twice.
     """
     table, chosen = {f.name: f for f in flags_of(config_class)}, dict[str, list[Any]]()
     for clause in re.split(r';(?=(?:[^"]*"[^"]*")*[^"]*$)', text):  # semicolons outside of quotes
@@ -57,15 +57,14 @@ def points(config_class: type[RunConfig], text: str) -> list[dict[str, Any]]:
         name = name.strip().removeprefix("--")
         words = [word.strip() for word in next(csv.reader([values], skipinitialspace=True), [])]
         if not name or not words or not all(words):
-            raise FlagError(f"--sweep={text}: {clause.strip() or 'it'} has no value or an empty one; "
-                            'write "flag=value,value;flag=value,..."')  # fmt: skip
+            raise FlagError(f'--sweep={text}: must be "flag=value,value;flag=value,...", not {clause.strip()!r}')
         if name not in table:
             near = nearest(name, table)
-            raise FlagError(f"--sweep: {name}: no such flag; the nearest is {near} (--help lists all)")
+            raise FlagError(f"--sweep: {name}: no such flag; did you mean {near}? (--help lists all)")
         if name in FIXED:
-            raise FlagError(f"--sweep: {name} may not be swept: it is the same for all points")
+            raise FlagError(f"--sweep: {name} cannot be swept; it must be the same for all points")
         if name in chosen:
-            raise FlagError(f"--sweep: {name} is there twice; give its values in one list")
+            raise FlagError(f"--sweep: {name} occurs twice; give its values in one list")
         chosen[name] = [_value(table[name], word) for word in words]
         if twice := [value for value in chosen[name] if chosen[name].count(value) > 1]:
             raise FlagError(f"--sweep: {name} has the value {shown(twice[0])} twice")
@@ -82,23 +81,23 @@ def _value(f: Flag, word: str) -> Any:
 
 
 def configs(config: C, text: str) -> dict[str, tuple[dict[str, Any], C]]:
-    """{id: (flags, configuration)} of every point, all of them checked.
+    """Returns {id: (flags, configuration)} of every point.
 
     Raises:
-      FlagError: as `points`; a value outside its range; a swept flag that the configuration gives too.
+      FlagError: as `points`; a value is outside its range; a swept flag is also set in the configuration.
     """
     default, found = {f.name: f.default for f in flags_of(type(config))}, dict[str, tuple[dict[str, Any], C]]()
     combinations = points(type(config), text)
     swept = set(combinations[0])
     for name in combinations[0]:
         if name not in config.open and getattr(config, name) not in (default[name], None):
-            raise FlagError(f"--sweep: {name} is given as --{name}={shown(getattr(config, name))} too; leave one out")
+            raise FlagError(f"--sweep: {name} is also given as --{name}={shown(getattr(config, name))}; leave one out")
     if {"steps", "epochs"} <= swept:
-        raise FlagError("--sweep: steps and epochs say the same; sweep one of the two")
+        raise FlagError("--sweep: steps and epochs both set the length; sweep one of the two")
     for flags in combinations:
         point = ",".join(f"{name}={quote(shown(value), safe='+')}" for name, value in flags.items())
-        if len(point) > 200:  # a file's name has at most 255 bytes
-            raise FlagError(f"--sweep: {point[:40]}... makes too long a name for a folder; sweep fewer flags")
+        if len(point) > 200:  # a file name has at most 255 bytes
+            raise FlagError(f"--sweep: {point[:40]}... is too long for the name of a folder; sweep fewer flags")
         try:
             found[point] = flags, config.replace(**flags, workdir=str(Path(config.workdir or "") / point))
         except FlagError as error:
@@ -114,19 +113,19 @@ def sweep(
     command: str,
     save: Callable[[Any, Sequence[Finding]], None],
 ) -> list[Finding]:
-    """Runs body(config) at every point, or takes up what an earlier sweep did, and says which is the best.
+    """Runs body(config) at every point, or loads a point that an earlier sweep finished, and reports the best.
 
     Args:
-      config: what all points share; its `workdir` is the sweep's own folder.
-      text: as `points` takes it.
-      body: what measures an experiment's claims, `findings` for one.
-      experiment, command: its name and how it is started, python -m experiments.NAME.
-      save: writes a point's summary.json, the sign that it has ended.
+      config: the flags that all points share; its `workdir` is the folder of the sweep.
+      text: the points, as for `points`.
+      body: measures an experiment's claims, for example `findings`.
+      experiment, command: its name, and the command that starts it: python -m experiments.NAME.
+      save: writes a point's summary.json, which marks it as finished.
 
     Raises:
-      FlagError: the text is wrong, or the evaluation does not give the metric to monitor.
+      FlagError: the text is invalid, or the evaluation does not return the metric to monitor.
       FlagError, MissingData, DataError: from the first point, if no point could be run.
-      Interrupted: a signal ended the sweep after the state of its point was saved.
+      Interrupted: a signal stopped the sweep after the state of its point was saved.
     """
     root, runs = Path(str(config.workdir)), configs(config, text)
     repeat = {id: given(one.replace(workdir=None, overwrite=False)) for id, (_, one) in runs.items()}
@@ -139,7 +138,7 @@ def sweep(
         _write(root, record, fit, found, config)
         one, old = one.replace(overwrite=False), known.get(found[id].command, {})
         log(f"point {i + 1} of {len(runs)}: {id}")
-        if old.get("state") == "diverged":  # it would again
+        if old.get("state") == "diverged":  # it would diverge again
             found[id] = found[id]._replace(state="diverged", why=old["why"])
             continue
         try:
@@ -167,32 +166,32 @@ def sweep(
     for point in (point for point in ranked if point.why):
         print(printable(f"{point.id}: {point.state}: {point.why}"))
     line = verdict(ranked, config.monitor)
-    told = "; ".join(filter(None, (*found_words(line).split("\n"), reference_words(line))))
-    print(f"best point: {ranked[0].id}; {told}")
+    words = "; ".join(filter(None, (*found_words(line).split("\n"), reference_words(line))))
+    print(f"best point: {ranked[0].id}; {words}")
     return [line]
 
 
 def _before(path: Path) -> dict[str, Any]:
     try:
         return read_json(path) or {}
-    except DataError:  # what it says can be found out again
+    except DataError:  # its content can be recomputed
         return {}
 
 
 def _has_ended(config: RunConfig) -> bool:
-    """Whether the point's summary is there and was made with these flags; steps may have grown since."""
+    """Whether the point has a summary that was made with these flags; steps may have grown since."""
     folder = Path(str(config.workdir))
     summary = _before(folder / "summary.json")
     try:
         read_run(folder)
-    except (FlagError, DataError):  # not there, or damaged: what can be made again is
+    except (FlagError, DataError):  # missing or damaged: run the point again
         return False
     results = [f.name for f in flags_of(type(config)) if f.rule.affects_result]
     return bool(summary) and all(summary["flags"].get(name) == getattr(config, name) for name in results)
 
 
 def _main_fit(run: Run) -> str | None:
-    """Of several named fits the one that ended first; None if there is none."""
+    """Returns the name of the fit that finished first; None if there is no fit."""
     ends = {name: min((t.folder / "result.json").stat().st_mtime_ns for t in fit) for name, fit in run.fits.items()}
     return min(ends, key=lambda name: (ends[name], name), default=None)
 
@@ -201,20 +200,22 @@ def _measured(point: Point, run: Run, fit: str | None, monitor: str) -> Point:
     traces = run.fits.get(fit or "", [])
     scores = [trace.valid() for trace in traces]
     if scores and monitor not in scores[0]:
-        lacks = f"the validation part gives {', '.join(scores[0])}" if scores[0] else "there is no validation part"
-        raise FlagError(f"--monitor={monitor}: {lacks} to choose by")
+        allowed = (
+            f"must be one of {', '.join(scores[0])}" if scores[0] else "needs a validation part (--valid_fraction)"
+        )
+        raise FlagError(f"--monitor={monitor}: {allowed}")
     columns = lambda found: {name: [one[name] for one in found] for name in (found[0] if found else ())}
     metrics, test = columns(scores), columns([trace.metrics() for trace in traces])
     bad = not all(math.isfinite(value) for value in metrics.get(monitor, ()))
     point = point._replace(steps=max((trace.step() for trace in traces), default=0))
     point = point._replace(seconds=sum(trace.seconds() for traces in run.fits.values() for trace in traces))
     if bad:
-        return point._replace(state="diverged", why=f"{monitor} is not a finite number")
+        return point._replace(state="diverged", why=f"{monitor} is not finite")
     return point._replace(state="ended", metrics=metrics, test=test)
 
 
 def _write(root: Path, record: dict[str, Any], fit: Any, found: dict[str, Point], config: RunConfig) -> list[Point]:
-    """Saves what is known so far, the best point first."""
+    """Writes sweep.json with the points so far, best first; returns them in this order."""
     sign, monitor = 1 if config.monitor_mode == "min" else -1, config.monitor
     ranked = sorted(
         found.values(), key=lambda p: sign * fmean(p.metrics[monitor]) if monitor in p.metrics else math.inf

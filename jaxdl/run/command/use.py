@@ -1,11 +1,11 @@
-"""A finished run in use: what it says of new data, in a notebook; its model, variables and state for research.
+"""Using a finished run: predictions for new data in a notebook; its model, variables and state for research.
 
-An experiment that offers this has a function `inference(config, data)`, as `jaxdl.run.command.contract` says.
+An experiment that supports this has a function `inference(config, data)`; see `jaxdl.run.command.contract`.
 """
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from jaxdl import packaged
 from jaxdl.core import Experiment
 from jaxdl.data import Batches, Data, DataError, MissingData
 from jaxdl.run.command.config import RunConfig
-from jaxdl.run.command.flags import FlagError, flags_of, nearest
+from jaxdl.run.command.flags import FlagError, flags_of
 from jaxdl.run.command.inference import Inference
 from jaxdl.run.command.source import check_source
 from jaxdl.run.engine.evaluate import evaluator, map_batches
@@ -37,10 +37,10 @@ from jaxdl.supervision import modes
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A run that has been opened: `run.predict(x)`, and what it is made of.
+    """A finished run in memory: `run.predict(x)`, and its parts.
 
-    config: its flags. experiment: its pure functions. data: its shapes and facts, without rows. inference: what it does
-    with new data. states, metrics: the state and the test metrics of each seed.
+    config: its flags. experiment: its pure functions. data: shapes and facts of its data, without rows. inference: its
+    functions for new data. states, metrics: the state and the test metrics of each seed.
     """
 
     config: Any
@@ -53,112 +53,111 @@ class Loaded:
 
     @property
     def state(self) -> Any:
-        """All that training left, the optimiser's numbers too: `fit(..., state=run.state)` goes on from here."""
+        """The complete training state of the first seed: `fit(..., state=run.state)` continues from it."""
         return self.states[0]
 
     @property
     def variables(self) -> Any:
-        """What the model is applied with: the parameters by which it is evaluated, and batch norm's averages."""
+        """The variables for `model.apply`: the parameters used in evaluation, and batch norm's averages."""
         return self.state.variables
 
     @property
     def model(self) -> Any:
-        """The network as the experiment has it. It knows nothing of what training did to its data; `predict` does."""
+        """The network of the experiment. Its inputs must be preprocessed as in training; `predict` does this itself."""
         return self.experiment.model
 
     @property
     def data_facts(self) -> Mapping[str, Any]:
-        """What the run remembers of its data: class names, a vocabulary, scales."""
+        """Facts of the data that the run stored, such as class names, a vocabulary or scales."""
         return self.data.facts
 
     def asked(self, **flags: Any) -> "Loaded":
-        """The same run with other flags of its use: a temperature, a length.
+        """Returns the same run with other flags of group "use", such as a temperature or a length.
 
         Raises:
-          FlagError: no flag of use.
+          FlagError: as `check_use`.
         """
-        names = [f.name for f in flags_of(type(self.config)) if f.rule.group == "use"]
-        for name in flags:
-            if name not in names:
-                raise FlagError(f"{name}: is no flag of a finished run's use; the nearest is {nearest(name, names)}")
+        check_use(type(self.config), flags)
         return self.using(self.config.replace(**flags))
 
     def using(self, config: Any) -> "Loaded":
-        """The same run with a configuration that differs in flags of its use."""
+        """Returns the same run with a configuration that differs in flags of group "use"."""
         return dataclasses.replace(self, config=config, inference=inference_of(self.module, config, self.data))
 
     def predict(self, inputs: Any, **flags: Any) -> Any:
-        """What the run says of new data, to which is done all that training did to its own.
+        """Returns the run's predictions for new data, which are preprocessed like the training data.
 
         Args:
-          inputs: what the experiment's `inference` takes: images, a DataFrame or rows, a text, a number of samples; or
-            `Batches` as its training had them, and where it has no `inference` a dict of such arrays.
-          flags: of its use, `temperature=0.5` for example.
+          inputs: as the experiment's `inference` accepts them: images, a DataFrame or rows, a text, a sample count; or
+            `Batches` as in training. Without an `inference`, a dict of arrays as in a training batch.
+          flags: flags of group "use", such as `temperature=0.5`.
 
         Returns:
-          What the experiment predicts, one entry for each row: probabilities [n, N], numbers [n], texts, images. Of
-          several seeds the first one's; `run.table(inputs)` has names with it.
+          One prediction for each row: probabilities [n, N], numbers [n], texts or images, from the first seed.
+          `run.table(inputs)` adds names to them.
 
         Raises:
-          FlagError, DataError: inputs that it does not take, flags that are none.
+          FlagError, DataError: the inputs or the flags are invalid.
         """
         run = self.asked(**flags) if flags else self
         outputs = run.outputs(run.encode(inputs))
         return outputs if run.inference.decode is None else run.inference.decode(outputs)
 
     def table(self, inputs: Any, **flags: Any) -> dict[str, Any]:
-        """{column: values}, as --predict writes them; arguments as for `predict`.
+        """Returns {column: values} as written by --predict; arguments as for `predict`.
 
         Raises:
-          FlagError: this experiment has no table of what it predicts.
+          FlagError: the experiment defines no table of predictions.
         """
         run = self.asked(**flags) if flags else self
         if run.inference.table is None:
-            raise FlagError("table: this experiment has none; predict gives what it says")
+            raise FlagError("table: this experiment defines no table; use predict")
         return dict(run.inference.table(run.outputs(run.encode(inputs))))
 
     def encode(self, inputs: Any) -> Batches:
-        """The rows that new data stand for."""
+        """Converts new data to rows for the network."""
         if isinstance(inputs, Batches):
             return inputs
         if self.inference.encode is not None:
             return self.inference.encode(inputs)
         if not isinstance(inputs, Mapping):
             raise FlagError(
-                "predict: this experiment has no inference(config, data) with `encode`; it takes Batches, or a dict of "
-                "arrays such as a batch of its training"
+                "predict: needs Batches or a dict of arrays as in a training batch, because this experiment has no "
+                "inference(config, data) with `encode`"
             )
         return Batches(inputs, 256)
 
     @property
     def outputs_of(self) -> Any:
-        """The pure function (state, batch) -> outputs; None where there is none."""
+        """The pure function (state, batch) -> outputs, or None."""
         return self.inference.predict or self.experiment.predict
 
     def outputs(self, rows: Batches) -> Any:
-        """What is said of rows, undecoded."""
+        """Returns the network's outputs for rows, before `decode`."""
         if self.outputs_of is None:
-            raise FlagError("predict: this experiment predicts nothing")
+            raise FlagError("predict: this experiment makes no predictions")
         try:
             return map_batches(self.outputs_of, self.state, rows)
         except (KeyError, TypeError, ValueError, FlaxError) as error:
             has = ", ".join(f"{k} {v.dtype}{list(v.shape[1:])}" for k, v in rows.example.items())
             wants = ", ".join(f"{k} {v.dtype}{list(v.shape[1:])}" for k, v in self._example().items())
             reason = " ".join(str(error).split())[:120]
-            raise FlagError(f"predict: rows have {has}, training had {wants} ({reason})") from error
+            raise FlagError(f"predict: must be rows with {wants} as in training, not {has} ({reason})") from error
 
     def apply(self, inputs: Any, **options: Any) -> Any:
-        """The network on new data, to which is done what training did: logits, or inner layers.
+        """Applies the network to new data, which are preprocessed like the training data; returns logits.
 
         Args:
           inputs: as for `predict`.
-          options: of flax's `apply`: `capture_intermediates=True, mutable=["intermediates"]`.
+          options: for flax's `apply`, such as `capture_intermediates=True, mutable=["intermediates"]` for inner layers.
 
         Raises:
-          FlagError: the experiment's model is no single linen module.
+          FlagError: the experiment's model is not a single linen module.
         """
         if self.experiment.inputs is None:
-            raise FlagError("apply: this experiment's model is more than one linen module; call run.model's functions")
+            raise FlagError(
+                "apply: this experiment's model is not a single linen module; call the functions of run.model"
+            )
         rows = self.encode(inputs)
         batch = rows.take(rows.arrays, np.arange(rows.length))
         return self.model.apply(self.variables, *self.experiment.inputs(batch), **modes(self.model)(False), **options)
@@ -167,36 +166,52 @@ class Loaded:
         return self.data.example if isinstance(self.data.example, Mapping) else {}
 
     def evaluate(self, source: Any) -> list[dict[str, float]]:
-        """The scores of each seed on other data: a name or path that the experiment takes, or `Batches`.
+        """Returns the metrics of each seed on other data.
+
+        Args:
+          source: the name or path of a data set that the experiment accepts, or `Batches`.
 
         Raises:
-          FlagError, DataError, MissingData: of `source`.
+          FlagError, DataError, MissingData: `source` cannot be used.
         """
         test = source if isinstance(source, Batches) else self.test(source)
         score = evaluator(self.experiment, make_mesh(1))
         return [score(state, test) for state in self.states]
 
     def test(self, source: str) -> Batches:
-        """The rows of another data set, by name or path, on which the run is scored.
+        """Returns the rows of another data set, by name or path, on which to evaluate the run.
 
         Raises:
-          FlagError, DataError, MissingData: of `source`.
+          FlagError, DataError, MissingData: `source` cannot be used.
         """
         if self.inference.test is None:
-            raise FlagError("--evaluate: this experiment is not scored on other data")
+            raise FlagError("--evaluate: this experiment cannot be evaluated on other data")
         return self.inference.test(source)
 
     def save(self, path: str | Path) -> None:
-        """Writes the weights into FILE.npz, {"learner/params/Dense_0/kernel": array, ...}, which --init takes.
+        """Writes the weights to FILE.npz, {"learner/params/Dense_0/kernel": array, ...}, for --init.
 
         Raises:
-          FlagError: the name ends otherwise.
+          FlagError: the name does not end in .npz.
         """
         save_weights(path, self.state)
 
 
+def of_use(config_class: type) -> list[str]:
+    """Returns the flags that may change when a finished run is used: group "use", and where it runs."""
+    return ["data_dir", "devices", "progress", *(f.name for f in flags_of(config_class) if f.rule.group == "use")]
+
+
+def check_use(config_class: type, names: Iterable[str]) -> None:
+    """Raises FlagError for the first name that is not a flag for using a finished run."""
+    allowed = of_use(config_class)
+    for name in names:
+        if name not in allowed:
+            raise FlagError(f"--{name}: cannot be set for a finished run, only --{', --'.join(allowed)}")
+
+
 def inference_of(module: Any, config: Any, data: Data) -> Inference:
-    """What an experiment does with new data; nothing where it has no `inference`."""
+    """Returns an experiment's functions for new data; all None if it has no `inference`."""
     return module.inference(config, data) if hasattr(module, "inference") else Inference()
 
 
@@ -205,15 +220,15 @@ def load(workdir: str | Path, module: Any = None, fit: str | None = None, **flag
 
     Args:
       workdir: the run's folder.
-      module: the experiment; needed only where it is no `experiments.NAME`, but a file of one's own. For what `fit` in
-        a script has trained, the `Experiment` itself.
-      fit: which one, where a run has several.
-      flags: of its use, and where and on what it runs: temperature=0.5, data_dir="..."
+      module: the experiment; needed only if it is your own file and not `experiments.NAME`. For a run of `fit` in a
+        script, the `Experiment` itself.
+      fit: the name of a fit, if the run has several.
+      flags: flags of group "use", data_dir, devices and progress: `temperature=0.5, data_dir="..."`.
 
     Raises:
-      MissingData: no run is there, or nothing of it has been saved yet.
+      MissingData: the folder contains no run, or no checkpoint yet.
       DataError: the run is damaged, or its experiment builds no model.
-      FlagError: a flag that is none, or one that changes what the run is.
+      FlagError: as `check_use`.
     """
     return open_finished(workdir, module, fit, **flags)
 
@@ -221,13 +236,13 @@ def load(workdir: str | Path, module: Any = None, fit: str | None = None, **flag
 def open_finished(
     workdir: str | Path, module: Any = None, fit: str | None = None, expected: str = "", **changes: Any
 ) -> Loaded:
-    """Reads a run's configuration, makes `changes` in it, and its best or last state; else as `load`.
+    """Opens a run like `load`, with `changes` in its configuration.
 
     Raises:
-      FlagError: it is a run of another experiment than the `expected` one.
+      FlagError: it is a run of another experiment than `expected`.
     """
     if not isinstance(workdir, (str, Path)):
-        raise FlagError(f"load: the folder of a run is needed, not {type(workdir).__name__}")
+        raise FlagError(f"load: must be the folder of a run, not {type(workdir).__name__}")
     root = Path(workdir)
     try:
         return _opened(root, module, fit or "", expected, changes)
@@ -235,32 +250,29 @@ def open_finished(
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
         raise DataError(
-            f"{root}: its records are no run's of this program ({type(error).__name__}: {error})"
+            f"{root}: its records are not those of a run of jaxdl ({type(error).__name__}: {error})"
         ) from error
 
 
 def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str, Any]) -> Loaded:
     record = read_json(root / "config.json")
     if record is None:
-        raise MissingData(f"{root}: no run is there (no config.json); name the folder that a run printed first")
+        raise MissingData(f"{root}: contains no run (no config.json); give the folder that the run printed")
     name = record["experiment"]
     if expected and name != expected:
-        raise FlagError(f"--workdir={root}: is a run of {name}, not of {expected}")
+        raise FlagError(f"--workdir={root}: must be a run of {expected}, not of {name}")
     module = _module(root, record, module)
     folders, made_of = _fit(root, fit, module)
     config_flags = record["flags"] | made_of["flags"]
-    if made_of.get("experiment"):  # a fit of another experiment's model, such as the judge of a GAN
+    if made_of.get("experiment"):  # the fit of another experiment's model, such as the judge of a GAN
         module = packaged.experiment(made_of["experiment"].removeprefix("experiments."))
         config_flags = {k: v for k, v in record["flags"].items() if k in PLACE} | made_of["flags"]
     if not hasattr(module, "build"):
-        raise DataError(f"{root / fit}: {name} is a study, which builds no model of its own")
-    known = {f.name: f for f in flags_of(module.Config)}
-    for flag in changes:
-        if flag not in known or known[flag].rule.affects_result:
-            usable = [k for k, f in known.items() if not f.rule.affects_result]
-            raise FlagError(f"load: {flag} is no flag of use; the nearest is {nearest(flag, usable)}")
+        raise DataError(f"{root / fit}: {name} is a study without a model of its own; choose one of its fits")
+    known = {f.name for f in flags_of(module.Config)}
+    check_use(module.Config, changes)
     ends = [read_end(folder) or {} for folder in folders]
-    # a schedule has to know them
+    # a schedule needs the number of steps
     changes = changes | {"workdir": str(root), "steps": max(1, ends[0].get("step", 1)), "epochs": None}
     flags = {k: v for k, v in config_flags.items() if k in known}
     config, data = module.Config(**flags | changes), recalled(made_of["about"])
@@ -272,9 +284,11 @@ def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str,
         found = checkpoints.restore(like, ended.get("state_step"))
         checkpoints.close()
         if found is None:
-            raise MissingData(f"{folder}: no checkpoint is there yet; let the run end, or save (--checkpoint_every)")
+            raise MissingData(
+                f"{folder}: has no checkpoint yet; wait for the end of the run, or set --checkpoint_every"
+            )
         if not ended:
-            log(f"{folder}: has not ended; its state of step {found[0]} is used")
+            log(f"{folder}: not finished; using its state of step {found[0]}")
         states.append(found[1])
         metrics.append(ended.get("metrics", {}))
     inference = inference_of(module, config, data)
@@ -282,34 +296,34 @@ def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str,
 
 
 def _module(root: Path, record: Mapping[str, Any], module: Any) -> Any:
-    """The experiment of a run: the one given, or one of this package."""
+    """Returns the experiment of a run: the given module, or one of this package."""
     name, source = record["experiment"], record.get("source") or {}
     if isinstance(module, Experiment):  # trained by `fit` in a script
         return SimpleNamespace(Config=RunConfig, build=lambda config, data: module, __name__="")
     if module is not None:
         if not hasattr(module, "Config"):
-            raise FlagError(f"load: an experiment, a module with Config and build, is needed, not {module!r:.60}")
+            raise FlagError(f"load: module must be an experiment with Config and build, not {module!r:.60}")
         check_source(source, module, root)
         return module
     if not re.fullmatch(r"[a-z]\w*", name):
-        raise DataError(f"{root}: a run of {name!r}, which is no experiment's name")
+        raise DataError(f"{root}: {name!r} is not the name of an experiment")
     own = source.get("module", f"experiments.{name}") != f"experiments.{name}"
     try:
-        # a folder may be somebody else's: nothing that it names is imported but an experiment of this package
+        # the folder may come from somebody else: import nothing that it names, except experiments of this package
         module = None if own else packaged.experiment(name)
     except ImportError:
         module = None
     if module is None:
         where = f" ({source['file']})" if source.get("file") else ""
-        told = "give its module or Experiment: load(RUN, module), or --module=FILE"
-        raise DataError(f"{root}: a run of {name!r}{where}, no experiment of this package; {told}")
+        advice = "give its module or Experiment: load(RUN, module), or --module=FILE"
+        raise DataError(f"{root}: is a run of {name!r}{where}, not an experiment of this package; {advice}")
     return module
 
 
 def _fit(root: Path, fit: str, module: Any) -> tuple[list[Path], dict[str, Any]]:
-    """The folders of a fit's seeds, and what it was made of; a run's only fit need not be named."""
+    """Returns the folders of a fit's seeds and its fit.json; the only fit of a run need not be named."""
     if ".." in fit or not re.fullmatch(r"([A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*)?", fit):
-        raise FlagError(f"--fit={fit}: is no name of a fit")
+        raise FlagError(f"--fit={fit}: is not a valid name of a fit")
     fits = {}
     for path in sorted(root.rglob(NAME)):
         of = path.parent.parent if re.fullmatch(r"seed\d+", path.parent.name) else path.parent
@@ -319,17 +333,17 @@ def _fit(root: Path, fit: str, module: Any) -> tuple[list[Path], dict[str, Any]]
         own = [name for name, folder in fits.items() if known(folder) in (None, "", module.__name__)]
         fit = own[0] if len(own) == 1 and hasattr(module, "build") else ""
     if fit not in fits:
-        listed = f"name one of its fits, --fit=NAME or load(RUN, fit=NAME): {', '.join(fits)}"
-        hint = listed if fits else "the run ended before it had read its data"
-        raise MissingData(f"{root / fit}: no fit is there (no {NAME}); {hint}")
+        listed = f"choose a fit by --fit=NAME or load(RUN, fit=NAME): {', '.join(fits)}"
+        hint = listed if fits else "the run stopped before it had read its data"
+        raise MissingData(f"{root / fit}: contains no fit (no {NAME}); {hint}")
     folders = _seeds(fits[fit])
     made_of = read_json(folders[0] / NAME)
     if not re.fullmatch(r"(experiments\.[a-z]\w*)?", made_of.get("experiment", "")):
-        raise DataError(f"{folders[0] / NAME}: names no experiment of this package")
+        raise DataError(f"{folders[0] / NAME}: its experiment is not in this package")
     return folders, made_of
 
 
 def _seeds(fit: Path) -> list[Path]:
-    """The folders of a fit's seeds; its own where it has one."""
+    """Returns the folders of a fit's seeds, or the fit's own folder if it has one seed."""
     seeds = (p for p in fit.glob("seed*") if re.fullmatch(r"seed\d+", p.name))
     return sorted(seeds, key=lambda p: int(p.name[4:])) or [fit]

@@ -1,1 +1,1 @@
-"""What trains: data on devices, compiled steps, evaluation, and the loop around them."""
+"""The training engine: device placement, compiled steps, evaluation and the training loop."""

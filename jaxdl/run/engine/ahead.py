@@ -1,4 +1,4 @@
-"""What a thread fetches while the devices compute."""
+"""Prefetches batches in a thread while the devices compute."""
 
 import threading
 from collections import deque
@@ -7,39 +7,39 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
 
-AHEAD = 2  # batches beyond the one that is asked for
-LONGEST = 5.0  # seconds that an end waits for a fetch under way
+AHEAD = 2  # batches fetched beyond the requested one
+LONGEST = 5.0  # seconds that `close` waits for a running fetch
 
 
 class Ahead:
-    """fetch(seed, t) for t = 0, 1, ... in a thread of its own, AHEAD of what is asked for and never beyond `steps`.
+    """Calls fetch(seed, t) for t = 0, 1, ... in a thread, at most AHEAD batches early and never beyond `steps`.
 
-    One fetch is under way at a time, in order. What it raises comes up where that batch is asked for, and nothing is
-    fetched after it. The thread is a daemon: one that waits in a source for ever keeps no process from its end.
+    Fetches run one at a time, in order. The exception of a fetch is raised by the `get` of that batch, and nothing is
+    fetched after it. The thread is a daemon: if it blocks in a source forever, the process can still exit.
     """
 
     def __init__(self, fetch: Callable[[int, int], Any], steps: int) -> None:
-        """The thread starts with the first `get`."""
+        """Stores the arguments; the first `get` starts the thread."""
         self._fetch, self._steps = fetch, steps
         self._thread: threading.Thread | None = None
         self._asked: SimpleQueue[tuple[int, int, Future[Any]] | None] = SimpleQueue()
         self._coming: deque[tuple[int, int, Future[Any]]] = deque()  # (seed, t, batch) in order
 
     def get(self, seed: int, t: int) -> Any:
-        """Waits for batch t and has the next ones fetched."""
+        """Returns batch t and requests the next ones."""
         if not self._coming or self._coming[0][:2] != (seed, t):
-            self.close()  # another seed, or batches that an early end left
+            self.close()  # another seed, or batches left over from an early end
             self._ask(seed, t)
         while len(self._coming) <= AHEAD and (last := self._coming[-1][1]) + 1 < self._steps:
             self._ask(seed, last + 1)
         try:
             return self._coming.popleft()[2].result()
         except BaseException:
-            self.close()  # nothing comes behind what failed
+            self.close()  # nothing is fetched after a failure
             raise
 
     def close(self) -> None:
-        """Drops what is not begun and waits for what is."""
+        """Cancels pending fetches and waits for the running one."""
         if self._thread is None:
             return
         for _, _, future in self._coming:
@@ -61,7 +61,7 @@ class Ahead:
 
 
 def _work(fetch: Callable[[int, int], Any], asked: "SimpleQueue[tuple[int, int, Future[Any]] | None]") -> None:
-    """Fetches until it is told to end, or one fetch fails."""
+    """Fetches until it receives None or a fetch fails."""
     while job := asked.get():
         seed, t, future = job
         if not future.set_running_or_notify_cancel():

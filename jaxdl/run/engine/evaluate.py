@@ -1,4 +1,4 @@
-"""What is not a training step: scores over a test set, a function applied to data, the cost of a call."""
+"""Evaluation: metrics on a test set, functions applied to data, and the cost of a call."""
 
 import contextlib
 import functools
@@ -20,16 +20,16 @@ from jaxdl.run.command.flags import FlagError
 from jaxdl.run.engine.feed import IN_FLIGHT
 from jaxdl.run.engine.parallel import make_mesh, place, remembered
 
-ROWS = 256  # of a batch where arrays have no size of their own
+ROWS = 256  # batch size of arrays that do not define one
 Part = Batches | Stream
 Parts = Part | Mapping[str, Part] | None
 
 
 def _over(data: Part, devices: int, call: Callable[[Any], Any]) -> list[tuple[int, Any]]:
-    """call(batch) for every batch in order -> (its rows, the result on the host).
+    """Calls call(batch) for every batch in order and returns [(number of rows, result on the host)].
 
-    A batch has the batch size of `data`, rounded up to what the devices divide, so that one program serves all sets of
-    one shape; a batch of fewer rows is filled up with its last row, whose mask is 0.
+    Batches have the batch size of `data`, rounded up to a multiple of the number of devices, so one program serves all
+    sets of one shape. A smaller batch is padded with copies of its last row, whose mask is 0.
     """
     out, flying = [], deque[tuple[int, Any]]()
     for rows, batch in _padded(data, -(-data.batch_size // devices) * devices):
@@ -40,7 +40,7 @@ def _over(data: Part, devices: int, call: Callable[[Any], Any]) -> list[tuple[in
 
 
 def _padded(data: Part, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(rows that count, batch of `size` rows with its mask) of all batches in order."""
+    """Yields (number of valid rows, batch of `size` rows with its mask) for all batches in order."""
     if isinstance(data, Batches):
         found = ((dict(data.take(data.arrays, rows)), valid) for rows, valid in data.in_order(size))
     else:
@@ -54,11 +54,11 @@ def _padded(data: Part, size: int) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def evaluator(experiment: Experiment, mesh: Mesh) -> Callable[[Any, Parts], dict[str, float]]:
-    """(state, part) -> {metric: number}: every example counted once, the last batch padded and masked.
+    """Returns (state, part) -> {metric: number}; every example counts once, the last batch is padded and masked.
 
     It runs under jit on the global state, however the state was trained, and is compiled once for all parts whose
-    batches have one shape. The sums are added up in float64 on the host. A dict of sets gives {"name/metric": number};
-    None calls `experiment.evaluate(state, None)` once.
+    batches have one shape. The sums are accumulated in float64 on the host. A dict of sets gives
+    {"name/metric": number}; None calls `experiment.evaluate(state, None)` once.
     """
     evaluate = experiment.evaluate
     if evaluate is None:
@@ -82,7 +82,7 @@ def evaluator(experiment: Experiment, mesh: Mesh) -> Callable[[Any, Parts], dict
 
 
 def traced(experiment: Experiment, part: Parts, state: Any) -> tuple[Any, list[str]]:
-    """The jaxpr of an evaluation and the names of what `evaluator` will report, found from shapes alone."""
+    """Returns the jaxpr of an evaluation and the names of the metrics that `evaluator` reports, from shapes alone."""
     names: list[str] = []
     program: Any = None
     if experiment.evaluate is None:
@@ -104,35 +104,35 @@ NOT_NAMED = ("subscriptable", "indices must be", "string index", "__contains__")
 
 @contextlib.contextmanager
 def understood(batch: Any) -> Iterator[None]:
-    """Where functions that are traced ask a batch for what it has not, FlagError says what it has."""
+    """Raises FlagError, which lists the arrays of the batch, if a traced function reads one that does not exist."""
     try:
         yield
     except KeyError as error:
         if isinstance(batch, Mapping) and error.args[:1] and error.args[0] in batch:
             raise
         has = ", ".join(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
-        raise FlagError(f"data: a batch has {has}, and the experiment asks for {error}") from error
+        raise FlagError(f"data: a batch has {has}, but the experiment reads {error}") from error
     except (TypeError, IndexError) as error:
         if isinstance(batch, Mapping) or not any(words in str(error) for words in NOT_NAMED):
             raise
         has = "there is no batch" if batch is None else f"a batch is a {type(batch).__name__}"
-        told = 'the experiment asks for its arrays by name; give {"x": ..., "y": ...}'
-        raise FlagError(f"data: {has}, and {told}") from error
+        told = 'the experiment reads arrays by name; pass {"x": ..., "y": ...}'
+        raise FlagError(f"data: {has}, but {told}") from error
     except ScopeParamShapeError as error:
-        told = "was made for an `example` of other shapes than these data have"
+        told = "was built for an `example` with other shapes"
         raise FlagError(f"data: the experiment {told} ({str(error).partition(' (http')[0]})") from error
 
 
 def map_batches(function: Callable[[Any, Any], Any], state: Any, data: Any, *, devices: int | None = None) -> Any:
-    """function(state, batch) -> [B, ...] over all rows of `data` in order; the results are joined on the host.
+    """Applies function(state, batch) -> [B, ...] to all rows of `data` in order and joins the results on the host.
 
-    For predictions, samples and whatever else is wanted row by row. `batch["mask"]` is 0 on the padding of the last
-    batch, whose results are cut off. The same function is compiled once, however often it is applied. `data` are
-    `Batches`, a dict of arrays, or an iterable of batches.
+    For predictions, samples and other results per row. `batch["mask"]` is 0 on the padding of the last batch, whose
+    results are dropped. A function is compiled once, however often it is applied. `data` is a `Batches`, a dict of
+    arrays, or an iterable of batches.
 
     Returns:
-      The pytree that `function` returns, as NumPy arrays with a row for each of `data`; each of several processes
-      computes them for itself.
+      The pytree that `function` returns, as NumPy arrays with one row for each row of `data`. With several processes,
+      each computes all of it.
     """
     data = Data(test=data).batched(ROWS).test
     mesh = make_mesh(devices if jax.process_count() == 1 else 1, local=True)
@@ -149,9 +149,9 @@ def _applied(function: Callable[[Any, Any], Any], mesh: Mesh) -> Callable[[Any, 
 
 
 class Cost(NamedTuple):
-    """What one call costs: seconds (the best of several), and the compiler's count of operations and bytes moved.
+    """The cost of one call: seconds (the best of several), and the compiler's count of operations and bytes moved.
 
-    dispatch: seconds until the call returns, which is before its results are there.
+    dispatch: seconds until the call returns, before its results are ready.
     """
 
     seconds: float
@@ -161,7 +161,7 @@ class Cost(NamedTuple):
 
 
 def benchmark(function: Callable[..., Any], *args: Any, repeats: int = 5, compiled: bool = True) -> Cost:
-    """Compiles function(*args) and times it, each call waited for; not `compiled`, each operation runs by itself."""
+    """Compiles function(*args) and times it, waiting for each call; if not `compiled`, operations run one by one."""
     call: Any = function
     analysis: Any = {}
     if compiled:

@@ -1,4 +1,4 @@
-"""From training data to compiled calls: which batch each step sees, and how many steps one call makes."""
+"""Feeds training data to the compiled calls: the batch of each step, and the number of steps per call."""
 
 import functools
 from collections import deque
@@ -19,27 +19,27 @@ from jaxdl.run.engine.ahead import Ahead
 from jaxdl.run.engine.parallel import check_divisible, place
 from jaxdl.run.show.report import log
 
-IN_FLIGHT = 2  # calls not waited for: with many in flight on several CPU devices the collectives deadlock
-# steps per call where a loop is not slow: a small MLP's step falls from 40 to 17 us, a large one loses nothing
+IN_FLIGHT = 2  # calls not waited for; with more in flight, collectives deadlock on several CPU devices
+# steps per call unless loops are slow: a small MLP's step falls from 40 to 17 us, a large one loses nothing
 SCAN = 16
 
 
 class Feed:
-    """Training data placed on the devices; `rows(seed, t, count)` is what the compiled calls are handed of it.
+    """Training data placed on the devices; `rows(seed, t, count)` is the input of a compiled call.
 
-    `Batches` and pytrees of them stay on the devices, and a call is handed row numbers. Of anything else a thread
-    fetches batch t while the devices compute: `train[t]`, the t-th of a stream, or that of `train(seed)` where it is a
-    function of the seed. With None there is no batch.
+    `Batches` and pytrees of them stay on the devices, and a call receives row numbers. For anything else a thread
+    fetches batch t while the devices compute: `train[t]`, the t-th batch of a stream, or that of `train(seed)` if
+    `train` is a function of the seed. With None there is no batch.
     """
 
     def __init__(self, train: Any, mesh: Mesh, steps: int = 0, example: Any = None) -> None:
-        """Places the arrays; raises FlagError where the devices do not divide a batch.
+        """Places the arrays; raises FlagError if a batch is not divisible by the number of devices.
 
-        steps: of a fit, past which nothing is fetched ahead. example: a batch of what is not in memory.
+        steps: of a fit; nothing is prefetched beyond. example: a batch of data that is not in memory.
         """
         self._ahead = Ahead(self._fetch, steps)
         self._told, self._first = False, None
-        self._flow: tuple[int, int, Iterator[Any]] | None = None  # of a stream: seed, the batch that comes next
+        self._flow: tuple[int, int, Iterator[Any]] | None = None  # of a stream: seed, index of the next batch
         self._sources = jax.tree.leaves(train, is_leaf=is_batches)
         self._structure = jax.tree.structure(train, is_leaf=is_batches)
         self.in_memory = in_memory(train)
@@ -56,19 +56,19 @@ class Feed:
 
     @property
     def epoch(self) -> float:
-        """Steps of a pass over the training data, the longest; 0 where their length is not known."""
+        """Steps per pass over the training data, of the longest source; 0 if the length is unknown."""
         return 0.0 if callable(self._train) else batches_in(self._train, 1) or 0.0
 
     def take(self, arrays: Any, rows: Any) -> Any:
-        """The batch that the row numbers [B] stand for; what is not `Batches` is the batch itself."""
+        """Returns the batch for the row numbers [B]; data that is not `Batches` is already the batch."""
         if not self.in_memory:
             return rows
         return jax.tree.map(lambda source, a, r: source.take(a, r), self._train, arrays, rows, is_leaf=is_batches)
 
     def rows(self, seed: int, t: int, count: int, length: int = 0) -> Any:
-        """The row numbers [max(count, length), B] of batches t ... t + count - 1, the last one's again behind them.
+        """Returns the row numbers [max(count, length), B] of batches t ... t + count - 1, padded with the last ones.
 
-        Of data that are not in memory: batch t itself with a leading axis of 1.
+        For data that is not in memory: batch t itself with a leading axis of 1.
         """
         if self.in_memory:
             steps = [t + min(i, count - 1) for i in range(max(count, length))]
@@ -92,19 +92,19 @@ class Feed:
         return jax.tree.map(lambda x: x[None], batch)
 
     def _next(self, stream: Stream, seed: int, t: int) -> Any:
-        """Batch t of a stream; what comes before it, after a resume, is read and passed over."""
+        """Returns batch t of a stream; after a resume, earlier batches are read and skipped."""
         of, at, flow = self._flow or (seed, 0, iter(stream))
         if of != seed or at > t:
             at, flow = 0, iter(stream)
         if t > at:
-            log(f"{stream.name}: {t - at:,} batches are passed over, which is exact if each pass gives the same ones")
+            log(f"{stream.name}: skipping {t - at:,} batches; resume is exact if every pass gives the same batches")
         some, batch = True, None
         while at <= t:
             found = next(flow, None)
             if found is None:
                 if stream.once or not some:
-                    told = "give a list, a loader, or a function from a seed to the generator"
-                    ended = f"ended after {at} full batches, and step {t + 1} needs one more"
+                    told = "pass a list, a loader, or a function from a seed to the generator"
+                    ended = f"ended after {at} full batches, but step {t + 1} needs another"
                     raise FlagError(f"--steps: {stream.name} {ended}; {told}")
                 flow, some = iter(stream), False  # the next epoch
             elif rows_of(found) == stream.batch_size:
@@ -115,27 +115,27 @@ class Feed:
         return batch
 
     def _full(self, source: Any) -> Any:
-        """A list without a smaller last batch; anything else as it is."""
+        """Drops a smaller last batch of a list; returns anything else unchanged."""
         if isinstance(source, list) and not in_memory(source) and rows_of(source[-1]) < rows_of(source[0]):
             self._left_out(source[-1], rows_of(source[0]))
             return source[:-1]
         return source
 
     def _left_out(self, batch: Any, size: int) -> None:
-        """Says so, once: a step on fewer rows would be another program."""
+        """Logs once that a smaller batch is skipped: a step on fewer rows would be another program."""
         if not self._told:
             self._told = True
-            log(f"train: a last batch, {rows_of(batch)} rows of {size}, is left out of training")
+            log(f"train: the last batch has {rows_of(batch)} rows instead of {size} and is left out of training")
 
     def close(self) -> None:
-        """Ends the thread that fetches."""
+        """Stops the prefetching thread."""
         self._ahead.close()
 
     def scan(self, program: Any, asked: int | None) -> int:
-        """How many steps one call makes at most: as many as asked for, or (None) as many as pay.
+        """Returns the maximum number of steps per call: `asked`, or if that is None, as many as pay off.
 
         Args:
-          program: the jaxpr of a step. XLA's CPU runs a convolution inside a loop some 30 times slower.
+          program: the jaxpr of a step. XLA on the CPU runs a convolution inside a loop about 30 times slower.
           asked: --scan.
         """
         if not self.in_memory:
@@ -147,12 +147,12 @@ class Feed:
 
 
 def check_rows(example: Any, mesh: Mesh) -> None:
-    """Raises FlagError where the devices do not divide a batch that comes as it is."""
+    """Raises FlagError if the rows of a ready-made batch are not divisible by the number of devices."""
     for x in jax.tree.leaves(example):
         if np.ndim(x) and len(x) % mesh.size:
             fits = -(-len(x) // mesh.size) * mesh.size
-            told = f"{mesh.size} devices do not divide a batch of {len(x)} rows"
-            raise FlagError(f"--devices: {told}; give batches of {fits}, or --devices=1")
+            told = f"a batch of {len(x)} rows is not divisible by {mesh.size} devices"
+            raise FlagError(f"--devices: {told}; use batches of {fits} rows, or --devices=1")
 
 
 def advance(
@@ -166,15 +166,15 @@ def advance(
     land: Callable[[int, int, Any], None],
     stop: Callable[[], int],
 ) -> tuple[Any, int]:
-    """Steps t+1 ... goal, or fewer if `stop` says so meanwhile -> (state, steps done).
+    """Runs steps t+1 ... goal, or fewer if `stop` returns nonzero -> (state, steps done).
 
-    Metrics are read when the call after next is on its way, so the devices never wait for the host. Every call runs the
-    same program, the last one before `goal` fewer of its steps.
+    Metrics are read after the call after next has been dispatched, so the devices never wait for the host. Every call
+    runs the same program; the last one before `goal` makes fewer of its steps.
 
     Args:
       call: (state, rows, steps to make) -> (state, metrics).
-      rows: (steps done, steps in the call) -> what the call is handed.
-      stop: () -> not 0 to end early.
+      rows: (steps done, steps in the call) -> the input of the call.
+      stop: () -> nonzero to end early.
       land: receives (steps done before the call, steps in it, metrics [>= steps in it]) of each call, in order.
     """
     flying: deque[tuple[int, int, Any]] = deque()

@@ -1,4 +1,4 @@
-"""fit: trains an experiment, or takes up what its folder holds."""
+"""Trains an experiment, or resumes or loads the fit in its folder."""
 
 import contextlib
 from collections.abc import Callable
@@ -39,30 +39,30 @@ def fit(
 
     Args:
       experiment: the pure functions.
-      data: `Data`, or its training part alone: `Batches`, a dict of arrays, anything whose `train[t]` is batch t, an
-        iterable of batches, a function from a seed to such data, or None where the step needs none. The validation part
-        is evaluated during training, `--patience` and `--monitor` look at it alone; without one nothing is evaluated
-        before the end, unless there are no training data either and `experiment.evaluate(state, None)` plays its own
-        episodes. The test part is read once, when everything has been chosen; with `--watch_test` at every evaluation.
-      config: what the flags say. Without `workdir` nothing is written; with it the fit lives in workdir/name, goes on
-        where an earlier one was stopped, and is loaded if it had ended.
-      state: where to start, left intact, with each seed's own key; by default `experiment.init` with it.
-      name: tells several fits of one run apart.
-      watch: state -> a pytree of arrays to be seen over training: samples from a fixed noise, a weight matrix.
-      on_row: called with each row of the history as soon as it is made: {"step", "seconds", "train/loss", ...}. On
-        resume it sees the rows that are new.
+      data: `Data`, or its training part alone: `Batches`, a dict of arrays, an object whose `train[t]` is batch t, an
+        iterable of batches, a function from a seed to such data, or None if the step needs no data. The validation part
+        is evaluated during training; `--patience` and `--monitor` use it alone. Without one, nothing is evaluated
+        before the end, unless there is no training data either and `experiment.evaluate(state, None)` plays its own
+        episodes. The test part is read once, after all choices have been made; with `--watch_test` at every evaluation.
+      config: the flags. Without `workdir` nothing is written. With it the fit is stored in workdir/name: an interrupted
+        fit is resumed, a finished one is loaded.
+      state: the initial state, which stays valid; each seed replaces its key. Default: `experiment.init(key)`.
+      name: distinguishes several fits of one run.
+      watch: state -> a pytree of arrays to record during training: samples from fixed noise, a weight matrix.
+      on_row: called with each row of the history as soon as it is made: {"step", "seconds", "train/loss", ...}. After a
+        resume it receives only the new rows.
       flags: changes to `config`.
 
     Raises:
-      FlagError: the devices do not divide the batch; the metric to monitor does not exist; the folder holds a fit of
-        other flags, data or code.
+      FlagError: a batch is not divisible by the number of devices; the monitored metric does not exist; the folder
+        holds a fit with other flags, data or code.
       Diverged: a loss or gradient is not finite.
-      Interrupted: SIGINT or SIGTERM arrived, and the state was saved.
+      Interrupted: SIGINT or SIGTERM arrived; the state has been saved.
     """
     if not isinstance(experiment, Experiment):
-        raise FlagError(f"fit: an Experiment is needed, what `build` returns, not {experiment!r:.60}")
+        raise FlagError(f"fit: experiment must be an Experiment, as `build` returns it, not {experiment!r:.60}")
     if config is not None and not isinstance(config, RunConfig):
-        told = "the test part goes into Data(train, test=...)"
+        told = "pass the test part in Data(train, test=...)"
         raise FlagError(f"fit: config must be a RunConfig, not {config!r:.60}; {told}")
     config = (config or RunConfig()).replace(**flags)
     data = (data if isinstance(data, Data) else Data(data)).batched(config.batch_size)
@@ -72,7 +72,7 @@ def fit(
     try:
         if len(seeds) == 1:
             return _fit(plan, config, name, on_row)
-        # one after another: vmapped on a CPU, 8 seeds of an MLP cost 13 times one
+        # one after another: on a CPU, vmap over 8 seeds of an MLP costs 13 times one seed
         one = lambda s: config.replace(seed=s, seeds=1, profile=config.profile if s == config.seed else 0)
         return together([_fit(plan, one(s), f"{name}/seed{s}".lstrip("/"), on_row) for s in seeds])
     finally:
@@ -80,7 +80,7 @@ def fit(
 
 
 def _fit(plan: Plan, config: RunConfig, name: str, on_row: Any) -> Result:
-    """The fit of one seed: load it if it has ended, else go on from the latest checkpoint, or begin."""
+    """Fits one seed: loads a finished fit, else resumes from the latest checkpoint or starts."""
     folder = Path(config.workdir) / name if config.workdir else None
     with contextlib.ExitStack() as held:
         if folder and is_first():
@@ -88,7 +88,7 @@ def _fit(plan: Plan, config: RunConfig, name: str, on_row: Any) -> Result:
             refuse_links(folder)
             claim_folder(folder, plan.identity(config))
             record_fit(config)
-            for root in (Path(str(config.workdir)), Path(str(config.workdir)).parent):  # a sweep's is one above
+            for root in (Path(str(config.workdir)), Path(str(config.workdir)).parent):  # a sweep's folder is the parent
                 begun(root)
         history = Log(folder, writers(config, folder, name, on_row))
         held.callback(history.close)
@@ -98,7 +98,7 @@ def _fit(plan: Plan, config: RunConfig, name: str, on_row: Any) -> Result:
         first = int(state.step)
         last = first + (config.steps or 0)
         if last >= MOST:
-            raise FlagError(f"--steps={config.steps}: from step {first} on that is more than {MOST - 1}, the most")
+            raise FlagError(f"--steps={config.steps}: starting at step {first}, the last step would exceed {MOST - 1}")
         ended = _ended(folder, last)
         if ended:
             return load_ended(plan, config, state, ended, history, checkpoints, folder)
@@ -106,11 +106,11 @@ def _fit(plan: Plan, config: RunConfig, name: str, on_row: Any) -> Result:
 
 
 def _ended(folder: Path | None, last: int) -> dict[str, Any] | None:
-    """The result of a fit that has ended; a damaged one is told of, and found again from the last checkpoint."""
+    """Returns the record of a finished fit, else None; a damaged record is logged and will be recomputed."""
     try:
         ended = read_end(folder) if folder else None
     except DataError as error:
-        log(f"warning: {error}; it is made again from the last checkpoint")
+        log(f"warning: {error}; it is recomputed from the last checkpoint")
         return None
     return ended if ended and (ended["step"] >= last or ended["stopped_early"]) else None
 
@@ -124,7 +124,7 @@ def load_ended(
     checkpoints: Checkpoints,
     folder: Any,
 ) -> Result:
-    """The result of a fit that had ended; `state` is the one with which it began."""
+    """Returns the result of a finished fit; `state` is the one it started from."""
     same(folder, ended["tested"] | {"versions": ended["versions"]}, plan.tested() | {"versions": versions()})
     history.check(ended["log"])
     seen = Watch(plan.watch, folder / "watched", state, ended["watched"]).seen
@@ -132,9 +132,9 @@ def load_ended(
     tested = last_of(history.rows, "test/")
     if tested and tested.keys() != ended["metrics"].keys():
         raise DataError(
-            f"{folder / 'result.json'}: its metrics are not those of metrics.jsonl; --overwrite starts anew"
+            f"{folder / 'result.json'}: its metrics differ from those in metrics.jsonl; --overwrite starts over"
         )
-    log(f"{folder}: has ended at step {ended['step']}; loaded, nothing was trained")
+    log(f"{folder}: finished at step {ended['step']}; loaded without training")
     times = ended["seconds"], ended["steps_per_second"]
     metrics, valid = numbers(ended["metrics"]), numbers(ended["valid"])
     return Result(plan.experiment, plan.whole(state), metrics, history.rows, *times, watched=seen, valid=valid)

@@ -1,4 +1,4 @@
-"""Where arrays live and how a pure step becomes one compiled call on one device or many."""
+"""Places arrays on devices and compiles a pure step for one device or many."""
 
 import dataclasses
 import hashlib
@@ -21,23 +21,23 @@ from jaxdl.guard import guarded
 from jaxdl.run.command.flags import FlagError
 
 ASKED = 8
-LEAST = 1024  # elements of an array that fsdp splits; below, the message costs more than the memory
+LEAST = 1024  # elements of the smallest array that fsdp splits; below, communication costs more than it saves
 
 
 def make_mesh(devices: int | None = None, *, local: bool = False) -> Mesh:
-    """A mesh of the first `devices` devices (None: all) along one axis; `local`: of this process alone.
+    """Returns a mesh of the first `devices` devices (None: all) along one axis; `local`: of this process only.
 
-    Auto axes, because linen's pooling, embeddings and recurrences do not take the explicit ones that are JAX's default.
+    The axes are Auto: linen's pooling, embeddings and recurrences do not support explicit axes, JAX's default.
     """
     there = jax.local_devices() if local else jax.devices()
     if devices and devices > len(there):
-        raise FlagError(f"--devices={devices}: this machine has {len(there)} (launch.sh --cpu-devices=N fakes N)")
+        raise FlagError(f"--devices={devices}: this machine has {len(there)}; launch.sh --cpu-devices=N simulates N")
     chosen = there[:devices]
     return jax.make_mesh((len(chosen),), (AXIS,), axis_types=(AxisType.Auto,), devices=chosen)
 
 
 def by_field(state: Any, replicated: Any, per_example: Any) -> Any:
-    """A prefix tree of a State: `per_example` for fields that are split, in structs inside it too, or `replicated`."""
+    """Returns a prefix tree of a State: `per_example` for split fields, also in nested structs, else `replicated`."""
 
     def marked(node: Any) -> bool:
         return _is_struct(node) and any(f.metadata.get("per_example") for f in dataclasses.fields(node))
@@ -49,7 +49,7 @@ def by_field(state: Any, replicated: Any, per_example: Any) -> Any:
     def of(node: Any) -> Any:
         if not (marked(node) or inner(node)):
             return replicated
-        if not _is_struct(node):  # a container with such a struct somewhere in it
+        if not _is_struct(node):  # a container with such a struct inside
             return jax.tree.map(of, node, is_leaf=marked)
         return dataclasses.replace(
             node,
@@ -65,9 +65,10 @@ def _is_struct(node: Any) -> bool:
 
 
 def shardings(state: Any, mesh: Mesh, parallel: str = "jit") -> Any:
-    """Every leaf on every device, but for the leaves of per-example fields, which are split.
+    """Replicates every leaf on all devices, except the leaves of per-example fields, which are split.
 
-    Under fsdp the leaves of at least LEAST elements are split too, along their longest axis that the devices divide.
+    Under fsdp, leaves of at least LEAST elements are split too, along the longest axis that the number of devices
+    divides.
     """
     everywhere, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
     if parallel != "fsdp":
@@ -84,12 +85,12 @@ def shardings(state: Any, mesh: Mesh, parallel: str = "jit") -> Any:
 
 
 def place(tree: Any, mesh: Mesh, spec: P) -> Any:
-    """The same arrays on the mesh's devices, split as `spec` says; every process has the whole of them."""
+    """Puts arrays on the mesh's devices, split as `spec` says; every process holds all of their data."""
     return _put(tree, jax.tree.map(lambda x: NamedSharding(mesh, spec), tree))
 
 
 def place_state(state: Any, mesh: Mesh, parallel: str = "jit") -> Any:
-    """A copy of the state on the mesh's devices, no two leaves of which share a buffer."""
+    """Returns a copy of the state on the mesh's devices; no two leaves share a buffer."""
     where = shardings(state, mesh, parallel)
     return _put(jax.tree.map(jnp.copy, state), jax.tree.broadcast(where, state))
 
@@ -108,10 +109,10 @@ def _put(tree: Any, where: Any) -> Any:
 
 
 def agreed(arrived: Sequence[int]) -> Callable[[], int]:
-    """() -> the signal that has reached any of the processes, or 0; all of them must ask equally often.
+    """Returns () -> the signal that any process has received, or 0; all processes must call it equally often.
 
-    A process that went on alone would wait for the others in the next collective for ever. They ask each other every
-    ASKED-th time, because that waits for the steps in flight.
+    A process that continued alone would wait forever for the others in the next collective. The processes communicate
+    only every ASKED-th time, because that waits for the steps in flight.
     """
     calls = found = 0
 
@@ -129,7 +130,7 @@ def agreed(arrived: Sequence[int]) -> Callable[[], int]:
 
 
 def whole(tree: Any, mesh: Mesh) -> Any:
-    """The arrays as this process can use them by itself: of several processes each has a copy on its first device."""
+    """Returns the arrays as this process can use them alone: with several processes, a copy on its first device."""
     if jax.process_count() == 1:
         return tree
     gathered = jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, P()))(tree)
@@ -137,7 +138,7 @@ def whole(tree: Any, mesh: Mesh) -> Any:
 
 
 def first_decides(mine: bool) -> bool:
-    """The first process's answer, where a clock or a disk could tell the others otherwise; all of them must ask."""
+    """Returns the first process's answer, because clocks and disks may differ; all processes must call it."""
     return mine if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.int32(mine)))
 
 
@@ -150,15 +151,16 @@ def compile_steps(
     take: Callable[[Any, Any], Any],
     replicas: bool = False,
 ) -> "Steps":
-    """One compiled call for several steps: (arrays, state, rows, count=S) -> (state, metrics [S]).
+    """Compiles several steps into one call: (arrays, state, rows, count=S) -> (state, metrics [S]).
 
     S is the length of the leading axis of `rows`; the first `count` steps are made, and later entries of the metrics
-    are 0. So one program serves every number of steps up to S. `take(arrays, rows)` is the batch of one step,
-    `Feed.take`: `rows` are its row numbers, or the batch itself.
-    The state given is donated. Under jit the compiler splits the batch and adds the collectives; under pmap each device
-    runs `step` on its part, `jaxdl.core.average` is a real mean over devices, and so is that of the metrics, but for
-    the fault, whose maximum is taken. The step is `guarded`. With `replicas` (pmap only, for tests) each device's copy
-    of the replicated state comes back, along a new first axis.
+    are 0. So one program serves every number of steps up to S. `take(arrays, rows)` returns the batch of one step, as
+    `Feed.take` does: `rows` are its row numbers, or the batch itself.
+
+    The given state is donated. Under jit the compiler splits the batch and adds the collectives. Under pmap each
+    device runs `step` on its part, and `jaxdl.core.mean_over_devices` averages over devices. The metrics are averaged
+    too, except the fault, whose maximum is taken. The step is `guarded`. With `replicas` (pmap only, for tests) each
+    device's copy of the replicated state is returned, along a new first axis.
     """
 
     def many(arrays: Any, state: Any, rows: Any, count: Any) -> tuple[Any, Any]:
@@ -201,7 +203,7 @@ def compile_steps(
 
     where = shardings(state, mesh, parallel)
     if parallel == "pmap" and jax.process_count() > 1:
-        # the same on a mesh of several processes, whose global arrays pmap does not take inside jit
+        # the same for several processes: inside jit, pmap does not accept their global arrays
         pmapped = jax.shard_map(
             replica,
             mesh=mesh,
@@ -222,7 +224,7 @@ def compile_steps(
 
 
 class Steps:
-    """The compiled call of `compile_steps`; `program` is the jitted function behind it."""
+    """The compiled call of `compile_steps`; `program` is its jitted function."""
 
     def __init__(self, program: Any) -> None:
         """Nothing is compiled before the first call."""
@@ -230,12 +232,12 @@ class Steps:
         self._call = remembered(program)
 
     def __call__(self, arrays: Any, state: Any, rows: Any, count: int | None = None) -> tuple[Any, Any]:
-        """(state, metrics [S]) after the first `count` of S steps, all of them by default."""
+        """Returns (state, metrics [S]) after the first `count` of S steps, by default all."""
         return self._call(arrays, state, rows, np.int32(rows_in(rows) if count is None else count))
 
 
 def rows_in(rows: Any) -> int:
-    """How many steps `rows` are for."""
+    """Returns the number of steps that `rows` covers."""
     leaves = jax.tree.leaves(rows)
     return leaves[0].shape[0] if leaves else 1
 
@@ -245,11 +247,10 @@ KEPT = 64  # compiled programs
 
 
 def remembered(program: Any) -> Callable[..., Any]:
-    """The jitted `program`, without compiling again what this process has compiled before from the same text.
+    """Wraps the jitted `program` so that a process compiles equal programs only once.
 
-    jit knows a program by the identity of its Python function, and every fit makes new functions: a study of many small
-    fits would compile for longer than it trains. Arguments of other shapes than those of the first call are left to
-    jit.
+    jit identifies a program by its Python function, and every fit makes new functions: a study of many small fits would
+    spend more time compiling than training. Arguments with other shapes than those of the first call are left to jit.
     """
     found: list[Any] = []
 
@@ -281,8 +282,10 @@ def _on_per_example(function: Callable[[Any], Any], state: Any) -> Any:
 
 
 def check_divisible(sources: Sequence[Batches], mesh: Mesh) -> None:
-    """Raises FlagError where the devices do not divide a training batch."""
+    """Raises FlagError if a training batch is not divisible by the number of devices."""
     for source in sources:
         if source.batch_size % mesh.size:
             fits = int(np.ceil(source.batch_size / mesh.size)) * mesh.size
-            raise FlagError(f"--batch_size={source.batch_size}: {mesh.size} devices do not divide it; {fits} would do")
+            raise FlagError(
+                f"--batch_size={source.batch_size}: must be divisible by the {mesh.size} devices, such as {fits}"
+            )

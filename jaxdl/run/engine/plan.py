@@ -1,4 +1,4 @@
-"""What one fit compiles, places and checks before its first step, for the runs of all its seeds."""
+"""Compiles, places and checks what one fit needs before its first step, for all seeds."""
 
 import functools
 import math
@@ -24,17 +24,17 @@ from jaxdl.run.store.about import facts_of
 from jaxdl.run.store.identity import digest_of_arrays, digest_of_data, digest_of_program, identity
 from jaxdl.run.store.weights import begun_with, check_weights, read_weights
 
-EVALUATING = 0.04  # most of the time that the evaluations of a run take by default, if an example costs a third there
+EVALUATING = 0.04  # maximum share of a run's time for evaluations by default; an example is taken to cost a third
 
 
 class Plan(NamedTuple):
-    """What is compiled and placed once and serves the runs of all seeds.
+    """Everything that is compiled and placed once and used by the runs of all seeds.
 
-    call: (state, rows, steps to make) -> (state, metrics). scan: the most steps that it makes.
-    valid, test: state -> metrics of that part, {} where there is none.
-    every: steps between evaluations. epoch: steps of one, 0 if unknown.
-    identity: of a seed's configuration; tested: that of the test part, which is read for it.
-    close: ends what was begun.
+    call: (state, rows, steps to make) -> (state, metrics). scan: the maximum number of steps per call.
+    valid, test: state -> metrics of that part, {} if there is none.
+    every: steps between evaluations. epoch: steps per epoch, 0 if unknown.
+    identity: of a seed's configuration; tested: of the test part, which is read for it.
+    close: stops the prefetching thread.
     """
 
     experiment: Experiment
@@ -55,7 +55,7 @@ class Plan(NamedTuple):
 
 
 def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, watch: Any) -> Plan:
-    """Places the data, traces the functions and checks that what is asked for is there; arguments as for `fit`."""
+    """Places the data, traces the functions and checks that everything requested exists; arguments as for `fit`."""
     train, valid, test = data.train, data.valid, data.test
     mesh = make_mesh(config.devices)
     if config.norms:
@@ -72,19 +72,19 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
     initial = read_weights(config.init) if config.init and state is None else None
     begins = check_weights(like, initial, config.init_skip) if initial else ""
     if state is not None and jax.tree.structure(state) != structure:
-        raise FlagError("state: is none of this experiment, whose `init` makes another one")
+        raise FlagError("state: its structure differs from that of the experiment's `init`")
     like = like if state is None else state
-    # without any data evaluation plays episodes of its own
+    # without any data, evaluation plays its own episodes
     evaluated = valid is not None or (train is None and test is None)
     program, names = traced(experiment, valid, like) if evaluated else (None, [])
-    traced(experiment, _streams(test), like)  # what was looked at already is checked before the first step
+    traced(experiment, _streams(test), like)  # their first batch has been read: check it before the first step
     check_monitor(config, names, evaluated, test)
     with understood(data.example):
         step, (_, metrics) = jax.make_jaxpr(experiment.step, return_shape=True)(like, data.example)
     for name, value in metrics.items():
         if value.shape:
-            told = "a number, a mean over the batch, is needed"
-            raise FlagError(f"step: the metric {name} has shape {list(value.shape)}; {told}")
+            told = "must be a scalar, the mean over the batch"
+            raise FlagError(f"step: the metric {name} {told}, got shape {list(value.shape)}")
     digests = {"init": digest_of_program(init), "step": digest_of_program(step)}
     if program is not None:
         digests["evaluate"] = digest_of_program(program, experiment.summarize)
@@ -101,15 +101,15 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
         digest = digest_of_program(traced(experiment, test, like)[0], experiment.summarize)
         return {"data": {"test": digest_of_data(test)}, "program": {"evaluate": digest}}
 
-    # init's constants, the learning rate for one, are arguments: runs that differ in them share the compiled program
+    # the constants of init, such as the learning rate, are arguments: runs that differ in them share a program
     make = remembered(jax.jit(partial(jax.core.eval_jaxpr, init.jaxpr)))
 
     def start(seed: int) -> Any:
         new = jax.tree.unflatten(structure, make(init.consts, jax.random.key(seed)))
-        # the configured learning rate, a number in the state, wins over that of a state from elsewhere
+        # the configured learning rate, which is part of the state, replaces that of a given state
         begun = new if state is None else with_peak_of(new, state).replace(key=new.key)
         begun = begun_with(begun, initial, config.init_skip) if initial else begun
-        # a copy: the caller keeps what he gave, and donation refuses a buffer that stands in two fields
+        # a copy: the caller's state stays valid, and donation refuses a buffer that two fields share
         return place_state(begun, mesh, config.parallel)
 
     call = compile_steps(experiment.step, like, mesh, parallel=config.parallel, take=feed.take)
@@ -134,11 +134,13 @@ def prepare(experiment: Experiment, data: Data, config: RunConfig, state: Any, w
 
 
 def check_once(part: Any, again: bool) -> None:
-    """Raises FlagError for a generator that would have to be read again."""
+    """Raises FlagError for a generator that would be read more than once."""
     for one in part.values() if isinstance(part, Mapping) else (part,):
         if again and isinstance(one, Stream) and one.once:
             told = "a list, a loader, or a function that makes the generator (from a seed, for training)"
-            raise FlagError(f"{one.name}: a generator can be read once, and this is read several times; give {told}")
+            raise FlagError(
+                f"{one.name}: a generator can be read once, but this part is read several times; pass {told}"
+            )
 
 
 def _streams(part: Parts) -> dict[str, Stream]:
@@ -147,7 +149,7 @@ def _streams(part: Parts) -> dict[str, Stream]:
 
 
 def _with_norms(step: Any) -> Any:
-    """A step that tells the norms which its optimisers keep."""
+    """Returns a step whose metrics include the norms that its optimisers record."""
 
     def observed(state: Any, batch: Any) -> tuple[Any, Any]:
         state, metrics = step(state, batch)
@@ -157,20 +159,22 @@ def _with_norms(step: Any) -> Any:
 
 
 def check_monitor(config: RunConfig, names: list[str], evaluated: bool, test: Parts) -> None:
-    """Raises FlagError where what is to be looked at during training is not there."""
+    """Raises FlagError if the monitored metric, or the part to evaluate during training, does not exist."""
     if config.patience and not evaluated:
-        raise FlagError(f"--patience={config.patience}: there is no validation part to look at (--valid_fraction)")
+        raise FlagError(f"--patience={config.patience}: requires a validation part (see --valid_fraction)")
     if config.watch_test and test is None:
-        raise FlagError("--watch_test: there is no test part")
+        raise FlagError("--watch_test: requires a test part")
     if config.monitor not in names and (config.patience or (names and config.monitor != "loss")):
-        raise FlagError(f"--monitor={config.monitor}: the evaluation gives {', '.join(sorted(names)) or 'nothing'}")
+        raise FlagError(
+            f"--monitor={config.monitor}: the evaluation reports {', '.join(sorted(names)) or 'no metrics'}"
+        )
 
 
 def cadence(steps: int, example: Any, valid: Parts) -> int:
-    """Steps between evaluations: a tenth of the run, or a larger part where ten would take over EVALUATING of its time.
+    """Returns the steps between evaluations: a tenth of the run, or more if that would exceed EVALUATING of its time.
 
-    An example is taken to cost a third of a training step's; no clock is asked, so the same command looks at the same
-    steps on every machine.
+    Evaluating an example is assumed to cost a third of training on it. No clock is used, so the same command evaluates
+    at the same steps on every machine.
     """
     least = 1
     leaves = jax.tree_util.tree_leaves_with_path

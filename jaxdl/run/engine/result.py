@@ -1,4 +1,4 @@
-"""What a fit leaves, and the best evaluation so far."""
+"""The result of a fit, and the best evaluation so far."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,17 @@ from jaxdl.run.store.files import is_sum, read_json
 
 @dataclass(frozen=True)
 class Result:
-    """What a fit leaves: the state (the best one after early stopping) and the numbers.
+    """The result of a fit: the state (the best one after early stopping) and the metrics.
 
-    experiment: what was trained.
-    metrics: of `state` on the test part, read once at the end; on the validation part where there is no test part. The
-      mean over the seeds if there were several.
+    experiment: the trained experiment.
+    metrics: of `state` on the test part, read once at the end; on the validation part if there is no test part. The
+      mean over the seeds if there are several.
     history: the rows of metrics.jsonl: {"step", "train/loss", ...}, {"step", "valid/loss", ...} and at the end
       {"step", "test/loss", ...}.
     seconds: of the whole fit. steps_per_second: of training alone, without the first interval, which compiles.
-    watched: {step: watch(state)}, what `fit(watch=...)` saw at the start and at every evaluation.
-    valid: of `state` on the validation part, by which everything is chosen; {} where there is none.
-    runs: the Result of each seed; `state`, `history` and `watched` are the first one's.
+    watched: {step: watch(state)}, recorded by `fit(watch=...)` at the start and at every evaluation.
+    valid: of `state` on the validation part, on which all choices are based; {} if there is none.
+    runs: the Result of each seed; `state`, `history` and `watched` are those of the first.
     """
 
     experiment: Experiment
@@ -41,34 +41,34 @@ class Result:
     runs: tuple["Result", ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """A fit of one seed is its own only run."""
+        """Makes a fit of one seed its own only run."""
         if not self.runs:
             object.__setattr__(self, "runs", (self,))
 
     def values(self, metric: str) -> list[float]:
-        """One metric in the run of every seed."""
+        """Returns one metric for every seed."""
         return [run.metrics[metric] for run in self.runs]
 
     def curve(self, key: str) -> tuple[list[int], list[float]]:
-        """(steps, values) of one column of the history, "train/loss" for example."""
+        """Returns (steps, values) of one column of the history, such as "train/loss"."""
         return curve(self.history, key)
 
     def histories(self) -> list[list[Row]]:
-        """The history of every seed."""
+        """Returns the history of every seed."""
         return [run.history for run in self.runs]
 
     def predict(self, part: Any) -> Any:
-        """What the experiment predicts for the rows of a part, in order: a pytree of arrays [n, ...].
+        """Returns the experiment's predictions for the rows of a part, in order: a pytree of arrays [n, ...].
 
-        The part is `Batches`, a dict of arrays, or an iterable of batches.
+        The part is a `Batches`, a dict of arrays, or an iterable of batches.
         """
         if self.experiment.predict is None:
-            raise ValueError("this experiment predicts nothing: it has no predict(state, batch)")
+            raise ValueError("this experiment cannot predict: it has no predict(state, batch)")
         return map_batches(self.experiment.predict, self.state, part)
 
 
 def together(runs: Sequence[Result]) -> Result:
-    """The fits of several seeds as one."""
+    """Combines the fits of several seeds into one result."""
     mean = lambda each: {key: fmean(one[key] for one in each) for key in each[0]}
     first, seconds = runs[0], sum(run.seconds for run in runs)
     rate = fmean(run.steps_per_second for run in runs)
@@ -77,10 +77,10 @@ def together(runs: Sequence[Result]) -> Result:
 
 
 def read_end(folder: Path) -> dict[str, Any] | None:
-    """The record of a fit that has ended, result.json; None if there is none.
+    """Returns the record of a finished fit, result.json; None if there is none.
 
     Raises:
-      DataError: it is damaged, or no such record.
+      DataError: it is damaged, or not such a record.
     """
     path = folder / "result.json"
     end = read_json(path)
@@ -93,15 +93,15 @@ def read_end(folder: Path) -> dict[str, Any] | None:
     good = good and all(v is None or number(v) for name in ("metrics", "valid") for v in end[name].values())
     good = good and all(isinstance(end.get(name), list) for name in ("log", "watched"))
     if not (good and is_sum(end["log"]) and all(map(number, end["watched"]))):
-        raise DataError(f"{path}: is no result of a fit")
+        raise DataError(f"{path}: is not the result of a fit")
     return end
 
 
 class Best:
-    """The best evaluation so far and how long ago it was; built from the rows of the log, so resume needs no more."""
+    """The best evaluation so far and the number of evaluations since; computed from the log's rows, also on resume."""
 
     def __init__(self, config: RunConfig, rows: list[Row]) -> None:
-        """Takes up the evaluations that the log already has."""
+        """Replays the evaluations that are in the log."""
         self._name, self._patience = config.monitor, config.patience
         self._sign = 1.0 if config.monitor_mode == "max" else -1.0
         self.score, self.step, self.metrics, self._since = -math.inf, 0, dict[str, float](), 0
@@ -111,7 +111,7 @@ class Best:
                 self.update(row["step"], report)
 
     def update(self, step: int, metrics: dict[str, float]) -> bool:
-        """Whether these are the best so far; equal is not better, and what is not finite never is."""
+        """Returns whether these metrics are the best so far; a tie is not better, and a non-finite value never is."""
         score = self._sign * metrics.get(self._name, math.nan)
         better = math.isfinite(score) and score > self.score
         self._since = 0 if better else self._since + 1
@@ -120,11 +120,11 @@ class Best:
         return better
 
     def far_from(self, last: Mapping[str, float]) -> bool:
-        """Whether the last evaluation is worse by more than a fiftieth."""
+        """Returns whether the last evaluation is worse by more than 2%."""
         score = self._sign * last.get(self._name, math.nan)
         return bool(self.score - score > abs(self.score) / 50)
 
     @property
     def exhausted(self) -> bool:
-        """Whether patience is at its end."""
+        """Whether the patience is used up."""
         return 0 < self._patience <= self._since

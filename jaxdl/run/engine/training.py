@@ -1,4 +1,4 @@
-"""One seed's steps, from where it stands to its end: logs, evaluation, early stopping and checkpoints around them."""
+"""Trains one seed from its current step to the last, with logs, evaluation, early stopping and checkpoints."""
 
 import math
 import time
@@ -26,7 +26,7 @@ from jaxdl.run.store.history import Log
 from jaxdl.run.store.identity import versions
 from jaxdl.run.store.watch import Watch
 
-SAVING = 0.04  # most of the time that its saves take by default
+SAVING = 0.04  # maximum share of the time for saves by default
 
 
 class Diverged(RuntimeError):
@@ -34,13 +34,13 @@ class Diverged(RuntimeError):
 
 
 class Training:
-    """One seed's steps from where it stands to its end: effects around the pure functions of a plan."""
+    """The training loop of one seed: side effects around the pure functions of a plan."""
 
     def __init__(
         self, plan: Plan, config: RunConfig, name: str, state: Any, first: int, last: int, log: Log,
         checkpoints: Checkpoints, folder: Path | None,
     ) -> None:  # fmt: skip
-        """Restores the latest checkpoint if there is one, and cuts the log back to it."""
+        """Restores the latest checkpoint, if there is one, and cuts the log back to it."""
         self.plan, self.config, self.first, self.last, self.folder = plan, config, first, last, folder
         self.log, self.checkpoints = log, checkpoints
         found = checkpoints.restore(state)
@@ -49,7 +49,7 @@ class Training:
         facts = checkpoints.facts(self.t) if found else {}
         if found:
             if "log" not in facts:
-                raise DataError(f"{folder}/checkpoints/{self.t}: is no checkpoint of a fit; name another folder")
+                raise DataError(f"{folder}/checkpoints/{self.t}: is not a checkpoint of a fit; use another folder")
             log.check(facts["log"])
         self.watch = Watch(plan.watch, folder and folder / "watched", state, facts.get("watched", []))
         self.watch.look(self.t, self.state)
@@ -63,18 +63,18 @@ class Training:
         self.clock, self.cost = time.perf_counter(), 0.1  # since the last save, and what that took
 
     def _kept(self, like: Any) -> Any:
-        """The best state so far; where its checkpoint cannot be used, this one, and the search for it begins anew."""
+        """Returns the best state so far; if its checkpoint is unusable, returns this state and restarts the search."""
         try:
             found = self.checkpoints.restore(like, self.best.step)
-            assert found is not None  # there is a folder, else there would be no best step yet
+            assert found is not None  # a best step implies a folder
             return found[1]
         except DataError as error:
-            log(f"warning: {error}: the best state, of step {self.best.step}, is lost; goes on from step {self.t}")
+            log(f"warning: {error}: the best state, of step {self.best.step}, is lost; continuing from step {self.t}")
             self.best = Best(self.config, [row for row in self.log.rows if row["step"] >= self.t])
             return self.state
 
     def run(self) -> Result:
-        """Trains, evaluates, saves and ends."""
+        """Trains, evaluates and saves until the last step, then finishes."""
         config, first, last = self.config, self.first, self.last
         rows = lambda t, count: self.plan.rows(config.seed, t - first, count, self.plan.scan)
         intervals = (self.plan.every, config.checkpoint_every or last, last - first)
@@ -93,7 +93,7 @@ class Training:
                     self.steps.append(self.t - begin)
                     self.seconds.append(time.perf_counter() - start)
                     due = self.t > begin and (self.t == last or (self.t - first) % self.plan.every == 0)
-                    if due:  # else a signal came between two evaluations, or a save is due
+                    if due:  # otherwise a signal arrived between two evaluations, or a save is due
                         self.look()
                     ended_by = stop()
                     self.save(due, bool(ended_by))
@@ -105,10 +105,10 @@ class Training:
             self.progress.close()
 
     def land(self, done: int, count: int, scalars: dict[str, jax.Array]) -> None:
-        """Looks at the metrics of a call: is anything not finite, is anything to be logged."""
+        """Handles the metrics of a call: raises if anything is not finite, and logs the steps that are due."""
         advice = "try a lower --learning_rate, or --clip_norm=1" + (", in another --workdir" if self.folder else "")
         if done == 0:
-            advice += "; at the first step it may be the data: inputs that are no numbers, labels beyond the outputs"
+            advice += "; at the first step, check the data: non-finite inputs, labels out of range"
         fault = jax.device_get(scalars.pop("fault", np.zeros(1))).ravel()
         if fault.any():
             at = int(np.flatnonzero(fault)[0])
@@ -125,7 +125,7 @@ class Training:
         self.progress.step(done + count, row)
 
     def look(self) -> None:
-        """Evaluates the validation part; the test part is looked at here only where --watch_test says so."""
+        """Evaluates the validation part, and with --watch_test the test part too."""
         metrics = self.plan.valid(self.state)
         row = {f"valid/{name}": value for name, value in metrics.items()}
         if self.config.watch_test:
@@ -138,13 +138,13 @@ class Training:
             self.best_state, self.best_saved = jax.tree.map(jnp.copy, self.state), False
 
     def save(self, evaluated: bool, ending: bool) -> None:
-        """Saves the state where it is due; the best state goes before it, so that both are there or neither."""
+        """Saves the state if it is due; the best state is saved first, so that either both exist or neither."""
         every = self.config.checkpoint_every
         if every:
             due = (self.t - self.first) % every == 0
-        else:  # with an evaluation, and so rarely that saves take a small share of the time
+        else:  # after an evaluation, and only while saves take a small share of the time
             due = evaluated and first_decides(time.perf_counter() - self.clock > self.cost / SAVING)
-        # a step that has been saved is left alone: a second save would remove the first, which may be in flight
+        # a step is saved once: a second save would remove the first, which may be in flight
         if self.t == self.saved or not (due or ending or self.t == self.last or self.best.exhausted):
             return
         start, step = time.perf_counter(), self.best.step
@@ -160,15 +160,15 @@ class Training:
         return {"log": self.log.mark(step), "watched": [at for at in self.watch.seen if at <= step]}
 
     def finish(self) -> Result:
-        """The state that is kept, its evaluation on the test part, and result.json."""
+        """Chooses the state to keep, evaluates it on the test part, writes result.json and returns the result."""
         config, best, kept = self.config, self.best, self.t
         valid = last_of(self.log.rows, "valid/")
         if best.step and config.patience:
             self.state, kept, valid = self.best_state, best.step, best.metrics
-            self.progress.log(f"best step {kept}" + (f", stopped at {self.t}" if self.t < self.last else ""))
+            self.progress.log(f"best step {kept}" + (f", stopped early at {self.t}" if self.t < self.last else ""))
         elif best.step < self.t and best.far_from(valid):
             told = f"{config.monitor} {best.metrics[config.monitor]:.4g}, at the end {valid[config.monitor]:.4g}"
-            self.progress.log(f"validation was best at step {best.step}: {told}; --patience goes back to the best")
+            self.progress.log(f"validation was best at step {best.step}: {told}; --patience keeps the best state")
         valid = valid or self.plan.valid(self.state)
         if self.saved != self.t:
             self.checkpoints.save(self.t, self.state, **self._facts(self.t))

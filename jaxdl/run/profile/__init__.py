@@ -1,1 +1,1 @@
-"""What a step costs, and what in it."""
+"""Profiling of a training step: its cost and a trace."""

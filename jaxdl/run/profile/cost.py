@@ -1,4 +1,4 @@
-"""Operations and bytes of a compiled training step, and how fast this machine multiplies matrices."""
+"""Operations and bytes of a compiled training step, and the matrix-product throughput of this machine."""
 
 import time
 from typing import Any, NamedTuple
@@ -9,12 +9,12 @@ from jax.extend.core import jaxprs_in_params
 
 
 def devices_of(compiled: Any) -> list[Any]:
-    """The devices that a compiled call runs on."""
+    """Returns the devices that a compiled call runs on."""
     return list(jax.tree.leaves(compiled.input_shardings)[0].device_set)
 
 
 class StepCost(NamedTuple):
-    """Of one step, over all devices."""
+    """The cost of one step, over all devices."""
 
     operations: float
     bytes: float
@@ -22,14 +22,14 @@ class StepCost(NamedTuple):
 
 
 def cost(traced: Any, compiled: Any, steps: int) -> StepCost:
-    """What one of the `steps` steps of a compiled call costs, by XLA's count.
+    """Returns the cost of one of the `steps` steps of a compiled call, as XLA counts it.
 
-    XLA counts the body of a loop once, whatever its length. So its count of a call that loops over the steps is that of
-    one step; loops inside the step make it too low, which the note says.
+    XLA counts the body of a loop once, whatever its length. So its count for a call that loops over steps is that of
+    one step. Loops inside the step make it too low; the note says so.
     """
     analysis, devices = compiled.cost_analysis() or {}, len(devices_of(compiled))
     loops = _loops(traced.jaxpr.jaxpr) - (steps > 1)
-    note = f" ({loops} loops in the step counted with one turn: too low)" if loops else ""
+    note = f" (too low: {loops} loops in the step are counted as one iteration each)" if loops else ""
     operations, moved = (devices * analysis.get(key, 0.0) for key in ("flops", "bytes accessed"))
     return StepCost(operations, moved, note)
 
@@ -40,7 +40,7 @@ def _loops(jaxpr: Any) -> int:
 
 
 def matmul_rate(devices: list[Any], width: int = 0, repeats: int = 5) -> tuple[float, int]:
-    """(operations per second of a float32 matrix product on all devices at once, its width): the best of several."""
+    """Returns (operations per second of a float32 matrix product on all devices at once, its width)."""
     width = width or (2048 if devices[0].platform == "cpu" else 8192)
     inputs = [jax.device_put(jnp.ones((width, width), jnp.float32), device) for device in devices]
     product = jax.jit(jnp.matmul)

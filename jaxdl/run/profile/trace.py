@@ -1,4 +1,4 @@
-"""`--profile=N`: what a step costs, a trace of some, and what made it compile again."""
+"""`--profile=N`: the cost of a step, a trace of N steps, and the causes of recompilations."""
 
 import tempfile
 import time
@@ -20,15 +20,15 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 
 @contextmanager
 def profiled(call: Callable[..., Any], steps: int, folder: Path | None, first: int = 0) -> Iterator[Callable[..., Any]]:
-    """The same call, but for `steps` > 0 it measures itself and says what it found through `run.log`.
+    """Yields the same call; for `steps` > 0 it measures itself and logs the results.
 
-    After the first call, which compiles, the calls of `steps` steps are timed and those of as many more are traced into
-    folder/profile. Every later compilation is reported with the argument that brought it about.
+    After the first call, which compiles, calls of `steps` steps are timed, and those of as many more are traced into
+    folder/profile. Every later compilation is logged with the argument that caused it.
 
     Args:
       call: `partial(jitted, arrays)`: (state, rows [S, B], count) -> (state, metrics) makes `count` steps.
-      steps: how many steps to time and to trace, rounded up to whole calls.
-      folder: the folder of the fit; None: a temporary one.
+      steps: number of steps to time and to trace, rounded up to whole calls.
+      folder: of the fit; None: a temporary folder.
       first: steps done before.
     """
     if not steps:
@@ -73,14 +73,14 @@ class _Profile:
         return result
 
     def hear(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
-        """Counts compilations: the size of the jitted function's cache grows without one on several devices."""
+        """Counts compilations: on several devices the jitted function's cache grows without one."""
         self._compilations += event == COMPILED
 
     def _run(self, state: Any, rows: Any, count: int, before: Any) -> Any:
         self._compilations = 0
         result = self._call(state, rows, count)
         if self._compilations and before is not None:
-            log(f"profile: step {self._t + 1} compiled again: {difference(before, self._last)}")
+            log(f"profile: step {self._t + 1} recompiled: {difference(before, self._last)}")
         return result
 
     def _measure(self, state: Any, rows: Any, count: int) -> Any:
@@ -94,7 +94,7 @@ class _Profile:
         if not self._tracing:
             self._compiled = self._jitted.trace(*self._call.args, state, rows, count), count
             options = jax.profiler.ProfileOptions()
-            options.python_tracer_level = 0  # the loop's own Python would fill the file and slow the calls
+            options.python_tracer_level = 0  # Python events of the loop would fill the file and slow down the calls
             jax.profiler.start_trace(str(self._folder), profiler_options=options)
             self._tracing = True
         result = jax.block_until_ready(self._run(state, rows, count, self._last))
@@ -110,13 +110,13 @@ class _Profile:
         self._tracing = False
 
     def finish(self) -> None:
-        """Ends the trace and says what was found."""
+        """Ends the trace and logs the results."""
         if self._done:
             return
         self._done = True
         self.stop()
         if not self._traced:
-            log(f"profile: {self._t} steps are too few to measure {self._steps} after those that compile; give more")
+            log(f"profile: {self._t} steps are too few to profile {self._steps} after compilation; increase --steps")
             return
         traced, count = self._compiled
         compiled = traced.lower().compile()
@@ -128,17 +128,17 @@ class _Profile:
         devices = devices_of(compiled)
         rate, width = matmul_rate(devices)
         yield (
-            f"profile: {_si(seconds, 's')} a step, the least of {len(self._times)} calls of {count} "
-            f"step{'s' * (count > 1)}, each waited for"
+            f"profile: {_si(seconds, 's')} per step, the minimum of {len(self._times)} calls of {count} "
+            f"step{'s' * (count > 1)}, waiting for each call"
         )
         yield (
-            f"profile: {_si(cost.operations, 'flop')} and {size(cost.bytes)} a step by XLA's count{cost.note}: "
+            f"profile: {_si(cost.operations, 'flop')} and {size(cost.bytes)} per step as counted by XLA{cost.note}: "
             f"{_si(cost.operations / seconds, 'flop/s')}, {cost.operations / seconds / rate:.1%} of the "
-            f"{_si(rate, 'flop/s')} of a float32 matrix product of {width:,}"
+            f"{_si(rate, 'flop/s')} of a float32 matrix product of width {width:,}"
         )
         yield (
-            f"profile: the trace of {self._traced} more steps is in {self._folder}; ui.perfetto.dev shows its "
-            "*.trace.json.gz, and `pip install xprof` ranks its operations"
+            f"profile: a trace of {self._traced} further steps is in {self._folder}; view its *.trace.json.gz with "
+            "ui.perfetto.dev, or rank its operations with xprof (pip install xprof)"
         )
 
 
@@ -150,13 +150,13 @@ def _si(value: float, unit: str) -> str:
 
 
 def signature(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What jit tells calls apart by: the tree, and shape, dtype, weak type and sharding of every leaf."""
+    """Returns what jit distinguishes calls by: the tree, and shape, dtype, weak type and sharding of every leaf."""
     leaves, structure = jax.tree.flatten(args)
     return structure, *((jax.typeof(leaf), getattr(leaf, "sharding", None)) for leaf in leaves)
 
 
 def difference(before: tuple[Any, ...], now: tuple[Any, ...]) -> str:
-    """The first argument in which two signatures differ, in words."""
+    """Describes the first argument in which two signatures differ."""
 
     def named(signature: tuple[Any, ...]) -> dict[str, Any]:
         structure, *leaves = signature
@@ -170,12 +170,12 @@ def difference(before: tuple[Any, ...], now: tuple[Any, ...]) -> str:
         (aval, where), (other_aval, other_where) = leaf, other
         text = f"{aval.dtype}[{','.join(map(str, aval.shape))}]"
         if aval.weak_type != other_aval.weak_type:
-            text += " of weak type" if aval.weak_type else " of strong type"
+            text += " (weak type)" if aval.weak_type else " (strong type)"
         return text if where == other_where else f"{text} on {getattr(where, 'spec', where)}"
 
     old, new = named(before), named(now)
-    lines = [f"{name} is gone" for name in old if name not in new] + [
-        f"{name} is new" for name in new if name not in old
+    lines = [f"{name} was removed" for name in old if name not in new] + [
+        f"{name} was added" for name in new if name not in old
     ]
     lines += [
         f"{name} was {words(old[name], leaf)}, is {words(leaf, old[name])}"
@@ -183,5 +183,5 @@ def difference(before: tuple[Any, ...], now: tuple[Any, ...]) -> str:
         if name in old and old[name] != leaf
     ]
     if not lines:
-        return "no argument has changed; a setting of JAX has"
+        return "no argument has changed, but a JAX setting has"
     return lines[0] + (f", and {len(lines) - 1} more" if lines[1:] else "")

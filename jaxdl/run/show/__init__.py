@@ -1,1 +1,1 @@
-"""What a person sees: lines, tables of claims, pictures, runs beside each other."""
+"""Output for people: log lines, tables of claims, figures, comparisons of runs."""

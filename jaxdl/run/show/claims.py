@@ -1,8 +1,8 @@
-"""Claims: what an experiment says before it runs, the quantities that it finds, and how both are shown.
+"""Claims: what an experiment expects, the quantities that it measures, and how both are shown.
 
     CLAIMS = {
-        "accuracy": Claim("a network tells digits as well as published", rows="digits", headline=True),
-        "script": Claim("the losses are those of PyTorch", needs="extra:peers"),
+        "accuracy": Claim("a network classifies digits as well as published", rows="digits", headline=True),
+        "script": Claim("the losses equal those of PyTorch", needs="extra:peers"),
     }
 
     def report(config, data):
@@ -10,8 +10,8 @@
         yield measured("accuracy", Quantity("accuracy", result.values("accuracy"), ">=", 0.985),
                        reference={"SVC": 0.98})
 
-A claim has a name, and a text that is the same in every run; numbers are in its quantities alone. What `report` does
-not yield was not measured, and the frame says which command measures it. Nothing here has effects.
+A claim has a name, and a text that is the same in every run; numbers are in its quantities only. A claim that `report`
+does not yield was not measured, and is listed with the command that measures it. Nothing here has side effects.
 """
 
 import math
@@ -28,17 +28,17 @@ import numpy as np
 from jaxdl.streams import printable
 
 KEEPS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq}
-REASONS = ("gpu", "files", "extra", "hours")  # the first part of what a claim may need
-WORDS = {True: "yes", False: "NO", None: "not measured"}
+REASONS = ("gpu", "files", "extra", "hours")  # the first part of each word in a claim's `needs`
+WORDS = {True: "yes", False: "no", None: "not measured"}
 
 
 class Claim(NamedTuple):
-    """What is said, before anything has been measured.
+    """A statement of an experiment, made before anything is measured.
 
-    text: without numbers. rows: names of what it answers, in a list of yours, separated by spaces. headline: it is
-    among the first to be shown. fails: why it is known not to hold, with the source; "" where it should hold. needs:
-    what keeps the default command from measuring it, separated by spaces: gpu, files:NAME, extra:NAME, hours. flags:
-    those of the command that measures it, or a whole command; "" where the default does.
+    text: without numbers. rows: names of the items that it covers, in a list of yours, separated by spaces. headline:
+    it is among the first to be shown. fails: why it is known not to hold, with the source; "" if it should hold. needs:
+    what the default command lacks to measure it, separated by spaces: gpu, files:NAME, extra:NAME, hours. flags: those
+    of the command that measures it, or a whole command; "" if the default command does.
     """
 
     text: str
@@ -51,35 +51,35 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True)
 class Quantity:
-    """A measured number, or one for each seed, and what it is held against.
+    """A measured number, or one per seed, and its limit.
 
-    sign and limit: one of >=, <=, >, <, == and a number; without them the quantity is only told. A comparison of two
-    trained quantities is the sign of their difference: Quantity("loss of gru - rnn", a - b, "<", 0). enough: how many
-    of the seeds have to keep the limit by themselves; 0: their mean has to, -1: every one. unit: stands behind the
-    number.
+    sign and limit: one of >=, <=, >, <, == and a number; without them the quantity is only reported. To compare two
+    trained quantities, give the sign of their difference: Quantity("loss of gru - rnn", a - b, "<", 0). enough: how
+    many of the seeds must keep the limit on their own; 0: their mean must, -1: every seed must. unit: follows the
+    number; "times" marks a ratio, shown as 1.250x.
     """
 
     name: str
-    values: Any  # a number, or one for each seed; kept as a tuple
+    values: Any  # a number, or one per seed; stored as a tuple
     sign: str = ""
     limit: float = math.nan
     unit: str = ""
     enough: int = 0
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a sign that is none, or more seeds than there are."""
+        """Raises ValueError for an unknown sign, or if `enough` exceeds the number of seeds."""
         object.__setattr__(self, "values", numbers(self.values))
         object.__setattr__(self, "limit", float(self.limit))
         if self.sign not in ("", *KEEPS):
-            raise ValueError(f"{self.name}: {self.sign!r} is none of {' '.join(KEEPS)}")
+            raise ValueError(f"{self.name}: {self.sign!r} is not one of {' '.join(KEEPS)}")
         if self.enough < 0:
             object.__setattr__(self, "enough", len(self.values))
         if not 0 <= self.enough <= len(self.values) or not self.values:
-            raise ValueError(f"{self.name}: {len(self.values)} seeds, of which {self.enough} are to be enough")
+            raise ValueError(f"{self.name}: enough={self.enough} is not possible with {len(self.values)} seeds")
 
     @property
     def value(self) -> float:
-        """The number that decides: the mean of the seeds, or the `enough`-th best of them."""
+        """The value that decides: the mean of the seeds, or the `enough`-th best of them."""
         if not self.enough:
             return fmean(self.values)
         if any(map(math.isnan, self.values)):
@@ -88,18 +88,23 @@ class Quantity:
 
     @property
     def holds(self) -> bool:
-        """Whether the limit is kept; NaN never keeps one, and a quantity without a limit always does."""
+        """Whether the limit is kept; never for NaN, always without a limit."""
         return not self.sign or bool(KEEPS[self.sign](self.value, self.limit))
 
     def __str__(self) -> str:
-        """Name, number, unit and limit: accuracy: 0.9917 ± 0.003 (5 seeds) >= 0.985."""
-        each = {0: "", len(self.values): ", each"}.get(self.enough, f", {self.enough} of them")
-        told = f"{self.name}: {number(self.values, each)}{self.unit and ' ' + self.unit}"
-        return told + (f" {self.sign} {plain_number(self.limit)}" if self.sign else "")
+        """Name, value, unit and limit: accuracy: 0.9917 ± 0.003 (5 seeds) >= 0.985."""
+        ratio = self.unit in ("times", "x")
+        value = plus_minus(self.values, ratio=ratio) + (f" {self.unit}" if self.unit and not ratio else "")
+        limit = f"{self.sign} {plain_number(self.limit)}{'x' * ratio}" if self.sign else ""
+        many = len(self.values)
+        seeds = f"({many} seeds)" if many > 1 else ""
+        if many > 1 and limit and self.enough:
+            seeds, limit = f"({many} seeds, {'each' if self.enough == many else f'at least {self.enough}'} {limit})", ""
+        return " ".join(filter(None, (f"{self.name}:", value, seeds, limit)))
 
 
 class Finding(NamedTuple):
-    """A claim with what a run found for it; without quantities it was not measured.
+    """A claim with the results of a run; without quantities it was not measured.
 
     reference: values from other sources, keyed by source. command: the command that measures the claim, if this run
     did not.
@@ -117,7 +122,7 @@ class Finding(NamedTuple):
         return all(quantity.holds for quantity in self.quantities) if self.quantities else None
 
     def record(self) -> dict[str, Any]:
-        """All of it in values that JSON can hold."""
+        """Returns everything as values that JSON can hold."""
         quantities = [
             {**vars(quantity), "limit": quantity.limit if quantity.sign else None} for quantity in self.quantities
         ]
@@ -127,23 +132,23 @@ class Finding(NamedTuple):
 
 
 def measured(name: str, *quantities: Quantity, reference: Mapping[str, Any] | None = None) -> Finding:
-    """What a run found for the claim of this name.
+    """Returns what a run measured for the claim of this name.
 
     Args:
       name: of a claim in the experiment's CLAIMS.
-      quantities: one at least; the claim holds if all of them keep their limits.
+      quantities: at least one; the claim holds if all of them keep their limits.
       reference: {source: a number, or one per seed}.
 
     Raises:
       ValueError: no quantities.
     """
     if not quantities:
-        raise ValueError(f"{name}: measured, but without a quantity")
+        raise ValueError(f"{name}: requires at least one quantity")
     return Finding(name, quantities, reference or {})
 
 
 def completed(claims: Mapping[str, Claim], found: Iterable[Finding], command: str) -> list[Finding]:
-    """The findings in the order of the claims; what was not measured has the command that measures it.
+    """Returns the findings in the order of the claims; a claim that was not measured gets the command that measures it.
 
     Raises:
       ValueError: a finding without a claim, or two for one.
@@ -151,7 +156,7 @@ def completed(claims: Mapping[str, Claim], found: Iterable[Finding], command: st
     by_name: dict[str, Finding] = {}
     for one in found:
         if one.name not in claims or one.name in by_name:
-            raise ValueError(f"{one.name}: is {'found twice' if one.name in by_name else 'no claim of CLAIMS'}")
+            raise ValueError(f"{one.name}: is {'measured twice' if one.name in by_name else 'not in CLAIMS'}")
         by_name[one.name] = one
     return [
         by_name[name]._replace(claim=claim)
@@ -166,61 +171,67 @@ def _command(default: str, flags: str) -> str:
 
 
 def numbers(value: Any) -> tuple[float, ...]:
-    """A number, or several, as a tuple."""
+    """Returns a number, or several, as a tuple."""
     return tuple(np.atleast_1d(np.asarray(value, np.float64)).tolist())
 
 
 def plain_number(value: float, digits: int = 4) -> str:
-    """One number for people: 61,706, 55,320.4 as 55,320, 0.9917, 8e-06."""
+    """Formats one number for people: 61,706, 55,320.4 as 55,320, 0.9917, 8e-06."""
     whole = math.isfinite(value) and abs(value) < 1e15 and (value == round(value) or abs(value) >= 10**digits)
     return f"{value:,.0f}" if whole else f"{value:.{digits}g}"
 
 
-def plus_minus(values: Any, digits: int = 4) -> str:
-    """Mean ± sample standard deviation; one value alone as it is, and "-" for none."""
-    values = numbers(values)
+def ratio_number(value: float, digits: int = 4) -> str:
+    """Formats a ratio with all its digits: 1.000x, 0.2500x, 31.30x, 1,234x."""
+    short = math.isfinite(value) and value and abs(value) < 10 ** (digits - 1)
+    return (f"{value:#.{digits}g}" if short else plain_number(value, digits)) + "x"
+
+
+def plus_minus(values: Any, digits: int = 4, ratio: bool = False) -> str:
+    """Formats mean ± sample standard deviation; a single value without, and no value as "-"."""
+    values, shown = numbers(values), ratio_number if ratio else plain_number
     if len(values) < 2:
-        return plain_number(values[0], digits) if values else "-"
+        return shown(values[0], digits) if values else "-"
     finite = all(map(math.isfinite, values))
     mean, spread = (fmean(values), stdev(values)) if finite else (math.nan, math.nan)
-    return f"{plain_number(mean, digits)} ± {spread:.1g}"
+    return f"{shown(mean, digits)} ± {spread:.1g}"
 
 
-def number(values: Any, more: str = "") -> str:
-    """As `plus_minus`, with how many seeds there are."""
+def number(values: Any) -> str:
+    """Formats as `plus_minus` does, with the number of seeds."""
     values = numbers(values)
-    return plus_minus(values) + (f" ({len(values)} seeds{more})" if len(values) > 1 else "")
+    return plus_minus(values) + (f" ({len(values)} seeds)" if len(values) > 1 else "")
 
 
 def found_words(finding: Finding) -> str:
-    """What was measured, a line each; else what would measure it."""
+    """Returns what was measured, one line each; else what would measure it."""
     if finding.quantities:
         return "\n".join(map(str, finding.quantities))
-    need = f" (needs {finding.claim.needs.replace(':', ' ')})" if finding.claim.needs else ""
-    return f"not measured{need}; measure it with: {finding.command}"
+    need = f" (requires {', '.join(finding.claim.needs.split()).replace(':', ' ')})" if finding.claim.needs else ""
+    return f"not measured{need}; to measure it: {finding.command}"
 
 
 def reference_words(finding: Finding) -> str:
-    """Other people's numbers, each with where it is from, a line each."""
+    """Returns the reference values with their sources, one line each."""
     return "\n".join(f"{number(value)} ({source})" for source, value in finding.reference.items())
 
 
 def verdict(finding: Finding) -> str:
-    """yes, NO, or not measured; and whether that was expected."""
+    """Returns "yes", "no" or "not measured", and whether that was expected."""
     word = WORDS[finding.holds]
     if finding.holds is None or not finding.claim.fails:
         return word
-    return f"{word} (as expected: {finding.claim.fails})" if not finding.holds else f"{word}, unexpectedly"
+    return f"{word} (expected: {finding.claim.fails})" if not finding.holds else f"{word} (unexpected)"
 
 
 def claims_table(findings: Sequence[Finding], width: int | None = None, rows: bool = False) -> str:
-    """What was measured as a text table as wide as the terminal, and a line for what was not.
+    """Returns the measured claims as a table as wide as the terminal, and a line with those not measured.
 
-    rows: a column more, which rows of a syllabus a claim answers.
+    rows: adds a column with the rows of a syllabus that a claim covers.
     """
     width = max(60, min(width or shutil.get_terminal_size((120, 24)).columns, 150))
     found, others = [f for f in findings if f.quantities], [f.name for f in findings if not f.quantities]
-    left = f"not measured by this command: {', '.join(others)} (summary.json has the command for each)"
+    left = f"not measured by this command: {', '.join(others)} (summary.json lists the commands that do)"
     if not found:
         return "\n".join(_wrapped(left, width))
     cells: list[tuple[str, ...]] = [("claim", "measured", "reference (source)", "holds")]
@@ -243,6 +254,6 @@ def claims_table(findings: Sequence[Finding], width: int | None = None, rows: bo
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Lines of at most `width`; what goes on from the line above is indented."""
+    """Returns lines of at most `width`; continuation lines are indented."""
     wrap = lambda line: textwrap.wrap(printable(" ".join(line.split())), width, subsequent_indent="  " * ("\n" in text))
     return [part for line in text.split("\n") for part in wrap(line)] or [""]

@@ -1,4 +1,4 @@
-"""Runs beside each other, read from their folders: their curves in one picture, their last numbers in one table."""
+"""Compares runs, read from their folders: curves in one figure, final metrics in one table."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +16,7 @@ STYLES = ("-", "--", ":", "-.")
 
 
 class Line(NamedTuple):
-    """One row of the table, one colour and style of the picture: a fit of a run with all its seeds."""
+    """One row of the table, one colour and style of the figure: a fit of a run with all its seeds."""
 
     run: Run
     fit: str
@@ -26,15 +26,15 @@ class Line(NamedTuple):
     style: Any
 
     def metrics(self) -> dict[str, None]:
-        """The names of the final metrics."""
+        """Returns the names of the final metrics."""
         return dict.fromkeys(name for trace in self.traces for name in trace.metrics())
 
 
 def lines(runs: Sequence[Run], fit: str | None = None) -> list[Line]:
-    """What is to be compared: every fit of every run, or the one of that name.
+    """Returns what to compare: every fit of every run, or the one of that name.
 
     Raises:
-      FlagError: no run, or one of them, has a fit of that name.
+      FlagError: a run has no fit of that name.
       DataError: a run has no metrics yet; the runs have no metric in common.
     """
     found = []
@@ -43,7 +43,7 @@ def lines(runs: Sequence[Run], fit: str | None = None) -> list[Line]:
         if not fits:
             raise DataError(f"{run.folder}: has no metrics yet; let it run, or leave it out")
         if fit is not None and fit not in fits:
-            have = ", ".join(name or "one fit, without a name" for name in fits)
+            have = ", ".join(name or "one unnamed fit" for name in fits)
             raise FlagError(f"--fit={fit}: {run.folder} has {have}")
         for j, (name, traces) in enumerate(fits.items()):
             if fit in (None, name):
@@ -53,23 +53,23 @@ def lines(runs: Sequence[Run], fit: str | None = None) -> list[Line]:
         seen = lambda line: [name for name in _panels(line) if name != "loss" or not mixed(runs)]
         sides = dict.fromkeys(f"{line.run.folder} has {', '.join(seen(line)) or 'none'}" for line in found)
         besides = " besides the loss" if mixed(runs) else ""
-        raise DataError(f"no metric{besides} in common: {'; '.join(sides)}")
+        raise DataError(f"the runs have no metric{besides} in common: {'; '.join(sides)}")
     return found
 
 
 def mixed(runs: Sequence[Run]) -> bool:
-    """Whether they are runs of several experiments."""
+    """Returns whether the runs belong to several experiments."""
     return len({run.experiment for run in runs}) > 1
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """The flags that all of the runs have and in which they differ."""
+    """Returns the flags that all of the runs have and in which they differ."""
     common = [name for name in runs[0].flags if name not in PLACE and all(name in run.flags for run in runs)]
     return [name for name in common if any(run.flags[name] != runs[0].flags[name] for run in runs)]
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """The folder of each run, and what tells it apart from the others: experiment and flags."""
+    """Returns the folder of each run and what distinguishes it from the others: experiment and flags."""
     names, many = differing(runs), mixed(runs)
     words = lambda run: [f"{name}={shown(run.flags[name])}" for name in names if run.flags[name] is not None]
     told = [", ".join([run.experiment] * many + words(run)) for run in runs]
@@ -79,9 +79,9 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 
 def panels(lines: Sequence[Line]) -> list[str]:
-    """The metrics to draw: those of all lines together; if the experiments differ, those in common but the loss.
+    """Returns the metrics to draw: those of all lines; for several experiments, the common ones except the loss.
 
-    What one experiment minimises is not what another does, and does not belong on one axis.
+    Experiments minimise different losses, which do not belong on one axis.
     """
     common = _shared(lines, [_panels(line) for line in lines])
     found = [name for name in plots.panels(t.rows for line in lines for t in line.traces) if name in common]
@@ -98,7 +98,7 @@ def _panels(line: Line) -> list[str]:
 
 
 def curves(lines: Sequence[Line]) -> "Figure":
-    """Every metric over steps and, below, over seconds; a colour a run, a style a fit, a line a seed."""
+    """Draws every metric over steps and, below, over seconds; one colour per run, style per fit, line per seed."""
     states = {line.run.folder: line.run.state() for line in lines}
     told = lambda line: line.label if (state := states[line.run.folder]) == "finished" else f"{line.label} ({state})"
     return plots.curves(
@@ -110,10 +110,10 @@ def curves(lines: Sequence[Line]) -> "Figure":
 
 
 def table(lines: Sequence[Line]) -> str:
-    """The last numbers: mean ± standard deviation over the seeds, steps, seconds, and the flags that differ."""
+    """Returns the final metrics, mean ± standard deviation over the seeds, steps, seconds, and the differing flags."""
     runs = list({line.run.folder: line.run for line in lines}.values())
     many, fits, seeds = mixed(runs), any(line.fit for line in lines), any(len(line.traces) > 1 for line in lines)
-    flags = [name for name in differing(runs) if not (seeds and name == "seeds")]  # it has a column of what there is
+    flags = [name for name in differing(runs) if not (seeds and name == "seeds")]  # has its own column
     names = _shared(lines, [line.metrics() for line in lines])
     head = ["run", *["experiment"] * many, *["fit"] * fits, *flags, *names, "done", "seconds", *["seeds"] * seeds]
     rows = [[*head, ""]]
@@ -124,7 +124,7 @@ def table(lines: Sequence[Line]) -> str:
         cells += [plus_minus([m[name] for t in line.traces if name in (m := t.metrics())]) for name in names]
         cells += [_steps(line.traces), plus_minus([trace.seconds() for trace in line.traces], 3)]
         cells += [str(len(line.traces))] * seeds
-        rows.append([*cells, "" if state == "finished" else f"NOT ENDED: {state}"])
+        rows.append([*cells, "" if state == "finished" else f"unfinished: {state}"])
     return format_table(rows)
 
 

@@ -1,4 +1,4 @@
-"""Pictures that several experiments draw, as matplotlib figures from arrays."""
+"""Figures that several experiments draw, as matplotlib figures from arrays."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def image_grid(
     images: np.ndarray, titles: Sequence[str] = (), *, columns: int = 8, diverging: bool = False, title: str = ""
 ) -> "Figure":
-    """Images [N, H, W, C] in a grid; values 0..1, or, `diverging`, of either sign with 0 in white."""
+    """Draws images [N, H, W, C] in a grid; values in 0..1, or, if `diverging`, of either sign with 0 in white."""
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     width = max(2.6, columns * 1.25) if title else columns * 1.25
@@ -43,7 +43,7 @@ def image_grid(
 
 
 def confusion(y: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> "Figure":
-    """The confusion matrix of classes y [N] as shares of each true class, with the counts where they fit."""
+    """Draws the confusion matrix of classes y [N] as fractions of each true class, with the counts if they fit."""
     matrix = confusion_matrix(y, predictions, len(names))
     n, names = len(names), [literal(name, 30) for name in names]
     figure, axis = new_figure(max(4.5, 0.45 * n if n <= 20 else 0.2 * n) + 1, max(4, 0.45 * n if n <= 20 else 0.2 * n))
@@ -58,28 +58,30 @@ def confusion(y: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> "
                 j, i, f"{matrix[i, j]:g}", ha="center", va="center", fontsize=7, color="w" if share[i, j] > 0.5 else "k"
             )
     figure.colorbar(picture, label="share of the true class", shrink=0.8)
-    axis.set_title(f"{np.trace(matrix):g} of {matrix.sum():g} right")
+    axis.set_title(f"{np.trace(matrix):g} of {matrix.sum():g} correct")
     return figure
 
 
 def mistakes(x: np.ndarray, y: np.ndarray, p: np.ndarray, names: Sequence[str], most: int = 32) -> "Figure":
-    """The images [N, H, W, C] taken for another class whose own, y [N], has the least probability in p [N, K]."""
+    """Draws the misclassified images [N, H, W, C] whose class y [N] has the lowest probability in p [N, K]."""
     predictions = p.argmax(-1)
     wrong = np.flatnonzero(predictions != y)
     worst = wrong[np.argsort(p[wrong, y[wrong]], kind="stable")][:most]
     if not len(worst):
-        return image_grid(pixels01(x[:1]), title="no mistakes; the first test image")
+        return image_grid(pixels01(x[:1]), title="no mistakes; shown: the first test image")
     titles = [f"{names[y[i]]} as {names[predictions[i]]}" for i in worst]
-    return image_grid(pixels01(x[worst]), titles, title=f"{len(worst)} worst of {len(wrong)} mistakes: class, as what")
+    return image_grid(
+        pixels01(x[worst]), titles, title=f"{len(worst)} worst of {len(wrong)} mistakes: true class as predicted"
+    )
 
 
 def tiles(
     axis: Any, images: np.ndarray, columns: Sequence[str] = (), rows: Sequence[str] = (), *, between: float = 0.4,
     **labels: str,
 ) -> None:  # fmt: skip
-    """Images [R, C, H, W, 1 or 3] in 0..1 as one picture on an axis, with a word for each column and each row.
+    """Draws images [R, C, H, W, 1 or 3] in 0..1 as one picture on an axis, with a label for each column and row.
 
-    between: the grey of the lines between them, one pixel wide.
+    between: grey level of the lines between them, one pixel wide.
     """
     cells = np.pad(images, ((0, 0), (0, 0), (0, 1), (0, 1), (0, 0)), constant_values=between)
     R, C, H, W, channels = cells.shape
@@ -93,7 +95,7 @@ def tiles(
 
 
 def mosaic(images: np.ndarray, columns: int, title: str = "") -> "Figure":
-    """Images [N, H, W, C] in 0..1 side by side as one picture, white between them and where none is left."""
+    """Draws images [N, H, W, C] in 0..1 side by side as one picture, white between them and in empty cells."""
     rows = -(-len(images) // columns)
     sheet = np.ones((rows * columns, *images.shape[1:]), np.float32)
     sheet[: len(images)] = images
@@ -105,7 +107,7 @@ def mosaic(images: np.ndarray, columns: int, title: str = "") -> "Figure":
 
 
 def errors(truth: np.ndarray, values: np.ndarray, target: str) -> "Figure":
-    """Predicted numbers [N] over the true ones, and their errors."""
+    """Draws predicted values [N] over the true ones, and their errors."""
     from matplotlib.ticker import MaxNLocator
 
     off, target = values - truth, literal(target)
@@ -126,12 +128,12 @@ def errors(truth: np.ndarray, values: np.ndarray, target: str) -> "Figure":
 
 
 def perplexity(fits: Mapping[str, Result], rows: Mapping[str, np.ndarray], counted: Mapping[str, float]) -> "Figure":
-    """Perplexity of language models over training, and how the loss falls with the characters read before.
+    """Draws the perplexity of language models over training, and the loss over the number of preceding characters.
 
     Args:
-      fits: by name; lines are their training batches, dots their validation part, or the test part where none is.
-      rows: x and y [n, T] of the test part, tokens and those that follow.
-      counted: what counting models reach on the part with the dots.
+      fits: by name; lines are training batches, dots the validation part, or the test part if there is none.
+      rows: x and y [n, T] of the test part, tokens and their successors.
+      counted: perplexity of count-based models on the part with the dots.
     """
     figure, (left, right) = new_figure(11, 4.4, 1, 2)
     for name, fit in fits.items():
@@ -148,7 +150,7 @@ def perplexity(fits: Mapping[str, Result], rows: Mapping[str, np.ndarray], count
     left.set(xlabel="step", ylabel="perplexity (lines: training, dots: validation)", yscale="log")
     left.yaxis.set_minor_formatter("{x:g}")
     left.yaxis.set_major_formatter("{x:g}")
-    right.set(xlabel="characters read since the memory was empty", ylabel="loss (nats a character)", xscale="log")
+    right.set(xlabel="characters read since the state was reset", ylabel="loss (nats per character)", xscale="log")
     right.xaxis.set_major_formatter("{x:g}")
     for axis in (left, right):
         axis.grid(alpha=0.25, which="both")
@@ -157,7 +159,7 @@ def perplexity(fits: Mapping[str, Result], rows: Mapping[str, np.ndarray], count
 
 
 def lines(x: np.ndarray, y: np.ndarray, wrong: np.ndarray, fitted: Mapping[str, Any], title: str) -> "Figure":
-    """Points x and y [N, 1], the wrong ones marked, and lines {label: (slope, intercept)}, the last one dashed."""
+    """Draws points x and y [N, 1], outliers marked, and lines {label: (slope, intercept)}, the last one dashed."""
     figure, axis = new_figure(6, 4.2)
     axis.scatter(x[~wrong], y[~wrong], s=12, color="0.6", label="data")
     if wrong.any():

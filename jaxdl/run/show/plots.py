@@ -1,4 +1,4 @@
-"""Pictures as matplotlib figures; `save_figure` puts one into the run's folder. matplotlib is imported when used."""
+"""Figures in matplotlib; `save_figure` writes one into the run's folder. matplotlib is imported when used."""
 
 import contextlib
 import functools
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from jaxdl.run.command.config import RunConfig
 
 ABREAST = 4  # panels of curves in a row
+WIDE = 4.0  # inches to which a figure may be widened for a title before the title is wrapped
+MARGIN = 0.06  # inches on both sides of a title
 PARTS: dict[str, dict[str, Any]] = {
     "train": {"color": "C0", "alpha": 0.5, "linewidth": 1},
     "valid": {"color": "C1", "marker": "o", "markersize": 3.5},
@@ -31,7 +33,7 @@ PARTS: dict[str, dict[str, Any]] = {
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple["Figure", Any]:
-    """A figure of the given size in inches that no window manager knows of, and its axes."""
+    """Returns a figure of the given size in inches, without a window manager, and its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -41,10 +43,10 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **o
 
 
 def literal(text: object, most: int = 60, width: int = 0) -> str:
-    """A name from data, flags or folders as matplotlib is to show it.
+    """Returns a name from data, flags or folders as matplotlib is to show it.
 
-    No formula between dollars, not over-long; what no installed font has is written as an escape, \\u8611.
-    With a width it has lines of at most as many characters.
+    Dollars do not start a formula, long names are cut, and characters that no installed font has are written as
+    escapes, \\u8611. With a width, lines have at most that many characters.
     """
     drawn = "".join(c if c.isascii() or font_of(c) else ascii(c)[1:-1] for c in printable(text))
     drawn = drawn if len(drawn) <= most else f"{drawn[: most - 1]}…"
@@ -53,7 +55,7 @@ def literal(text: object, most: int = 60, width: int = 0) -> str:
 
 @functools.cache
 def font_of(character: str) -> str:
-    """The name of an installed font that has the character, matplotlib's own where that has it; "" if none has."""
+    """Returns the name of an installed font with the character, preferably matplotlib's own; "" if there is none."""
     from matplotlib.font_manager import FontProperties, findfont, fontManager
 
     default = FontProperties()
@@ -74,7 +76,7 @@ def _characters(path: str) -> frozenset[int]:
 
 
 def _in_fonts(figure: "Figure") -> "Figure":
-    """The figure, its texts also in the fonts that have the characters which matplotlib's own lacks."""
+    """Adds the fonts for characters that matplotlib's own font lacks to the texts of a figure."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.text import Text
 
@@ -86,17 +88,61 @@ def _in_fonts(figure: "Figure") -> "Figure":
     return figure
 
 
+def prepared(figure: "Figure") -> "Figure":
+    """Makes a figure ready to save: its characters have fonts, and no title is cut off or covers another.
+
+    A narrow figure is widened for its titles, up to WIDE inches; a title that is still too wide is wrapped, and the
+    figure grows by the new lines. Legends outside of the axes widen the figure as much as they need.
+    """
+    figure = _in_fonts(figure)
+    texts = [figure._suptitle, *(axis.title for axis in figure.axes)]  # type: ignore[attr-defined]
+    titles = [text for text in texts if text is not None and text.get_text()]
+    canvas: Any = figure.canvas
+    extent = lambda artist: artist.get_window_extent(canvas.get_renderer())
+    figure.draw_without_rendering()
+    width, height = figure.get_size_inches()
+    boxes = [extent(title) for title in titles]
+    missing = [box.width - room for box, room in zip(boxes, _rooms(figure, boxes), strict=True)]
+    needed = max([width, *(extent(legend).width / figure.dpi + 2 * MARGIN for legend in figure.legends)])
+    needed = max(needed, min(WIDE, width + max(missing, default=0) / figure.dpi))
+    if needed > width:
+        figure.set_size_inches(needed, height)
+        figure.draw_without_rendering()
+        boxes = [extent(title) for title in titles]
+    taller = dict[int, float]()  # by the height of a row of titles
+    for title, box, room in zip(titles, boxes, _rooms(figure, boxes), strict=True):
+        text, most = title.get_text(), len(title.get_text())
+        while extent(title).width > room and most > 1:
+            most -= 1
+            title.set_text("\n".join(textwrap.fill(line, most) for line in text.split("\n")))
+        taller[round(box.y0)] = max(taller.get(round(box.y0), 0.0), extent(title).height - box.height)
+    if any(taller.values()):
+        figure.set_size_inches(needed, height + sum(taller.values()) / figure.dpi)
+    return figure
+
+
+def _rooms(figure: "Figure", boxes: Sequence[Any]) -> list[float]:
+    """Returns the widths in pixels that centred titles may take, up to the figure's edges and the next titles."""
+    found, middles = list[float](), [(box.x0 + box.x1) / 2 for box in boxes]
+    for box, middle in zip(boxes, middles, strict=True):
+        row = [at for at, other in zip(middles, boxes, strict=True) if other.y0 < box.y1 and other.y1 > box.y0]
+        left = max([0.0, *((at + middle) / 2 for at in row if at < middle)])
+        right = min([figure.bbox.width, *((at + middle) / 2 for at in row if at > middle)])
+        found.append(2 * min(middle - left, right - middle) - 2 * MARGIN * figure.dpi)
+    return found
+
+
 def save_figure(config: "RunConfig", name: str, figure: "Figure | Callable[[], Figure]") -> Path | None:
     """Writes `name`.png into the run's folder, if the run has one.
 
-    A picture never costs a run its end: what goes wrong in drawing or saving it is a warning, and None is returned.
-    Hand over a function that draws, and this holds for the drawing too.
+    A figure never ends a run: an error in drawing or saving is logged as a warning, and None is returned. Pass a
+    function that draws, so that this includes the drawing.
     """
     if not (config.workdir and is_first()):
         return None
     path = Path(config.workdir) / f"{name}.png"
     with _optional(path), replacing(path) as file:
-        _in_fonts(figure() if callable(figure) else figure).savefig(file, format="png", dpi=120)
+        prepared(figure() if callable(figure) else figure).savefig(file, format="png", dpi=120)
         return path
     return None
 
@@ -104,25 +150,28 @@ def save_figure(config: "RunConfig", name: str, figure: "Figure | Callable[[], F
 def save_animation(
     config: "RunConfig", name: str, frames: "Sequence[Figure] | Callable[[], Sequence[Figure]]", seconds: float = 4.0
 ) -> Path | None:
-    """Writes `name`.gif into the run's folder, if the run has one; the last frame stands for a second more.
+    """Writes `name`.gif into the run's folder, if the run has one; the last frame is shown a second longer.
 
     Args:
       config: of the run.
       name: of the file.
-      frames: figures as `new_figure` makes them, all of one size, or a function that draws them; as for `save_figure`.
-      seconds: how long all frames but the last take together.
+      frames: figures from `new_figure`, all of one size, or a function that draws them; see `save_figure`.
+      seconds: total time of all frames but the last.
     """
     if not (config.workdir and is_first()):
         return None
     from PIL import Image
 
-    def picture(figure: Any) -> Any:
-        _in_fonts(figure).canvas.draw()
+    def picture(figure: Any, size: tuple[float, float]) -> Any:
+        figure.set_size_inches(size)
+        figure.canvas.draw()
         return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("P", palette=Image.Palette.ADAPTIVE)
 
     path = Path(config.workdir) / f"{name}.gif"
     with _optional(path), replacing(path) as file:
-        pictures = [picture(figure) for figure in (frames() if callable(frames) else frames)]
+        figures = [prepared(figure) for figure in (frames() if callable(frames) else frames)]
+        widths, heights = zip(*(figure.get_size_inches() for figure in figures), strict=True)
+        pictures = [picture(figure, (max(widths), max(heights))) for figure in figures]
         each = round(1000 * seconds / len(pictures))
         times = [each] * (len(pictures) - 1) + [each + 1000]
         pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=times, loop=0)
@@ -134,15 +183,15 @@ def save_animation(
 def _optional(path: Path) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # class names in any script
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # class names may be in any script
             yield
-    except Exception as error:  # matplotlib's parsers and Pillow raise many kinds
+    except Exception as error:  # matplotlib's parsers and Pillow raise many types
         reason = str(error).strip().partition("\n")[0]
-        log(f"warning: {path}: could not be drawn ({type(error).__name__}: {reason}); the run goes on without it")
+        log(f"warning: {path}: could not be drawn ({type(error).__name__}: {reason}); continuing without it")
 
 
 def panels(histories: Iterable[Sequence[Row]]) -> list[str]:
-    """The metrics to draw, the loss first; no norms, and no learning rate that never changes."""
+    """Returns the metrics to draw, the loss first; no norms, and no constant learning rate."""
     names, changes = dict[str, None](), False
     for rows in histories:
         keys = (key for row in rows for key in row if "/" in key and "/norm/" not in key)
@@ -160,13 +209,13 @@ def curves(
     over: Sequence[str] = ("step",),
     looks: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> "Figure":
-    """Metrics over training, one panel each: training faint, validation as dots, the test part as a diamond.
+    """Draws metrics over training, one panel each: training faint, validation as dots, the test part as a diamond.
 
     Args:
-      histories: the rows of every seed, by a label; seeds of one label look the same.
-      names: the metrics; those that `panels` finds if None.
-      over: "step", "seconds" or both, below each other.
-      looks: colour and line style, by label; a colour each if None. One label alone has a colour for each part.
+      histories: the rows of every seed, by label; seeds with one label look the same.
+      names: the metrics; None: those of `panels`.
+      over: "step", "seconds" or both, one below the other.
+      looks: colour and line style by label; None: one colour per label. A single label has one colour per part.
     """
     from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
@@ -210,12 +259,12 @@ def curves(
 
 
 def wide(values: Sequence[float], span: float = 20) -> bool:
-    """Whether values are drawn on a logarithmic axis: all above 0, the greatest more than `span` times the least."""
+    """Returns whether to use a logarithmic axis: all values positive, the largest over `span` times the smallest."""
     return bool(len(values)) and min(values) > 0 and max(values) > span * min(values)
 
 
 def thinned(steps: Sequence[int], values: Sequence[float], most: int = 100) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values), each the mean of as many neighbours as leaves fewer than twice `most` points."""
+    """Averages blocks of neighbours so that fewer than twice `most` points are left -> (steps, values)."""
     block = max(1, len(steps) // most)
     mean = lambda x: np.asarray(x[: len(x) // block * block], float).reshape(-1, block).mean(1)
     return mean(steps), mean(values)

@@ -1,4 +1,4 @@
-"""What a person sees of a run: the line at the start, progress, and a line now and then."""
+"""Log lines of a run: the line at the start, progress and evaluations."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,17 @@ from jaxdl.streams import printable
 
 Row = dict[str, Any]
 PARTS = {"valid": "validation", "test": "test"}
-CLOCK = ("seconds", "crc32")  # the fields of metrics.jsonl that two equal runs do not share
+CLOCK = ("seconds", "crc32")  # the fields of metrics.jsonl that differ between equal runs
 
 
 def curve(rows: Sequence[Row], key: str, over: str = "step") -> tuple[list[Any], list[float]]:
-    """(steps or seconds, values) of one column of a history, "train/loss" for example."""
+    """Returns (steps or seconds, values) of one column of a history, such as "train/loss"."""
     found = [row for row in rows if key in row]
     return [row[over] for row in found], [row[key] for row in found]
 
 
 def size(count: float) -> str:
-    """Bytes for people: 1.23 MB."""
+    """Formats a number of bytes: 1.23 MB."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -35,7 +35,7 @@ def size(count: float) -> str:
 
 
 def start_line(state: Any, arrays: Any, mesh: Mesh) -> str:
-    """Device, parameters and bytes, in one line."""
+    """Returns devices, parameters and bytes, in one line."""
     devices = list(mesh.devices.flat)
     params = [x for learner in learners(state) for x in jax.tree.leaves(learner.params)]
     total = lambda leaves: sum(x.size * x.dtype.itemsize for x in leaves)
@@ -48,24 +48,24 @@ def start_line(state: Any, arrays: Any, mesh: Mesh) -> str:
 
 
 def with_prefix(row: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """The metrics of one part in a row of the history: of "valid/loss" the name "loss"."""
+    """Returns the metrics of one part in a row of the history: for "valid/loss" the name "loss"."""
     return {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix)}
 
 
 def last_of(rows: Sequence[Row], prefix: str) -> dict[str, float]:
-    """The metrics of the last row that has some of this part; {} if none has."""
+    """Returns the metrics of this part in the last row that has any; {} if none has."""
     return next(filter(None, (with_prefix(row, prefix) for row in reversed(rows))), {})
 
 
 class Progress:
-    """A bar on a terminal; elsewhere a line at each evaluation."""
+    """A progress bar on a terminal; otherwise one line per evaluation."""
 
     def __init__(self, show: bool, first: int, last: int, name: str, title: str, epoch: float = 0) -> None:
-        """Says `title` and starts at step `first` of `last`; an `epoch` has so many steps, 0: nobody knows."""
+        """Prints `title` and starts at step `first` of `last`; `epoch`: the number of steps per epoch, 0 if unknown."""
         show, self._began = show and is_first(), False
         self._show, self._last, self._name, self._bar, self._epoch = show, last, name, None, epoch
         if title:
-            self.log((f"{name}: " if name else "") + title + (f" | from step {first}" if first else ""))
+            self.log((f"{name}: " if name else "") + title + (f" | continuing from step {first}" if first else ""))
         if show and sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -73,7 +73,7 @@ class Progress:
             self._bar.set_postfix_str("compiling")
 
     def step(self, done: int, scalars: Mapping[str, float] | None = None) -> None:
-        """`done` steps are done; `scalars` are shown beside the bar."""
+        """Updates the bar to `done` steps, with the loss of `scalars` next to it."""
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
             loss = f"training loss {scalars['loss']:.4g}" if scalars and "loss" in scalars else ""
@@ -83,7 +83,7 @@ class Progress:
                 self._began = True
 
     def log(self, line: str) -> None:
-        """One line, above the bar if there is one."""
+        """Prints one line, above the bar if there is one."""
         line = printable(line)
         if self._bar is not None:
             self._bar.write(line, file=sys.stderr)
@@ -91,7 +91,7 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Says what an evaluation found."""
+        """Prints the metrics of an evaluation."""
         shown = []
         for part, title in PARTS.items():
             found = with_prefix(metrics, f"{part}/")
@@ -100,13 +100,13 @@ class Progress:
         self.log(f"{self._name + ': ' if self._name else ''}step {step}/{self._last}{epoch}  {' | '.join(shown)}")
 
     def close(self) -> None:
-        """Leaves the bar as it is and goes to the next line."""
+        """Leaves the bar as it is and moves to the next line."""
         if self._bar is not None:
             self._bar.close()
 
 
 def log(line: str) -> None:
-    """A line for the person at the terminal; what a program reads goes to stdout, this does not."""
+    """Prints a line to stderr, for people; output for programs goes to stdout."""
     if is_first():
         print("\n".join(map(printable, line.split("\n"))), file=sys.stderr, flush=True)
 

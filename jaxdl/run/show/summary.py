@@ -1,4 +1,4 @@
-"""--summary: the layers of an experiment's networks and how many weights each has, from shapes alone."""
+"""--summary: the layers of an experiment's networks and their numbers of weights, from shapes alone."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ from jaxdl.run.store.runs import format_table
 
 
 def summary(experiment: Experiment) -> str:
-    """A line for each module with parameters: its path, their shapes, their number; the sum for each learner."""
+    """Returns a line per module with parameters: path, shapes, number of weights; and the total of each learner."""
     state: Any = jax.eval_shape(experiment.init, jax.random.key(0))
     is_learner = lambda node: isinstance(node, Learner)
     lines = [["layer", "arrays", "weights"]]
@@ -28,5 +28,5 @@ def summary(experiment: Experiment) -> str:
             lines.append([layer, shapes, f"{sum(math.prod(shape) for _, shape in arrays):,}"])
         count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(learner.params))
         moments = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(learner.opt_state))
-        lines.append([f"{path_of(path)} in all", f"the optimiser keeps {size(moments)}", f"{count:,}"])
+        lines.append([f"{path_of(path)}, total", f"optimiser state: {size(moments)}", f"{count:,}"])
     return format_table(lines)

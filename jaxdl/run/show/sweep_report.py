@@ -1,4 +1,4 @@
-"""What a sweep found: its points ranked in a table, what the best of them says, and their picture."""
+"""The result of a sweep: a table of its ranked points, the claim about the best one, and a figure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from jaxdl.run.store.runs import format_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 60  # points in a chart of dots
-SEARCH = Claim("search beats the median of its own trials; every trial is repeated by the command beside it")
+SHOWN = 60  # maximum number of points in a dot plot
+SEARCH = Claim("the best trial of a search beats its median trial; every trial has a command that repeats it")
 
 
 class Point(NamedTuple):
-    """One combination and what came of it.
+    """One combination of flags and its result.
 
-    state: waiting, ended, diverged, or refused (by the experiment; `why`). metrics: of the validation part, one number
-    for each seed; test: the same of the test part, by which nothing is chosen.
+    state: waiting, ended, diverged, or refused (by the experiment; `why`). metrics: of the validation part, one value
+    per seed; test: the same of the test part, on which no choice is based.
     """
 
     id: str
@@ -38,7 +38,7 @@ class Point(NamedTuple):
 
 
 def table(ranked: Sequence[Point], monitor: str) -> str:
-    """The points, best first and marked, each with the command that repeats it."""
+    """Returns the points, best first and marked, each with the command that repeats it."""
     others = [name for name in dict.fromkeys(n for point in ranked for n in point.metrics) if name != monitor]
     rows = [["", *ranked[0].flags, monitor, *others, "steps", "seconds", "command"]]
     for i, point in enumerate(ranked):
@@ -51,21 +51,21 @@ def table(ranked: Sequence[Point], monitor: str) -> str:
 
 
 def verdict(ranked: Sequence[Point], monitor: str) -> Finding:
-    """The best point beside the median of the points; not measured where fewer than two points have the metric."""
+    """Compares the best point with the median of the points; not measured if fewer than two points have the metric."""
     scores = [fmean(point.metrics[monitor]) for point in ranked if monitor in point.metrics]
     if len(scores) < 2:
-        return Finding("search", claim=SEARCH, command="a sweep of more points that end")
+        return Finding("search", claim=SEARCH, command="a sweep with more points that finish")
     middle = median(scores)
-    # the first is the best, so it differs from the median by being better
-    gained = Quantity("best and median apart", abs(scores[0] - middle), ">", 0.0)
+    # the first is the best, so a difference from the median is an improvement
+    gained = Quantity("distance of best and median", abs(scores[0] - middle), ">", 0.0)
     told = [Quantity(f"best {monitor}, validation", ranked[0].metrics[monitor])]
     if monitor in ranked[0].test and ranked[0].test != ranked[0].metrics:
-        told.append(Quantity("its test part", ranked[0].test[monitor]))
+        told.append(Quantity(f"best {monitor}, test", ranked[0].test[monitor]))
     return measured("search", *told, gained, reference={"median of the points": middle})._replace(claim=SEARCH)
 
 
 def picture(ranked: Sequence[Point], monitor: str, mode: str) -> "Figure":
-    """One number: a line. Two flags: a map. Else: the points as dots, best on top. What failed is marked."""
+    """Draws the points: one numeric flag as a line, two flags as a map, else dots, best on top; marks failures."""
     names = list(ranked[0].flags)
     numbers = [v for p in ranked for v in p.flags.values() if isinstance(v, (int, float)) and not isinstance(v, bool)]
     if len(names) == 1 and len(numbers) == len(ranked):
@@ -127,7 +127,7 @@ def _map(ranked: Sequence[Point], row: str, column: str, monitor: str, mode: str
         colour = ("k" if light else "w") if np.isfinite(grid[y, x]) else "r"
         axis.text(x, y, words + " *" * (point is ranked[0]), ha="center", va="center", fontsize=8, color=colour)
     figure.colorbar(shade, label=literal(monitor))
-    axis.set_title("*: the best", fontsize=9)
+    axis.set_title("* marks the best", fontsize=9)
     return figure
 
 

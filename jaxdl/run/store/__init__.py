@@ -1,1 +1,1 @@
-"""What a run leaves on the disk, whole or not at all, and what is read of it again."""
+"""The files of a run: written atomically and checked when they are read."""

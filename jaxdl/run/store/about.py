@@ -1,4 +1,4 @@
-"""What a fit's folder keeps of its data: enough to build the experiment again without them."""
+"""The description of the data in a fit's folder: enough to rebuild the experiment without the data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,13 +9,13 @@ from jaxdl.data import Data
 
 
 def facts_of(data: Data) -> dict[str, Any]:
-    """What a run keeps of its data: the shapes and dtypes of one batch, and the facts."""
+    """Returns what a run stores about its data: the shapes and dtypes of one batch, and the facts."""
     known = isinstance(data.example, Mapping)
     return {"example": _shapes(data.example) if known else None, "facts": dict(data.facts)}
 
 
 def recalled(about: Mapping[str, Any]) -> Data:
-    """The data of a finished run, as far as they are known: zeros for an example, and the facts."""
+    """Returns the data of a finished run as far as they are stored: zeros for an example, and the facts."""
     return Data(example=about["example"] and _zeros(about["example"]), facts=about["facts"])
 
 

@@ -1,4 +1,4 @@
-"""Orbax checkpoints of one fit: the latest two and the best, written while training goes on."""
+"""Orbax checkpoints of one fit: the latest two and the best, written in the background."""
 
 import contextlib
 import math
@@ -28,24 +28,24 @@ ORBAX = {"_CHECKPOINT_METADATA", "commit_success.txt", "orbax.checkpoint", "stat
 
 
 class Unwritten(OSError):
-    """A checkpoint could not be written: one line that says which, why, and what is left."""
+    """A checkpoint could not be written; the message names it, the reason, and the checkpoint that is left."""
 
 
 class Checkpoints:
-    """The checkpoints of one fit in a folder; with None for a folder nothing is kept."""
+    """The checkpoints of one fit in a folder; if the folder is None, nothing is stored."""
 
     def __init__(self, folder: Path | None, *, write: bool = True) -> None:
-        """Opens or makes the folder, puts damaged checkpoints aside and removes what an interrupted save left.
+        """Opens or creates the folder, moves damaged checkpoints aside and removes those of interrupted saves.
 
-        Only to read, it changes nothing.
+        If not `write`, it changes nothing.
         """
         self._folder: Any = folder
         self._sealer: ThreadPoolExecutor | None = None
         self._sealing: list[Future[None]] = []
         self._saving: Any = None
-        self._facts: dict[int, dict[str, Any]] = {}  # of the sealed ones
+        self._facts: dict[int, dict[str, Any]] = {}  # of sealed checkpoints
         self._latest, self._failed = 0, False
-        self.seconds = 0.0  # that the last save took, from its beginning to its seal
+        self.seconds = 0.0  # duration of the last save, from its start to its seal
         if folder is None or not write:
             return
         if is_first():
@@ -53,9 +53,9 @@ class Checkpoints:
             self._clean(folder)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"checkpoints in {folder}")
-        logging.set_verbosity(logging.FATAL)  # Orbax reports every save otherwise, and tracebacks of what comes up here
+        logging.set_verbosity(logging.FATAL)  # otherwise Orbax logs every save, and tracebacks of raised errors
         self._sealer = ThreadPoolExecutor(1)
-        self._opened = os.open(folder, os.O_RDONLY)  # held, so that no other folder can get its number
+        self._opened = os.open(folder, os.O_RDONLY)  # held open so that no other folder gets its inode
 
     def _clean(self, folder: Path) -> None:
         for path in folder.glob(f"*{UNFINISHED}*"):
@@ -69,12 +69,12 @@ class Checkpoints:
                     aside = path.with_suffix(DAMAGED)
                     shutil.rmtree(aside, ignore_errors=True)
                     path.rename(aside)
-                else:  # killed while it was written, or removed as an old one
+                else:  # the process was killed while writing or removing it
                     shutil.rmtree(path)
         self._prune()
 
     def _prune(self) -> None:
-        """Removes all but the latest two and the best; the seal goes first, so that what is half removed has none."""
+        """Removes all but the latest two and the best; the seal first, so that a half-removed checkpoint has none."""
         score = lambda step: -math.inf if (s := self._facts[step].get("score")) is None else s
         steps = sorted(self._facts)
         best = max(steps, key=lambda step: (score(step), -step), default=0)
@@ -86,14 +86,14 @@ class Checkpoints:
                 del self._facts[step]
 
     def facts(self, step: int) -> dict[str, Any]:
-        """What `save` was given to remember beside the state of `step`."""
+        """Returns the facts that `save` stored with the state of `step`."""
         return verify(self._folder / str(step))
 
     def save(self, step: int, state: Any, score: float = -math.inf, **facts: Any) -> None:
-        """Begins to save `state` as of `step`; the greatest `score` is kept as the best, the first of equal ones.
+        """Starts saving `state` as of `step`; the greatest `score` is kept as the best, the first one on a tie.
 
-        The step that follows is free to overwrite (donate) the state's buffers: Orbax copies them to the host before it
-        returns. A score that is not finite counts as the least one.
+        The next step may overwrite (donate) the state's buffers: Orbax copies them to the host before this returns. A
+        score that is not finite counts as the lowest.
         """
         if self._sealer:
             from orbax.checkpoint import v1 as ocp
@@ -111,21 +111,21 @@ class Checkpoints:
             self._latest = step
 
     def _present(self) -> None:
-        """Raises if the folder is not the one that was opened: a save in flight makes a removed one again, empty."""
+        """Raises if the opened folder was removed or replaced: a save in flight would create it again, empty."""
         if not (self._folder.is_dir() and os.path.samestat(os.stat(self._folder), os.fstat(self._opened))):
             raise FileNotFoundError(2, "the folder has been removed")
 
     @contextlib.contextmanager
     def _told(self, step: int) -> Iterator[None]:
-        """Whatever goes wrong in a save becomes one line."""
+        """Turns any error of a save into one line."""
         try:
             yield
-        except Exception as error:  # Orbax and TensorStore raise many kinds
+        except Exception as error:  # Orbax and TensorStore raise many types
             self._failed = True
             good = [path.name for path in _steps(self._folder) if (path / SEAL).exists()]
-            left = f"checkpoint {good[-1]} is good" if good else "there is no good checkpoint"
+            left = f"checkpoint {good[-1]} is intact" if good else "there is no intact checkpoint"
             raise Unwritten(
-                f"{self._folder}: checkpoint {step} cannot be written ({_reason(error)}); {left}; mend this and run "
+                f"{self._folder}: checkpoint {step} cannot be written ({_reason(error)}); {left}; fix this and run "
                 "the same command again"
             ) from error
 
@@ -139,14 +139,14 @@ class Checkpoints:
             self._prune()
 
     def restore(self, like: Any, step: int | None = None) -> tuple[int, Any] | None:
-        """(step, state) of the latest checkpoint that can be read, or of `step`; None if there is none.
+        """Returns (step, state) of the latest readable checkpoint, or of `step`; None if there is none.
 
         Args:
-          like: a state of the right structure, whose arrays say shape, dtype and place.
-          step: None for the latest; an older one is taken, with a warning, where the newest is damaged or unfinished.
+          like: a state of the right structure, whose arrays define shape, dtype and sharding.
+          step: None for the latest; if the newest is damaged or unfinished, an older one is used, with a warning.
 
         Raises:
-          DataError: there are checkpoints, and none can be read.
+          DataError: there are checkpoints, but none can be read.
         """
         if self._folder is None:
             return None
@@ -158,24 +158,24 @@ class Checkpoints:
         for path in reversed(_steps(self._folder)) if step is None else [self._folder / str(step)]:
             try:
                 verify(path)
-                # placed once more, because Orbax gives a typed key the sharding of its data, one dimension too many
+                # placed again: Orbax gives a typed key the sharding of its data, which has one dimension too many
                 return int(path.name), jax.device_put(ocp.load(path.absolute(), target), places)
-            except Exception as error:  # Orbax raises many kinds where the structure is another one
+            except Exception as error:  # Orbax raises many types if the structure differs
                 refused[path.name] = _cause(error)
                 _warn(path.name, refused[path.name])
-        for path in sorted(self._folder.glob(f"*{DAMAGED}")):  # put aside, now or by a run before
+        for path in sorted(self._folder.glob(f"*{DAMAGED}")):  # moved aside, now or by an earlier run
             if path.stem.isdigit():
                 refused.setdefault(path.stem, _fault(path))
         if refused:
             all_of_them = ", ".join(sorted(refused, key=int))
             because = next((f": {reason}" for reason in refused.values() if reason), "")
             raise DataError(
-                f"{self._folder}: none of its checkpoints ({all_of_them}) can be used{because}; --overwrite starts anew"
+                f"{self._folder}: none of its checkpoints ({all_of_them}) can be used{because}; --overwrite starts over"
             )
         return None
 
     def arrays(self, step: int | None = None) -> Any:
-        """The state of `step`, by default the latest, as dicts and lists of NumPy arrays: of a structure nobody knows.
+        """Returns the state of `step`, by default the latest, as dicts and lists of NumPy arrays, of any structure.
 
         Raises:
           MissingData: there is no such checkpoint.
@@ -185,7 +185,9 @@ class Checkpoints:
 
         steps = [path for path in _steps(self._folder) if step is None or path.name == str(step)]
         if not steps:
-            raise MissingData(f"{self._folder}: no checkpoint is there yet; let the run end, or save it earlier")
+            raise MissingData(
+                f"{self._folder}: there is no checkpoint yet; let the run finish, or set --checkpoint_every"
+            )
         verify(steps[-1])
         try:
             place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -196,7 +198,7 @@ class Checkpoints:
             raise DataError(f"{steps[-1]}: cannot be read ({_cause(error)})") from error
 
     def wait(self) -> None:
-        """Waits until everything is written; an error of a save comes up here."""
+        """Waits until everything is written; raises the error of a failed save."""
         if self._sealing:
             with self._told(self._latest):
                 for sealing in self._sealing:
@@ -204,9 +206,9 @@ class Checkpoints:
                 self._present()
 
     def close(self) -> None:
-        """Ends the writing threads; errors have come up in `save` and `wait`."""
+        """Stops the writing threads; `save` and `wait` have raised their errors."""
         if self._sealer:
-            self._sealer.shutdown(wait=not self._failed)  # what waits for a failed save may wait for minutes
+            self._sealer.shutdown(wait=not self._failed)  # waiting for a failed save may take minutes
             os.close(self._opened)
 
 
@@ -220,12 +222,12 @@ def _warn(step: str, reason: str) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """What the system said, from the depth of a chain of errors."""
+    """Returns the operating system's message from a chain of errors."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
-        if code := re.search(r"os_error_code='(\d+)'", str(cause)):  # TensorStore's, behind a path of any length
+        if code := re.search(r"os_error_code='(\d+)'", str(cause)):  # TensorStore's, after a path of any length
             return os.strerror(int(code[1]))
         cause = cause.__cause__ or cause.__context__
     return " ".join(str(error).split())[:300]
@@ -240,16 +242,16 @@ def _fault(folder: Path) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """The first line of an error, with its kind where that is not ours."""
+    """Returns the first line of an error, with its type if that is not DataError."""
     kind = "" if isinstance(error, DataError) else f"{type(error).__name__}: "
     return kind + str(error).partition("\n")[0][:300]
 
 
 def _of_orbax(folder: Path) -> bool:
-    """Whether this may be a checkpoint that was being written or removed, and not a folder of another program's."""
+    """Returns whether this may be a checkpoint that was being written or removed, and not another program's folder."""
     return {path.name for path in folder.iterdir()} <= ORBAX
 
 
 def _steps(folder: Path) -> list[Path]:
-    """The folders of the steps, the latest last."""
+    """Returns the folders of the steps, the latest last."""
     return sorted((p for p in folder.glob("[0-9]*/") if p.name.isdigit()), key=lambda path: int(path.name))

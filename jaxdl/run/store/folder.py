@@ -1,12 +1,12 @@
-"""The folder of a run: made anew, resumed, or refused.
+"""The folder of a run: created, resumed, or refused.
 
-flags.txt, config.json      what was asked for
-[NAME/]metrics.jsonl        one line a logged step or evaluation; tensorboard/ has the same
+flags.txt, config.json      the flags of the run
+[NAME/]metrics.jsonl        one line per logged step or evaluation; tensorboard/ has the same
 [NAME/]checkpoints/         latest and best states
-[NAME/]watched/STEP.npz     what `fit(watch=...)` saw at the start and at every evaluation
-[NAME/]fit.json             what the fit was made of, and what `--predict` and `jaxdl.load` need to know of the data
-[NAME/]result.json          written when the fit NAME has ended: it is then loaded, not run again
-*.png, summary.json         pictures and the table of claims
+[NAME/]watched/STEP.npz     arrays that `fit(watch=...)` recorded at the start and at every evaluation
+[NAME/]fit.json             the fit's identity, and what `--predict` and `jaxdl.load` need to know about the data
+[NAME/]result.json          written when the fit NAME has finished: from then on it is loaded, not run again
+*.png, summary.json         figures and the table of claims
 """
 
 import contextlib
@@ -28,18 +28,18 @@ from jaxdl.run.store.lock import LOCKS, check_free
 
 C = TypeVar("C", bound=RunConfig)
 RECORDS = ("config.json", "flags.txt")
-# where the run that --overwrite replaces waits until the new one has begun, and the list of what belongs there
+# where --overwrite keeps the old run until the new one has begun, and the list of its files
 ASIDE, JOURNAL = ".overwritten", ".overwritten.json"
 # flags of a command, not of its run
 ONCE = {"download", "mirror", "only", "overwrite", "profile", "rows", "summary", "workdir"}
-LAUNCH = "JAXDL_LAUNCH"  # the same for all the attempts of one launch.sh
-SCRIPT = "script"  # what a fit in a script or notebook is listed as
-KINDS = (".json", ".jsonl", ".txt", ".png", ".gif", ".csv", PART)  # of files that a run leaves beside its folders
+LAUNCH = "JAXDL_LAUNCH"  # the same for all attempts of one launch.sh
+SCRIPT = "script"  # experiment name of a fit in a script or notebook
+KINDS = (".json", ".jsonl", ".txt", ".png", ".gif", ".csv", PART)  # of the files that a run writes next to its folders
 FOLDERS = ("checkpoints", "profile", "tensorboard", "watched")
 
 
 def with_folder(config: C, name: str) -> C:
-    """The configuration with a new folder runs/NAME/TIME in `workdir`, where none is given."""
+    """Returns the configuration with a new folder runs/NAME/TIME as `workdir`, if it has none."""
     if config.workdir:
         return config
     base = Path("runs") / name / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -50,43 +50,43 @@ def with_folder(config: C, name: str) -> C:
             return config.replace(workdir=str(path))
         except FileExistsError:
             if not path.is_dir():
-                raise FlagError(f"--workdir={path}: cannot be made, {path} is a file; name a folder") from None
+                raise FlagError(f"--workdir={path}: cannot be created, {path} is a file; give a folder") from None
         except OSError as error:
-            raise FlagError(f"--workdir={path}: cannot be written ({error.strerror}); name another folder") from None
+            raise FlagError(f"--workdir={path}: cannot be written ({error.strerror}); use another folder") from None
     raise AssertionError("unreachable")
 
 
 def open_run(config: C, name: str, source: Mapping[str, str] | None = None) -> C:
-    """Makes, resumes or refuses the run's folder; the configuration returned names it in `workdir`.
+    """Creates, resumes or refuses the run's folder; the returned configuration has it as `workdir`.
 
-    With `overwrite` the run that is there is put aside, and goes when the first fit of the new one begins (`begun`);
-    until then `undo` brings it back, and so does the next start where the process was killed. An attempt of the same
-    launch.sh, which has been through this, goes on.
+    With `overwrite` the existing run is moved aside, and removed when the first fit of the new one begins (`begun`).
+    Until then `undo` restores it, and so does the next start if the process was killed. A further attempt of the same
+    launch.sh, which has done this already, resumes.
 
     Args:
       config: of the run.
       name: of its experiment.
-      source: where the experiment's code is, as `source_of` tells; kept, and compared when the run is used.
+      source: where the experiment's code is, from `source_of`; stored, and compared when the run is used.
 
     Raises:
-      FlagError: --workdir is a file, a folder that is no run's, or a run whose result-changing flags differ; what
-        differs is named. `steps` (or `epochs`) may grow when the schedule is constant. With `overwrite`, what is in it
-        that no run has made, or another run that is going on in it.
-      DataError: a link is in the folder.
+      FlagError: --workdir is a file, not a run's folder, or a run whose result-changing flags differ; the message lists
+        them. `steps` (or `epochs`) may grow if the schedule is constant. With `overwrite`: the folder contains files
+        that no run has written, or another run is active in it.
+      DataError: there is a link in the folder.
     """
     config = with_folder(config, name)
     workdir, launch = Path(str(config.workdir)), os.environ.get(LAUNCH, "")
     record = {"experiment": name, "flags": {f.name: getattr(config, f.name) for f in flags_of(type(config))}}
     if workdir.exists():
         if not workdir.is_dir():
-            raise FlagError(f"--workdir={workdir}: is a file; name a folder")
+            raise FlagError(f"--workdir={workdir}: is a file; give a folder")
         refuse_links(workdir)
         _restore(workdir)
         before = _record(workdir)
         content = [path for path in sorted(workdir.iterdir()) if not _litter(path)]
         if before is None and content:
             raise FlagError(
-                f"--workdir={workdir}: is not empty and no run's folder, it has no config.json; name another"
+                f"--workdir={workdir}: is not empty and not a run's folder, it has no config.json; use another"
             )
         if before is not None and config.overwrite and not (launch and before.get("launch") == launch):
             _put_aside(workdir, content)
@@ -103,22 +103,22 @@ def open_run(config: C, name: str, source: Mapping[str, str] | None = None) -> C
 
 
 def recorded(config_class: type[C], name: str, given: Mapping[str, Any]) -> C | None:
-    """The configuration of the run in --workdir, for flags that are not given; None where there is none to go on from.
+    """Returns the configuration of the run in --workdir, for the flags that are not given; None if there is no run.
 
     Args:
       config_class: of the experiment.
       name: of the experiment.
-      given: the flags that are given, by name.
+      given: the given flags, by name.
 
     Raises:
-      FlagError: the run's record is damaged, or of another version.
+      FlagError: the run's record is damaged, or from another version.
     """
     if not given.get("workdir") or given.get("overwrite"):
         return None
     workdir = Path(given["workdir"])
     record = _record(workdir) if workdir.is_dir() else None
     if record is None or record["experiment"] != name:
-        return None  # `open_run` says what is wrong
+        return None  # `open_run` reports the error
     once = {f.name for f in flags_of(config_class) if f.rule.group == "use"} | ONCE
     flags = {f.name: record["flags"].get(f.name, f.default) for f in flags_of(config_class) if f.name not in once}
     config = config_class(**flags | dict.fromkeys(record.get("open", ())))
@@ -128,7 +128,7 @@ def recorded(config_class: type[C], name: str, given: Mapping[str, Any]) -> C | 
 
 
 def record_fit(config: RunConfig) -> None:
-    """Writes config.json for a fit that no `run.main` stands around, so that listing, comparing and loading find it."""
+    """Writes config.json for a fit outside of `run.main`, so that listing, comparing and loading find it."""
     workdir = Path(str(config.workdir))
     if not any((root / "config.json").exists() for root in (workdir, workdir.parent)):
         flags = {f.name: getattr(config, f.name) for f in flags_of(type(config))}
@@ -136,7 +136,7 @@ def record_fit(config: RunConfig) -> None:
 
 
 def check_same(config: RunConfig, name: str) -> None:
-    """Raises FlagError where flags that change a result are not those of the run in `workdir`, if one is there."""
+    """Raises FlagError if result-changing flags differ from those of the run in `workdir`, if there is one."""
     workdir = Path(str(config.workdir))
     record = _record(workdir) if workdir.is_dir() else None
     if record is not None and record["experiment"] == name:
@@ -149,19 +149,19 @@ def _record(workdir: Path) -> dict[str, Any] | None:
     except DataError as error:
         raise FlagError(f"--workdir={workdir}: {error}; use another folder") from None
     if record is not None and not (isinstance(record.get("flags"), dict) and isinstance(record.get("experiment"), str)):
-        raise FlagError(f"--workdir={workdir}: its config.json is no run's; use another folder")
+        raise FlagError(f"--workdir={workdir}: its config.json is not a run's; use another folder")
     return record
 
 
 def _litter(path: Path) -> bool:
-    """Whether this may be what a killed process left before its folder was a run's."""
+    """Returns whether a killed process may have left this file before the folder became a run's."""
     return path.name in LOCKS or path.name in (f"config.json{PART}", JOURNAL, JOURNAL + PART)
 
 
 def _put_aside(workdir: Path, content: list[Path]) -> None:
     for path in content:
         if not _of_a_run(path):
-            raise FlagError(f"--overwrite: {path} is nothing that a run has made; move it away, or name another folder")
+            raise FlagError(f"--overwrite: {path} was not written by a run; move it away, or use another folder")
     check_free(workdir)
     try:
         write_json(workdir / JOURNAL, {"names": [path.name for path in content]})
@@ -180,7 +180,7 @@ def _of_a_run(path: Path) -> bool:
 
 
 def _restore(workdir: Path) -> None:
-    """Ends what an interrupted `--overwrite` began: the run that was there is back, or gone where the new one began."""
+    """Completes an interrupted `--overwrite`: restores the old run, or removes it if the new one has begun."""
     aside, journal = workdir / ASIDE, read_json(workdir / JOURNAL)
     if journal is None:
         if aside.is_dir() and (workdir / "config.json").exists():
@@ -201,15 +201,15 @@ def _restore(workdir: Path) -> None:
 
 
 def begun(workdir: Path) -> None:
-    """Removes the run that was put aside for the one that begins now."""
+    """Removes the old run, which was moved aside for the one that begins now."""
     if is_first() and (workdir / JOURNAL).exists():
-        (workdir / JOURNAL).unlink()  # from here on there is no way back
+        (workdir / JOURNAL).unlink()  # from here on the old run cannot be restored
         fsync_folder(workdir)
         shutil.rmtree(workdir / ASIDE, ignore_errors=True)
 
 
 def records(workdir: Path) -> dict[str, str]:
-    """{path: text} of what `open_run` writes, as far as it is there."""
+    """Returns {path: text} of those files of `open_run` that exist."""
     found = dict[str, str]()
     for path in (workdir / name for name in ("config.json", "flags.txt")):
         with contextlib.suppress(DataError):
@@ -219,7 +219,7 @@ def records(workdir: Path) -> dict[str, str]:
 
 
 def undo(workdir: Path, before: dict[str, str]) -> None:
-    """Leaves the folder as it was before a command that was refused: `before` is what `records` gave then."""
+    """Restores the folder after a refused command; `before` is what `records` returned at its start."""
     if not workdir.is_dir():
         return
     if (workdir / JOURNAL).exists():
@@ -231,7 +231,7 @@ def undo(workdir: Path, before: dict[str, str]) -> None:
 
 
 def discard(workdir: Path) -> None:
-    """Removes a run's folder in which nothing has happened yet, and runs/NAME around it if that is empty then."""
+    """Removes a run's folder in which nothing has happened yet, and runs/NAME around it if that becomes empty."""
     record = [workdir / name for name in (*RECORDS, *LOCKS)]
     if set(workdir.iterdir()) <= set(record):
         for path in record:
@@ -243,15 +243,17 @@ def discard(workdir: Path) -> None:
 
 def _compare(before: dict[str, Any], now: dict[str, Any], config_class: type, workdir: Path) -> None:
     if before["experiment"] != now["experiment"]:
-        raise FlagError(f"--workdir={workdir}: holds a run of {before['experiment']}; name another, or --overwrite it")
+        raise FlagError(
+            f"--workdir={workdir}: holds a run of {before['experiment']}; use another folder, or --overwrite"
+        )
     old, new = before["flags"], now["flags"]
     changed = []
     for f in flags_of(config_class):
         was, value = old.get(f.name, f.default), new[f.name]
         longer = f.name in ("steps", "epochs") and was is not None and value is not None and value > was
         if f.rule.affects_result and was != value and not (longer and new["schedule"] == "constant"):
-            hint = " (may grow under --schedule=constant)" if f.name in ("steps", "epochs") else ""
+            hint = " (may grow with --schedule=constant)" if f.name in ("steps", "epochs") else ""
             changed.append(f"--{f.name} was {shown(was)}{hint}")
     if changed:
-        raise FlagError(f"--workdir={workdir}: this run was made with other flags: {', '.join(changed)}; "
-                        "repeat them, name another folder, or --overwrite")  # fmt: skip
+        raise FlagError(f"--workdir={workdir}: this run has other flags: {', '.join(changed)}; "
+                        "repeat them, use another folder, or --overwrite")  # fmt: skip

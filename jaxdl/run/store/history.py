@@ -1,4 +1,4 @@
-"""The history of one fit: metrics.jsonl, each line of which carries a checksum of itself and all lines before it."""
+"""The history of one fit, metrics.jsonl: each line carries a checksum of itself and all lines before it."""
 
 import contextlib
 import json
@@ -20,14 +20,14 @@ NAME = "metrics.jsonl"
 
 
 def line(row: Row, before: str) -> tuple[str, str]:
-    """(the line of a row, its checksum): CRC-32 of the row's JSON, begun with that of the line before ("" at first)."""
+    """Returns (the line of a row, its checksum): CRC-32 of the row's JSON, seeded with that of the line before."""
     text = json.dumps(row)
     found = f"{zlib.crc32(text.encode(), int(before or '0', 16)):08x}"
     return f'{text[:-1]}, "{SUM}": "{found}"}}\n', found
 
 
 def lines(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
-    """(the lines of all rows, their checksums)."""
+    """Returns (the lines of all rows, their checksums)."""
     texts, sums = list[str](), list[str]()
     for row in rows:
         text, found = line(row, sums[-1] if sums else "")
@@ -37,12 +37,12 @@ def lines(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
 
 
 def read(path: Path) -> tuple[list[Row], list[str], str]:
-    """(rows, their checksums, what is wrong with the line behind them) of a metrics.jsonl; ([], [], "") without one.
+    """Returns (rows, checksums, fault of the next line) of a metrics.jsonl; ([], [], "") if it does not exist.
 
-    A last line without its end is what a killed run leaves, and nothing is wrong then.
+    An incomplete last line, which a killed run leaves, is not a fault.
 
     Raises:
-      DataError: no plain file, or not UTF-8.
+      DataError: it is not a regular file, or not UTF-8.
     """
     rows, sums = list[Row](), list[str]()
     text = read_text(path) or ""
@@ -57,17 +57,17 @@ def read(path: Path) -> tuple[list[Row], list[str], str]:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             good = False
         if not good:
-            return rows, sums, f"{path}: line {i + 1} of {len(whole)} is not as it was written"
+            return rows, sums, f"{path}: line {i + 1} of {len(whole)} has changed since it was written"
         rows.append(row)
         sums.append(found)
     return rows, sums, ""
 
 
 class Log:
-    """The history of one fit: in memory, in metrics.jsonl where there is a folder, and wherever else it is written."""
+    """The history of one fit: in memory, in metrics.jsonl if there is a folder, and in further writers."""
 
     def __init__(self, folder: Path | None, writers: Sequence[Opener] = ()) -> None:
-        """Reads what an earlier part of the run wrote; `writers` are opened when steps begin."""
+        """Reads what an earlier part of the run wrote; `writers` are opened when training begins."""
         self.rows: list[Row] = []
         self._sums: list[str] = []
         self._wrong = ""
@@ -79,7 +79,7 @@ class Log:
             self.rows, self._sums, self._wrong = read(self._path)
 
     def mark(self, step: int | None = None) -> list[Any]:
-        """[rows, checksum of the last] up to `step`, or of all, which are on the disk then: what `check` wants."""
+        """Returns [number of rows, checksum of the last] up to `step`, or of all, and syncs the file; for `check`."""
         if self._file:
             with naming(self._path):
                 os.fsync(self._file.fileno())
@@ -87,16 +87,16 @@ class Log:
         return [count, self._sums[count - 1] if count else ""]
 
     def check(self, mark: Sequence[Any]) -> None:
-        """Raises DataError if the rows that `mark` stands for are not all there as they were."""
+        """Raises DataError unless all rows that `mark` describes are present and unchanged."""
         count, last = mark
         if len(self.rows) < count or (count and self._sums[count - 1] != last):
-            wrong = self._wrong or f"{self._path}: is not the history of this run, or not all of its {count} rows"
-            raise DataError(f"{wrong}; put a copy of it back, or start anew with --overwrite")
+            wrong = self._wrong or f"{self._path}: is not the history of this run, or lacks some of its {count} rows"
+            raise DataError(f"{wrong}; restore it from a copy, or start over with --overwrite")
 
     def begin(self, step: int, keep_tests: bool = False) -> None:
-        """Opens the files for steps after `step`; rows of later steps, which will be done again, are dropped.
+        """Opens the files for steps after `step`; drops the rows of later steps, which will be recomputed.
 
-        So is the row of the test part, made at the end, unless `keep_tests` says that it is one of many.
+        It also drops the row of the test part, written at the end, unless `keep_tests` says that there are many.
         """
         kinds = lambda row: {name.partition("/")[0] for name in row if "/" in name}
         self.rows = [r for r in self.rows if r["step"] <= step and (keep_tests or kinds(r) != {"test"})]
@@ -109,7 +109,7 @@ class Log:
         self._started = time.perf_counter() - (self.rows[-1]["seconds"] if self.rows else 0.0)
 
     def add(self, step: int, scalars: Mapping[str, float]) -> Row:
-        """Adds one row, on disk as soon as it is made."""
+        """Adds one row and writes it to the file at once."""
         row = {"step": step, **{k: float(v) for k, v in scalars.items()}}
         row["seconds"] = round(self.seconds(), 3)
         text, found = line(row, self._sums[-1] if self._sums else "")
@@ -124,12 +124,12 @@ class Log:
         return row
 
     def seconds(self) -> float:
-        """Time in this fit, all its parts added up if it was resumed."""
+        """Returns the time spent in this fit, including the earlier parts of a resumed run."""
         return time.perf_counter() - self._started
 
     def close(self) -> None:
         """Closes the files."""
         for file in (self._file, *self._writers):
             if file:
-                with contextlib.suppress(OSError):  # what a full disk refuses has come up in `add`
+                with contextlib.suppress(OSError):  # `add` has raised the error of a full disk
                     file.close()

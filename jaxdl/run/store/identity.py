@@ -1,4 +1,4 @@
-"""What a fit was made of: flags, data, program and start, as digests that tell whether a folder holds the same one."""
+"""The identity of a fit: digests of flags, data, program and start, to detect whether a folder holds the same fit."""
 
 import hashlib
 import platform
@@ -21,7 +21,7 @@ from jaxdl.run.store.files import plain, read_json, write_json
 from jaxdl.run.store.settings import changed, settings, words_for
 
 NAME = "fit.json"
-# of one seed the number of seeds is no part, and epochs have become steps
+# the fit of one seed does not depend on the number of seeds, and epochs have been converted to steps
 APART = ("seeds", "epochs", "sweep")
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -29,13 +29,13 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 def identity(
     config: RunConfig, data: Mapping[str, Any], programs: Mapping[str, str], start: Any
 ) -> dict[str, dict[str, Any]]:
-    """{"flags", "data", "program", "versions", "settings"} of a fit, all of it plain values.
+    """Returns {"flags", "data", "program", "versions", "settings"} of a fit, all of it plain values.
 
     Args:
       config: resolved.
-      data: the parts by name; None where there is none.
+      data: the parts by name; None for a missing part.
       programs: digests by name.
-      start: the state given to start from, or None.
+      start: the given initial state, or None.
     """
     flags = {
         f.name: getattr(config, f.name) for f in flags_of(type(config)) if f.rule.affects_result and f.name not in APART
@@ -53,28 +53,30 @@ def identity(
 
 
 def versions() -> dict[str, str]:
-    """Of what decides how a program is written down."""
+    """Returns the versions on which the text of a program depends."""
     return {"jax": jax.__version__, "python": platform.python_version()}
 
 
 def claim_folder(folder: Path, now: dict[str, dict[str, Any]]) -> None:
-    """Writes the identity into a fit's folder, or compares it with what is there.
+    """Writes the identity into a fit's folder, or compares it with the one there.
 
-    More steps than before are no difference where the program is the same, that is, where no schedule depends on them.
-    Of several processes the first one does this; the others would meet a folder that is just being made.
+    More steps than before are accepted if the program is the same, that is, if no schedule depends on them. With
+    several processes only the first does this; the others could see a folder that is being created.
 
     Raises:
-      FlagError: names what differs, so that no result of another fit is continued or handed back.
+      FlagError: lists the differences, so that the result of another fit is never continued or returned.
     """
     if not is_first():
         return
     try:
         before = read_json(folder / NAME)
     except DataError as error:
-        raise FlagError(f"{error}; name another folder, or --overwrite") from None
+        raise FlagError(f"{error}; use another folder, or --overwrite") from None
     if before is None:
         if any((folder / name).exists() for name in ("result.json", "checkpoints")):
-            raise FlagError(f"{folder}: holds a fit without {NAME}, of an older version; name another, or --overwrite")
+            raise FlagError(
+                f"{folder}: holds a fit without {NAME}, of an older version; use another folder, or --overwrite"
+            )
         write_json(folder / NAME, now)
         return
     old, new = before["settings"], now["settings"]
@@ -82,25 +84,25 @@ def claim_folder(folder: Path, now: dict[str, dict[str, Any]]) -> None:
     same(folder, before, now, found)
     if found:
         again = words_for(old, new)
-        told = f"{'; '.join(found)}{f'; to have the same again, put before the command: {again}' if again else ''}"
-        log(f"warning: {folder}: begun under other settings, so the bits will be others: {told}")
+        told = f"{'; '.join(found)}{f'; to restore them, prefix the command with: {again}' if again else ''}"
+        log(f"warning: {folder}: started with other settings, so bits will differ: {told}")
     if before["flags"] != now["flags"]:
         write_json(folder / NAME, now | {"settings": old})  # more steps
 
 
 def same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], besides: Sequence[str] = ()) -> None:
-    """Raises FlagError where two identities differ; `besides`, what else differs, may be the reason."""
+    """Raises FlagError if two identities differ; `besides` lists other differences, which may be the reason."""
     try:
         found = differences(before, now)
     except (AttributeError, KeyError, TypeError):
-        raise DataError(f"{folder}: its records are no run's; name another folder, or --overwrite it") from None
+        raise DataError(f"{folder}: its records are not a run's; use another folder, or --overwrite") from None
     if found:
         found += besides
-        raise FlagError(f"{folder}: holds another fit: {'; '.join(found)}; name another folder, or --overwrite it")
+        raise FlagError(f"{folder}: holds another fit: {'; '.join(found)}; use another folder, or --overwrite")
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two identities, in words."""
+    """Returns the differences between two identities in words."""
     found = []
     flags, old = now.get("flags", {}), before.get("flags", {})
     for name in flags:
@@ -110,12 +112,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for part, new in now.get("data", {}).items():
         was = before.get("data", {}).get(part)
         if was != new:
-            found.append(f"the {part} data were {_rows(was)}, are {_rows(new)}")
+            found.append(f"the {part} data was {_rows(was)}, is {_rows(new)}")
     new, was = now.get("about", {}), before.get("about", {})
     kinds = [kind for kind in new | was if was.get(kind) != plain(new.get(kind))]
     if kinds and "about" in now:
-        found.append(f"what is known of the data has changed: {', '.join(kinds)}")
-    if before["versions"] == now["versions"]:  # else the text of a program differs though it computes the same
+        found.append(f"the description of the data has changed: {', '.join(kinds)}")
+    if before["versions"] == now["versions"]:  # in other versions the text of an equal program differs
         new, was = now.get("program", {}), before.get("program", {})
         kinds = [kind for kind in new | was if was.get(kind) != new.get(kind)]
         if kinds and not found:
@@ -133,9 +135,9 @@ def _rows(part: Any) -> str:
 
 
 def digest_of_data(data: Any) -> dict[str, Any] | None:
-    """{"rows", "sha256"} of one part: of all its arrays, or of batch 0 of what is not in memory; None of None.
+    """Returns {"rows", "sha256"} of one part: of all its arrays, or of batch 0 if it is not in memory; None of None.
 
-    Of a stream, which may come in another order each time, only what its batches look like is known.
+    For a stream, whose order may differ each time, only shapes and dtypes of its batches are used.
     """
     data = data(0) if callable(data) else data
     parts = jax.tree.leaves(data, is_leaf=lambda x: isinstance(x, Batches))
@@ -152,7 +154,7 @@ def digest_of_data(data: Any) -> dict[str, Any] | None:
 
 
 def digest_of_arrays(tree: Any) -> str:
-    """SHA-256 over the leaves of a pytree: paths, dtypes, shapes and bytes."""
+    """Returns the SHA-256 over the leaves of a pytree: paths, dtypes, shapes and bytes."""
     found = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -164,7 +166,7 @@ def digest_of_arrays(tree: Any) -> str:
 
 
 def digest_of_program(closed: Any, *functions: Callable[..., Any]) -> str:
-    """SHA-256 of a closed jaxpr with its constants, and of the code of functions that run on the host."""
+    """Returns the SHA-256 of a closed jaxpr with its constants, and of the code of functions that run on the host."""
     found = hashlib.sha256(ADDRESS.sub("", str(closed.jaxpr)).encode())
     for constant in closed.consts:
         found.update(digest_of_arrays(constant).encode())
@@ -178,7 +180,7 @@ def _code(code: CodeType | None) -> list[bytes]:
     if code is None:
         return []
     inner = [part for constant in code.co_consts if isinstance(constant, CodeType) for part in _code(constant)]
-    # a set of texts has another order in each process
+    # the order of a set of strings differs between processes
     values = [sorted(map(repr, c)) if isinstance(c, frozenset) else c for c in code.co_consts]
     plain = [repr(value).encode() for value in values if not isinstance(value, CodeType)]
     return [code.co_code, repr(code.co_names).encode(), *plain, *inner]

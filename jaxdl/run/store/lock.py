@@ -1,4 +1,4 @@
-"""One run in a folder at a time, and one fit in a fit's folder."""
+"""Locks that allow one run in a folder at a time, and one fit in a fit's folder."""
 
 import errno
 import fcntl
@@ -15,16 +15,16 @@ from jaxdl.data import DataError
 from jaxdl.run.command.flags import FlagError
 from jaxdl.run.store.files import read_bytes
 
-LOCK, FIT = ".lock", ".fit"  # of a command in its run's folder, of a fit in its own, which may be the same
+LOCK, FIT = ".lock", ".fit"  # of a command in its run's folder, and of a fit in its own, which may be the same
 LOCKS = (LOCK, FIT)
 
 
 @contextmanager
 def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
-    """Holds the folder, making it if need be, for this process; the system releases it when the process dies.
+    """Locks the folder, created if needed, for this process; the system releases the lock when the process dies.
 
     Raises:
-      FlagError: another process, or another thread, holds it, which the message names; or the folder cannot be made.
+      FlagError: another process or thread, which the message names, has locked it; or the folder cannot be created.
     """
     flag, path = ("--workdir=" if name == LOCK else "") + str(folder), folder / name
     try:
@@ -33,15 +33,15 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = _open(path)
     except UnicodeEncodeError:
-        raise FlagError(f"{flag}: its name is not UTF-8; name another folder") from None
+        raise FlagError(f"{flag}: its name is not UTF-8; use another folder") from None
     except FileExistsError:
-        raise FlagError(f"{flag}: is a file; name a folder") from None
+        raise FlagError(f"{flag}: is a file; give a folder") from None
     except OSError as error:
         kinds = {errno.ELOOP: "a link", errno.EISDIR: "a folder"}
         why = f"{path} is {kinds[error.errno]}" if error.errno in kinds else error.strerror
         raise FlagError(f"{flag}: cannot be written ({why})") from None
     if file is None:
-        raise FlagError(f"{flag}: {_holder(path)} is using it; wait, end it, or name another folder")
+        raise FlagError(f"{flag}: in use by {_holder(path)}; wait, stop it, or use another folder")
     try:
         os.ftruncate(file, 0)
         os.write(file, json.dumps([os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S")]).encode())
@@ -54,16 +54,16 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
 
 
 def check_free(folder: Path) -> None:
-    """Raises FlagError where a run or a fit is going on in a folder below this one."""
+    """Raises FlagError if a run or a fit is active in a subfolder."""
     for path in (path for name in LOCKS for path in folder.glob(f"**/{name}") if path.parent != folder):
         file = _open(path)
         if file is None:
-            raise FlagError(f"{path.parent}: {_holder(path)} is using it; wait, or end it")
+            raise FlagError(f"{path.parent}: in use by {_holder(path)}; wait, or stop it")
         os.close(file)
 
 
 def _open(path: Path) -> int | None:
-    """A descriptor that holds the lock; None if another process does."""
+    """Returns a descriptor that holds the lock; None if another process does."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
@@ -73,15 +73,15 @@ def _open(path: Path) -> int | None:
             return None
         if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
-            raise FlagError(f"{path}: is no plain file; remove it")
+            raise FlagError(f"{path}: is not a regular file; remove it")
         if path.exists() and os.stat(path).st_ino == os.fstat(file).st_ino:
             return file
-        os.close(file)  # its owner has just removed it: this is a lock on nothing
+        os.close(file)  # its owner has just removed it: this would lock a deleted file
 
 
 def _holder(path: Path) -> str:
     try:
         pid, host, since = json.loads(read_bytes(path, 1000) or b"")
-        return f"the run with process number {pid} on {host}, begun at {since},"
+        return f"process {pid} on {host}, started at {since}"
     except (ValueError, TypeError, DataError):
         return "another run"

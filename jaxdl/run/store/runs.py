@@ -1,4 +1,4 @@
-"""What is in the folders of runs: the reader that listing, comparing and sweeping share, and the list."""
+"""Reads the folders of runs, for listing, comparing and sweeping, and lists them."""
 
 import dataclasses
 import math
@@ -20,7 +20,7 @@ from jaxdl.run.store.files import numbers, read_json
 from jaxdl.run.store.folder import SCRIPT
 from jaxdl.streams import printable, shell
 
-# flags that say where and how a run is kept, not what it is; those of devices change its seconds
+# flags for where and how a run is stored, which do not define it; device flags change its seconds
 PLACE = frozenset(f.name for f in flags_of(RunConfig) if not f.rule.affects_result and f.rule.group != "devices")
 
 
@@ -28,41 +28,41 @@ Defaults = Callable[[str, Mapping[str, Any]], Mapping[str, Any] | None]
 
 
 class Trace(NamedTuple):
-    """One seed of one fit: the rows of its metrics.jsonl and, once it has ended, its result.json."""
+    """One seed of one fit: the rows of its metrics.jsonl and, once it has finished, its result.json."""
 
     folder: Path
     rows: list[Row]
     ended: dict[str, Any] | None
 
     def step(self) -> int:
-        """The last step that is known of."""
+        """Returns the last known step."""
         return self.ended["step"] if self.ended else self.rows[-1]["step"] if self.rows else 0
 
     def seconds(self) -> float:
-        """Time in this fit, over all its parts if it was resumed."""
+        """Returns the time spent in this fit, including the earlier parts of a resumed run."""
         return self.ended["seconds"] if self.ended else self.rows[-1]["seconds"] if self.rows else 0.0
 
     def metrics(self) -> dict[str, float]:
-        """The evaluation of the state that was kept, on the test part; before the end, the last validation."""
+        """Returns the metrics of the kept state on the test part; before the end, those of the last validation."""
         if self.ended:
             return numbers(self.ended["metrics"])
         return self.valid()
 
     def valid(self) -> dict[str, float]:
-        """The validation metrics of the state that was kept, by which runs are compared; before the end, the last."""
+        """Returns the validation metrics of the kept state, by which runs are compared; before the end, the last."""
         if self.ended:
             return numbers(self.ended["valid"])
         return last_of(self.rows, "valid/")
 
     def diverged(self) -> bool:
-        """Whether it ended with a loss that is no number."""
+        """Returns whether it ended with a non-finite loss."""
         return bool(self.rows) and not math.isfinite(self.rows[-1].get("train/loss", 0.0))
 
 
 class Run(NamedTuple):
-    """A run's folder: its fits by name, each with one trace a seed.
+    """A run's folder: its fits by name, each with one trace per seed.
 
-    ended: its summary is written; what `fit` trained in a script has none. own: made by no experiment of this package.
+    ended: its summary has been written; fits from a script have none. own: not made by an experiment of this package.
     """
 
     folder: Path
@@ -70,11 +70,11 @@ class Run(NamedTuple):
     flags: dict[str, Any]
     fits: dict[str, list[Trace]]
     ended: bool
-    touched: float  # when something was last written, in seconds since 1970
+    touched: float  # time of the last write, in seconds since 1970
     own: bool
 
     def state(self) -> str:
-        """Finished, at step t of T, diverged, or empty."""
+        """Returns "finished", "at step t of T", "diverged at step t", or "empty"."""
         traces = [trace for fit in self.fits.values() for trace in fit]
         open_ones = [trace for trace in traces if not trace.ended]
         if not any(trace.rows or trace.ended for trace in traces):
@@ -90,20 +90,20 @@ class Run(NamedTuple):
 
 
 def read_run(folder: Path) -> Run:
-    """What is in a run's folder.
+    """Reads the folder of a run.
 
     Raises:
-      FlagError: the folder is not there or is no run's.
+      FlagError: the folder does not exist or is not a run's.
       DataError: a file in it is damaged.
     """
     if not folder.is_dir():
-        raise FlagError(f"{folder}: no such folder; name the folder of a run (python -m experiments list --runs)")
+        raise FlagError(f"{folder}: no such folder; to list the runs: python -m experiments list --runs")
     record = read_json(folder / "config.json")
     if record is None:
-        raise FlagError(f"{folder}: is no run's folder, it has no config.json (python -m experiments list --runs)")
+        raise FlagError(f"{folder}: is not a run's folder, it has no config.json (python -m experiments list --runs)")
     name, source = record.get("experiment"), record.get("source") or {}
     if not isinstance(record.get("flags"), dict) or not isinstance(name, str) or not isinstance(source, dict):
-        raise DataError(f"{folder / 'config.json'}: must hold experiment and flags; it is no run's")
+        raise DataError(f"{folder / 'config.json'}: must contain experiment and flags")
     fits: dict[str, list[Trace]] = {}
     times = [(folder / name).stat().st_mtime for name in ("config.json", "summary.json") if (folder / name).exists()]
     for here, below, files in os.walk(folder):
@@ -124,14 +124,14 @@ def read_run(folder: Path) -> Run:
 
 
 def expand(folder: Path) -> list[Path]:
-    """The runs that a folder stands for: those of its points that have begun if it is a sweep's, else itself."""
+    """Returns the runs that a folder stands for: the started points of a sweep, or the folder itself."""
     if not (folder / "sweep.json").exists():
         return [folder]
     return [p.parent for p in sorted(folder.glob("*/config.json")) if any(p.parent.glob("**/metrics.jsonl"))]
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text under each other; the last cell of a row is as long as it likes."""
+    """Formats rows of text as a table; the last cell of a row may have any length."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     return "\n".join(
@@ -140,14 +140,14 @@ def format_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def runs_table(root: Path, defaults: Defaults) -> str:
-    """What is in a folder of runs, the newest first; a sweep is one row.
+    """Lists the runs in a folder, the newest first; a sweep is one row.
 
     Args:
-      root: the folder, however deep the runs lie in it.
-      defaults: name of an experiment, flags -> {flag: what it is if not given}, None where it is not known.
+      root: the folder; runs may be nested at any depth.
+      defaults: name of an experiment, flags -> {flag: its default}, or None if unknown.
     """
     if not root.is_dir():
-        raise FlagError(f"--dir={root}: no such folder; runs are kept in runs/ where they are started")
+        raise FlagError(f"--dir={root}: no such folder; runs are stored in runs/ of the folder where they are started")
     found: list[tuple[Path, Run | Exception]] = []
     for here, below, files in os.walk(root):
         path = Path(here)
@@ -166,12 +166,12 @@ def runs_table(root: Path, defaults: Defaults) -> str:
         return _agreed(alike) if known is None else known
 
     rows = sorted((_listed(path, run, usual) for path, run in found), key=lambda one: one[0], reverse=True)
-    head = ["when", "experiment", "folder", "state", "monitored", "flags that are not the default"]
+    head = ["when", "experiment", "folder", "state", "monitored", "non-default flags"]
     return format_table([head, *(row for _, row in rows)])
 
 
 def _agreed(runs: Sequence[Run]) -> dict[str, Any]:
-    """What need not be told of the runs of an experiment that is not here: RunConfig's defaults, what is all theirs."""
+    """Returns what to omit for an unknown experiment: RunConfig's defaults, and values that all its runs share."""
     usual, first = dataclasses.asdict(RunConfig()), runs[0].flags
     return {k: v for k, v in first.items() if all(k in run.flags and run.flags[k] == v for run in runs)} | usual
 
@@ -179,7 +179,7 @@ def _agreed(runs: Sequence[Run]) -> dict[str, Any]:
 def _tried(path: Path) -> Run | Exception:
     try:
         return read_run(path)
-    except Exception as error:  # whatever stands in one folder, the others are listed
+    except Exception as error:  # an error in one folder must not hide the others
         return error
 
 
@@ -188,9 +188,11 @@ def _listed(path: Path, run: Run | Exception, usual: Callable[[Run], Mapping[str
         if isinstance(run, Exception):
             raise run
         return run.touched, _row(path, run, read_json(path / "sweep.json"), usual(run))
-    except Exception as error:  # the same
+    except Exception as error:  # as in `_tried`
         touched = (path / "config.json").lstat().st_mtime
-        told = str(error) if isinstance(error, (FlagError, DataError)) else f"its records are no run's ({error!r:.80})"
+        told = (
+            str(error) if isinstance(error, (FlagError, DataError)) else f"its records are not a run's ({error!r:.80})"
+        )
         return touched, [_when(touched), "?", str(path), "damaged", "-", told]
 
 
@@ -209,7 +211,7 @@ def _row(path: Path, run: Run, swept: dict[str, Any] | None, usual: Mapping[str,
     state, more = run.state(), f", and {len(scores) - 3} more" if len(scores) > 3 else ""
     if swept:
         ended = sum(point["state"] == "ended" for point in swept["points"])
-        state = f"sweep: {ended} of {len(swept['points'])} points ended"
+        state = f"sweep: {ended} of {len(swept['points'])} points finished"
         scores = [f"best {swept['best_metric']:.4g}"] if "best_metric" in swept else []
     told = f"{monitor} {', '.join(scores[:3])}{more}" if scores else "-"
     return [_when(run.touched), run.experiment, str(path), state, told, shell(words)]

@@ -1,7 +1,7 @@
-"""Checksums of a checkpoint's files: written once it is complete and on the disk, compared before it is used.
+"""Checksums of a checkpoint's files: written once it is complete and synced, compared before it is used.
 
-What carries no seal was being written, or removed, when the process died, and is not used. A flipped bit, which Orbax
-would restore without a word, is found; so is a checkpoint under another step's name.
+A checkpoint without a seal was being written or removed when the process died, and is not used. Checksums also detect
+a flipped bit, which Orbax would restore silently, and a checkpoint under another step's name.
 """
 
 import hashlib
@@ -17,9 +17,9 @@ SEAL = "checksums.json"
 
 
 def seal(folder: Path, step: int, facts: Mapping[str, Any]) -> None:
-    """Writes the size and the SHA-256 of every file in `folder` into it, with its step and some facts.
+    """Writes the size and SHA-256 of every file in `folder`, the step and some facts into the folder.
 
-    All of it is on the disk before the seal is: a power cut leaves a sealed checkpoint whole.
+    All files are synced before the seal is written: after a power cut, a sealed checkpoint is complete.
     """
     files = {}
     for path in _files(folder):
@@ -33,24 +33,24 @@ def seal(folder: Path, step: int, facts: Mapping[str, Any]) -> None:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Compares every file with the seal; the facts.
+    """Compares every file with the seal and returns the facts.
 
     Raises:
-      DataError: names the first file that is missing, too short, changed or not of the checkpoint.
+      DataError: names the first file that is missing, too short, changed, or not part of the checkpoint.
     """
     record = read_json(folder / SEAL)
     if record is None:
-        raise DataError(f"{folder}: has no {SEAL}; its save was cut off")
+        raise DataError(f"{folder}: has no {SEAL}; its save was interrupted")
     if not _is_seal(record):
-        raise DataError(f"{folder / SEAL}: is no seal of a checkpoint")
+        raise DataError(f"{folder / SEAL}: is not the seal of a checkpoint")
     expected, here = record["files"], {str(path.relative_to(folder)): path for path in _files(folder)}
-    if str(record.get("step")) != folder.stem:  # one that was put aside has a suffix
+    if str(record.get("step")) != folder.stem:  # a checkpoint that was moved aside has a suffix
         raise DataError(f"{folder}: is the checkpoint of step {record.get('step')} under another name")
     for name in sorted(expected.keys() | here.keys()):
         if name not in here:
             raise DataError(f"{folder / name}: is missing")
         if name not in expected:
-            raise DataError(f"{folder / name}: is no file of this checkpoint")
+            raise DataError(f"{folder / name}: is not part of this checkpoint")
         size, digest = _sum(here[name])
         if size != expected[name][0]:
             raise DataError(f"{folder / name}: has {size:,} bytes instead of {expected[name][0]:,}")
@@ -60,7 +60,7 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def _is_seal(record: dict[str, Any]) -> bool:
-    """Whether a record that somebody may have made has the parts of a seal, each of its type."""
+    """Returns whether a record, which may be forged, has the parts of a seal, each of its type."""
     files, facts = record.get("files"), record.get("facts")
     if not (isinstance(files, dict) and all(map(is_sum, files.values())) and isinstance(facts, dict)):
         return False

@@ -1,4 +1,4 @@
-"""What decides the bits of a run besides its flags, data and code: XLA's flags, jax's settings, the devices."""
+"""Settings that affect the bits of a run besides its flags, data and code: XLA's flags, jax's settings, the devices."""
 
 import os
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import jax
 from jaxdl.streams import shell
 from jaxdl.tuned import SETTINGS, SWITCH
 
-# of jax, each a variable of the environment and, in lower case, a setting of jax.config
+# each is an environment variable and, in lower case, a setting of jax.config
 OF_JAX = (
     "JAX_ENABLE_X64",
     "JAX_DEFAULT_PRNG_IMPL",
@@ -21,7 +21,7 @@ PLACES = ("JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES")
 
 
 def settings(devices: int | None = None) -> dict[str, Any]:
-    """{variable: value} of XLA and jax as they are, and "devices", the number (None: all) and kind of those in use."""
+    """Returns {variable: value} of XLA and jax as they are, and "devices": number (None: all) and kind of the used."""
     of_jax = {name: jax.config.values.get(name.lower()) for name in OF_JAX}
     kind = jax.devices()[0].device_kind
     return {"XLA_FLAGS": " ".join(sorted(os.environ.get("XLA_FLAGS", "").split())), **of_jax,
@@ -29,13 +29,13 @@ def settings(devices: int | None = None) -> dict[str, Any]:
 
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs, in words."""
+    """Returns the differences in words."""
     shown = lambda value: "not set" if value in (None, "") else value
     return [f"{name} was {shown(before[name])}, is {shown(now[name])}" for name in now if before[name] != now[name]]
 
 
 def words_for(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What to put before the command to have the settings of `before` again; empty where nothing differs."""
+    """Returns the command prefix that restores the settings of `before`; empty if nothing differs."""
     unset, put = list[str](), list[str]()
     for name in (name for name in now if before[name] != now[name]):
         value = before[name]
@@ -51,7 +51,7 @@ def words_for(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def given(environment: Mapping[str, str]) -> str:
-    """The variables that a user has set and that decide bits, as words before a command; empty if there are none."""
+    """Returns the user's environment variables that affect bits, as a command prefix; empty if there are none."""
     usual = {setting.name: setting.value for setting in SETTINGS}
     found = {name: environment[name] for name in (SWITCH, "XLA_FLAGS", *OF_JAX, *PLACES) if name in environment}
     return "".join(f"{name}={shell([value])} " for name, value in found.items() if usual.get(name) != value)

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run besides curves: hyper-parameters with the last metrics, pictures, texts."""
+"""TensorBoard's report of a run, in addition to curves: hyper-parameters with the last metrics, figures, texts."""
 
 import shutil
 import textwrap
@@ -10,7 +10,7 @@ from typing import Any
 from jaxdl.run.show.report import log
 from jaxdl.run.store.files import naming
 
-FOLDER = "report"  # beside the curves of the run's own fit; made anew each time
+FOLDER = "report"  # next to the curves of the run's own fit; rewritten each time
 FLAGS = (bool, int, float, str)
 
 
@@ -22,7 +22,7 @@ def write_report(
     Args:
       workdir: the run's folder.
       flags: its hyper-parameters; those that are not set are left out.
-      metrics: {"test/accuracy": 0.98}, shown beside them.
+      metrics: {"test/accuracy": 0.98}, shown with them.
       texts: by title.
     """
     from PIL import Image
@@ -44,11 +44,11 @@ def write_report(
                 with Image.open(path) as image:
                     (width, height), content = image.size, path.read_bytes()
             except OSError as error:
-                log(f"warning: {path}: is no picture that TensorBoard could show ({str(error).partition(chr(10))[0]})")
+                log(f"warning: {path}: not an image that TensorBoard can show ({str(error).partition(chr(10))[0]})")
                 continue
             picture = Summary.Image(encoded_image_string=content, width=width, height=height, colorspace=4)
             found.append(Summary(value=[Summary.Value(tag=str(path.relative_to(workdir)), image=picture)]))
-        # four blanks before each line: Markdown shows them as they are
+        # Markdown shows lines indented by four spaces verbatim
         found += [summary.text(title, textwrap.indent(text, "    ")) for title, text in texts.items()]
         for one in found:
             file.write_event(Event(step=0, wall_time=time.time(), summary=one))

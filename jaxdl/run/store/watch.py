@@ -1,4 +1,4 @@
-"""What a person wants to see over training: arrays taken from the state at every evaluation, and kept."""
+"""Arrays computed from the state at every evaluation, and stored for figures of the training."""
 
 import hashlib
 import io
@@ -16,20 +16,20 @@ from jaxdl.run.store.files import read_bytes, replacing
 
 
 class Watch:
-    """`seen` is {step: function(state)}, on the host; with a folder each is a file in it, STEP.npz."""
+    """`seen` is {step: function(state)}, on the host; with a folder, each is stored in it as STEP.npz."""
 
     def __init__(
         self, function: Callable[[Any], Any] | None, folder: Path | None, state: Any, steps: Sequence[int]
     ) -> None:
-        """Takes up what the folder holds of `steps` and removes what a run killed behind its checkpoint left.
+        """Loads the files of `steps` and removes later ones, left by a run that was killed after its checkpoint.
 
-        What is damaged or missing is told and left out, but for what `state` shows: the run goes on without it.
+        A damaged or missing file is logged and left out, except that of `state`, which is recomputed.
 
         Args:
-          function: state -> a pytree of arrays, compiled; None: nothing is seen.
-          folder: where the files are, or None.
-          state: with which the fit began.
-          steps: at which it had looked before the state from which the run goes on.
+          function: state -> a pytree of arrays, compiled; None: nothing is recorded.
+          folder: of the files, or None.
+          state: the one the fit started from.
+          steps: recorded before the state from which the run resumes.
         """
         self._function, self._folder = function, folder
         self.seen: dict[int, Any] = {}
@@ -46,12 +46,12 @@ class Watch:
                 )
             except DataError as error:
                 first = step == int(state.step)
-                log(f"warning: {error}; {'made again' if first else f'goes on without what was seen at step {step}'}")
+                log(f"warning: {error}; {'recomputed' if first else f'continuing without the arrays of step {step}'}")
                 if first:
                     self.look(step, state)
 
     def look(self, step: int, state: Any) -> None:
-        """Adds what is to be seen at this step, if it has not been."""
+        """Records the arrays of this step, if they are not recorded yet."""
         if self._function is None or step in self.seen:
             return
         self.seen[step] = jax.device_get(self._function(state))
@@ -78,6 +78,6 @@ def _read(path: Path, step: int, count: int) -> list[np.ndarray]:
             leaves = [file[f"arr_{i}"] for i in range(count)]
             if str(file["sum"]) == _sum(leaves, step):
                 return leaves
-    except Exception as error:  # zipfile, zlib and NumPy raise many kinds
+    except Exception as error:  # zipfile, zlib and NumPy raise many types
         raise DataError(f"{path}: is damaged ({type(error).__name__})") from None
     raise DataError(f"{path}: its content has changed since it was written")

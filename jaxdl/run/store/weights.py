@@ -1,4 +1,4 @@
-"""Parameters from elsewhere: those of another run, or of a file, in the place of those that `init` draws."""
+"""Initial parameters from another run or a file, in place of those that `init` draws."""
 
 import dataclasses
 import re
@@ -21,25 +21,25 @@ from jaxdl.run.store.files import replacing
 from jaxdl.run.store.identity import NAME
 
 ENDING = ".npz"
-KEPT = ("step", "key", "opt_state", "fault")  # of a state and its learners, what a new run has of its own
+KEPT = ("step", "key", "opt_state", "fault")  # fields of a state and its learners that a new run does not take over
 
 
 class Weights(NamedTuple):
-    """Arrays by their paths in a state, "learner/params/Dense_0/kernel", and where they are from."""
+    """Arrays by their paths in a state, "learner/params/Dense_0/kernel", and their source."""
 
     source: str
     arrays: Mapping[str, np.ndarray]
 
 
 def weights_of(state: Any) -> dict[str, Any]:
-    """{path: array} of what a network is: the parameters by which it is evaluated, and batch norm's averages."""
+    """Returns {path: array} of a network: the parameters that evaluation uses, and batch norm's averages."""
     return {path_of(path): leaf for path, leaf in _leaves(state, lambda learner: learner.averaged)}
 
 
 def _leaves(
     state: Any, of: Callable[[Learner], Any] = lambda learner: learner.params
 ) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """(path, leaf) of all that is neither counted, drawn nor an optimiser's; `of` learners their parameters."""
+    """Yields (path, leaf) of all but counters, keys and optimiser states; `of` returns the parameters of a learner."""
     rows = {f.name for f in dataclasses.fields(state) if f.metadata.get("per_example")}
     is_learner = lambda node: isinstance(node, Learner)
     for path, node in jax.tree_util.tree_leaves_with_path(state, is_leaf=is_learner):
@@ -54,10 +54,10 @@ def _leaves(
 
 
 def save_weights(path: str | Path, state: Any) -> None:
-    """Writes the weights of a state into FILE.npz, which NumPy reads and --init takes.
+    """Writes the weights of a state into FILE.npz, for NumPy and --init.
 
     Raises:
-      FlagError: the name ends otherwise.
+      FlagError: the name has another suffix.
     """
     if Path(path).suffix != ENDING:
         raise FlagError(f"{path}: must end in {ENDING}")
@@ -67,22 +67,22 @@ def save_weights(path: str | Path, state: Any) -> None:
 
 
 def read_weights(source: str) -> Weights:
-    """The weights in FILE.npz, or those of a run: RUN, or RUN/FIT where it has several fits, of its first seed.
+    """Reads the weights of FILE.npz, or of a run's first seed: RUN, or RUN/FIT if it has several fits.
 
     Raises:
-      MissingData: nothing is there.
-      DataError: it is damaged, or no such file.
+      MissingData: there is no such file or run.
+      DataError: it is damaged, or not such a file.
     """
     path = Path(source)
     if path.is_file():
         return Weights(source, _of_file(path))
     if not path.is_dir():
-        raise MissingData(f"--init={source}: no such file or folder; name a run, RUN or RUN/FIT, or a {ENDING} file")
+        raise MissingData(f"--init={source}: no such file or folder; give a run, RUN or RUN/FIT, or a {ENDING} file")
     fits = [path] if (path / NAME).exists() else sorted({p.parent for p in path.glob(f"seed*/{NAME}")}, key=_number)
     fits = fits[:1] or sorted(p.parent for p in path.glob(f"*/{NAME}"))
     if len(fits) != 1:
         named = ", ".join(p.name for p in fits)
-        told = f"it has the fits {named}: name one, {source}/FIT" if fits else "no fit is in it"
+        told = f"has several fits, {named}; give one, {source}/FIT" if fits else "contains no fit"
         raise MissingData(f"--init={source}: {told}")
     ended = read_end(fits[0]) or {}
     tree = Checkpoints(fits[0] / "checkpoints", write=False).arrays(ended.get("state_step"))
@@ -99,11 +99,11 @@ def _of_file(path: Path) -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, AttributeError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         reason = str(error).partition("\n")[0][:100]
-        raise DataError(f"--init={path}: is no {ENDING} file of arrays ({reason})") from None
+        raise DataError(f"--init={path}: is not an {ENDING} file of arrays ({reason})") from None
 
 
 def _evaluated(tree: Any, above: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """(path, array) in a state as a checkpoint has it, dicts and lists; of a learner averages where it keeps some."""
+    """Yields (path, array) of a state as a checkpoint stores it, dicts and lists; averaged parameters if there are."""
     for name, node in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
         path = f"{above}/{name}".lstrip("/")
         if name == "params" and "opt_state" in tree:
@@ -116,7 +116,7 @@ def _evaluated(tree: Any, above: str = "") -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _average(node: Any, params: Any) -> Any:
-    """The average of the parameters in an optimiser's state; {} if it keeps none."""
+    """Returns the average of the parameters in an optimiser's state; {} if it keeps none."""
     if isinstance(node, dict):
         if {"inner", "average"} <= node.keys():
             return node["average"]
@@ -128,33 +128,33 @@ def _average(node: Any, params: Any) -> Any:
 
 
 def check_weights(like: Any, found: Weights, skip: str | None) -> str:
-    """What is taken, in one line.
+    """Returns one line that describes the weights that are used.
 
     Args:
       like: a state, or its shapes.
       found: the weights.
-      skip: regular expression of paths that are not taken.
+      skip: regular expression of paths that keep their initial values.
 
     Raises:
-      FlagError: shapes that differ, or weights that are not there, and no `skip` that has their paths.
+      FlagError: shapes differ or weights are missing, at paths that `skip` does not match.
     """
     mine = {path_of(path): tuple(leaf.shape) for path, leaf in _leaves(like)}
     left = [path for path in mine if skip and re.search(skip, path)]
     if skip and not left:
         raise FlagError(f"--init_skip={skip}: matches none of {_some(list(mine))}")
     there = {path: np.shape(array) for path, array in found.arrays.items()}
-    side = lambda shape: "x".join(map(str, shape)) or "a number"
+    side = lambda shape: "x".join(map(str, shape)) or "a scalar"
     other = [
-        f"{path} is {side(there[path]) if path in there else 'not'} there, {side(shape)} here"
+        f"{path} is {side(there[path]) if path in there else 'missing'} there, {side(shape)} here"
         for path, shape in mine.items()
         if path not in left and there.get(path) != shape
     ]
     if other:
-        told = "--init_skip=REGEX begins with drawn ones in their place"
-        raise FlagError(f"--init={found.source}: other parameters than this network's: {_some(other)}; {told}")
+        told = "--init_skip=REGEX keeps the initial values of such paths"
+        raise FlagError(f"--init={found.source}: its parameters differ from this network's: {_some(other)}; {told}")
     taken, unused = len(mine) - len(left), [path for path in there if path not in mine]
-    skipped = f"; drawn anew: {_some(left)}" if left else ""
-    return f"begins with {taken} arrays of {found.source}{skipped}{f'; not used: {_some(unused)}' if unused else ''}"
+    skipped = f"; skipped: {_some(left)}" if left else ""
+    return f"starts from {taken} arrays of {found.source}{skipped}{f'; unused: {_some(unused)}' if unused else ''}"
 
 
 def _some(words: list[str], most: int = 4) -> str:
@@ -162,7 +162,7 @@ def _some(words: list[str], most: int = 4) -> str:
 
 
 def begun_with(state: Any, found: Weights, skip: str | None) -> Any:
-    """A fresh state with the weights in the place of what `init` drew; averages of parameters begin there too."""
+    """Returns a fresh state with the weights in place of those that `init` drew; averages start from them too."""
 
     def take(path: tuple[Any, ...], leaf: Any) -> Any:
         name = path_of(path)

@@ -1,4 +1,4 @@
-"""Where the rows of a history go besides metrics.jsonl: TensorBoard, Weights & Biases, a function."""
+"""Further destinations of a history, besides metrics.jsonl: TensorBoard, Weights & Biases, a function."""
 
 import dataclasses
 import hashlib
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from jaxdl.extras import MissingExtra, require
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.flags import FlagError
 from jaxdl.run.show.report import Row
@@ -16,29 +17,29 @@ FLUSHED = 30.0  # seconds between two flushes of TensorBoard's events
 
 
 class Writer(Protocol):
-    """Takes the rows of a history, {"step", "seconds", "train/loss", ...}, as soon as they are made."""
+    """Receives the rows of a history, {"step", "seconds", "train/loss", ...}, as soon as they are made."""
 
     def add(self, row: Row, /) -> Any:
-        """Takes one row."""
+        """Receives one row."""
         ...
 
     def close(self) -> None:
-        """Called once, at the end of the fit."""
+        """Is called once, at the end of the fit."""
         ...
 
 
-Opener = Callable[[int], Writer]  # from the step from which rows follow; those behind it are made again
+Opener = Callable[[int], Writer]  # receives the step after which rows follow; later ones are recomputed
 
 
 class Events:
-    """TensorBoard's file of events.
+    """TensorBoard's event file.
 
-    The thread that trains writes it: that of tensorboardX's SummaryWriter dies where the clock is set back, and the run
-    would wait for it for ever.
+    The training thread writes it: the thread of tensorboardX's SummaryWriter dies when the clock is set back, and the
+    run would then wait for it forever.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        """Opens a new file, whose events hide those of earlier files from behind `step`, which are done again."""
+        """Opens a new file, whose events hide those of earlier files after `step`, which are recomputed."""
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
         from tensorboardX.proto.summary_pb2 import Summary
@@ -67,18 +68,18 @@ class Events:
 
 
 class WandB:
-    """A run of Weights & Biases, which goes on where the fit in this folder does."""
+    """A run of Weights & Biases, which resumes together with the fit in this folder."""
 
     def __init__(self, project: str, folder: Path | None, name: str, flags: Mapping[str, Any]) -> None:
-        """Starts the run; of a fit with a folder its id is a digest of the folder's path.
+        """Starts the run; if the fit has a folder, the run's id is a digest of the folder's path.
 
         Raises:
-          FlagError: wandb is not installed, or cannot begin.
+          FlagError: wandb is not installed, or cannot start.
         """
         try:
-            import wandb
-        except ImportError:
-            raise FlagError(f"--wandb={project}: needs wandb; pip install jaxdl[wandb]") from None
+            wandb = require("wandb", "wandb", f"--wandb={project}")
+        except MissingExtra as error:
+            raise FlagError(str(error)) from None
         where = str(folder.resolve()) if folder else None
         id = hashlib.sha256(where.encode()).hexdigest()[:16] if where else None
         try:
@@ -93,7 +94,7 @@ class WandB:
         self._run.log(numbers_of(row), step=row["step"])
 
     def close(self) -> None:
-        """Ends the run, when all of it has been handed over."""
+        """Finishes the run, after everything has been sent."""
         self._run.finish()
 
 
@@ -109,12 +110,12 @@ class Hook:
 
 
 def numbers_of(row: Row) -> dict[str, float]:
-    """The metrics of a row, without its step and its time."""
+    """Returns the metrics of a row, without its step and time."""
     return {name: value for name, value in row.items() if name not in ("step", "seconds")}
 
 
 def writers(config: RunConfig, folder: Path | None, name: str, hook: Callable[[Row], Any] | None) -> list[Opener]:
-    """What a configuration asks for, besides metrics.jsonl."""
+    """Returns what a configuration requests besides metrics.jsonl."""
     found: list[Opener] = []
     if folder and config.tensorboard:
         found.append(lambda step: Events(folder / "tensorboard", step))

@@ -1,0 +1,45 @@
+"""Where a result was measured: commit, processor, Python and the versions of the libraries that it depends on."""
+
+import importlib.metadata
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+from jaxdl.run.records.sources import OURS, ROOT
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn")  # those that compute results
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def provenance() -> dict[str, object]:
+    """{"commit", "processor", "python", "versions": {library: version}} of this process."""
+    return {
+        "commit": commit(),
+        "processor": processor(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+
+
+def commit() -> str:
+    """The commit of the checkout that this code is in, with "+" if its code differs; "" outside a checkout."""
+    git = ("git", "-C", str(ROOT))
+    try:
+        run = lambda *words: (
+            subprocess.run([*git, *words], capture_output=True, text=True, timeout=10, check=True).stdout
+        )
+        if not (ROOT / "pyproject.toml").is_file():  # installed below somebody else's checkout
+            return ""
+        return run("rev-parse", "--short=10", "HEAD").strip() + "+" * bool(run("status", "--porcelain", "--", *OURS))
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", CPUINFO.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
