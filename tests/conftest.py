@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxdl.tuned import missing
+from jaxdl.tuned import knows_ynn, missing
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
@@ -23,6 +23,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import jax
 import pytest
+
+if knows_ynn():  # the flag is one of jaxlib 0.10; XLA reads it here, child processes compile as a user's do
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"  # half of the time of a compilation
+    jax.devices()
+    os.environ["XLA_FLAGS"] = flags
 
 
 def pytest_configure(config: pytest.Config) -> None:
