@@ -346,7 +346,7 @@ def test_runs_that_cannot_be_used(tmp_path, text):
         assert jaxdl.load(tmp_path / "i", fit=name).config.model == "softmax"
     shutil.rmtree(tmp_path / "i" / "one" / "checkpoints")
     (tmp_path / "i" / "one" / "result.json").unlink()
-    with pytest.raises(MissingData, match=r"checkpoint.*--checkpoint_every"):
+    with pytest.raises(MissingData, match=r"one: .*--checkpoint_every"):
         jaxdl.load(tmp_path / "i", fit="one")
     open_run(image_classifier.Config(workdir=str(tmp_path / "own")), "denoise")
     with pytest.raises(DataError, match=r"'denoise'.*--module=FILE"):
