@@ -43,6 +43,12 @@ def gpt():
     return model, jax.tree.map(lambda x: 20 * x, params)  # scaled, so that logits differ clearly
 
 
+def last_logits(apply, params, tokens):
+    """The logits [B, V] after tokens [B, n]: padded, so that all n share one program; the network is causal."""
+    n = tokens.shape[1]
+    return apply(params, np.pad(tokens, ((0, 0), (0, CONTEXT - n))))[:, n - 1]
+
+
 class TestGenerate:
     """A GPT with its cache against the same model without a cache."""
 
@@ -58,7 +64,7 @@ class TestGenerate:
         for _ in range(length):
             if text.shape[1] - start > CONTEXT:
                 start = text.shape[1] - CONTEXT // 2
-            logits = apply(params, text[:, start:])[:, -1]
+            logits = last_logits(apply, params, text[:, start:])
             text = np.concatenate([text, np.asarray(logits.argmax(-1))[:, None]], 1)
         np.testing.assert_array_equal(got, text[:, 2:])
         assert got.dtype == jnp.int32
@@ -115,6 +121,5 @@ class TestGenerate:
             text, start = list(prompt), 0
             while len(text) < len(prompt) + length:
                 start = len(text) - CONTEXT // 2 if len(text) - start > CONTEXT else start
-                seen = np.pad(text[start:], (0, CONTEXT - len(text[start:])))  # what comes behind is not looked at
-                text.append(int(apply(params, seen[None])[0, len(text) - start - 1].argmax()))
+                text.append(int(last_logits(apply, params, np.array([text[start:]]))[0].argmax()))
             assert list(np.asarray(together)[i, len(prompt) - 1 :][:length]) == text[len(prompt) :]

@@ -154,6 +154,7 @@ def read_only_from_the_start(start, tmp_path, disk):
     assert process.poll() == 2
 
 
+@pytest.mark.claims
 def test_full_disk(start, tmp_path, like, small_disk, promise):
     full_disk(start, tmp_path, like, small_disk, 0)
     promise("R9", 1, 1, "disk full, seed 0")
