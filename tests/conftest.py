@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxdl.tuned import missing
+from jaxdl.tuned import knows_ynn, missing
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
@@ -24,19 +24,40 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import jax
 import pytest
 
+if knows_ynn():  # the flag is one of jaxlib 0.10; XLA reads it here, child processes compile as a user's do
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"  # half of the time of a compilation
+    jax.devices()
+    os.environ["XLA_FLAGS"] = flags
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The first process, which hears of all tests, counts those that hold promises; a worker sees only its own."""
-    if not hasattr(config, "workerinput"):
-        from tests.reliability.figures import Elsewhere
+    """The first process receives the reports of all tests: it counts promises and processor time."""
+    from experiments.__main__ import listing
+    from tests.budget import Budget, Everything, Measure
+    from tests.reliability.figures import Elsewhere
 
+    names = set(listing())
+    config.pluginmanager.register(Measure(names))
+    if os.environ.get("JAXDL_TEST_EVERYTHING", "0") != "0":
+        config.pluginmanager.register(Everything())
+    if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Elsewhere())
+        config.pluginmanager.register(Budget(len(names)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Most tests compile longer than they compute: LLVM optimises for promises, full gates and new processes only."""
+    """Most tests compile longer than they compute: LLVM optimises for promises, full tests and new processes only."""
     optimised = item.path.parent.name == "reliability" or item.get_closest_marker("full")
     jax.config.update("jax_disable_most_optimizations", not optimised)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked `full` too is none of the claims tier, so that `-m claims` leaves it out."""
+    for item in items:
+        if item.get_closest_marker("full"):
+            item.own_markers = [mark for mark in item.own_markers if mark.name != "claims"]
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import ast
 import importlib
 import inspect
 import json
-import math
 import re
 from pathlib import Path
 
@@ -14,8 +13,8 @@ import pytest
 from absl import flags as absl_flags
 
 from experiments.__main__ import listing
-from jaxdl.extras import EXTRAS, absent
-from jaxdl.run import Study, Trainable, Usable, findings, fit
+from jaxdl.extras import EXTRAS
+from jaxdl.run import Study, Trainable, Usable, fit
 from jaxdl.run.command.flags import help_text, parse
 from jaxdl.run.engine.feed import Feed
 from jaxdl.run.engine.parallel import make_mesh
@@ -23,14 +22,10 @@ from tests.test_shapes_of_experiments import leaves
 
 ROOT = Path(__file__).parents[1]
 NAMES = list(listing())
-REPRESENTATIVES = ("image_classifier", "linear_regression", "robust_regression")
-LONG = [pytest.param(n, marks=() if n in REPRESENTATIVES else pytest.mark.full) for n in NAMES]
-OP_BY_OP = [pytest.param(n, marks=() if "regression" in n else pytest.mark.full) for n in NAMES]  # slow for a deep net
 QUIET = {"progress": False, "tensorboard": False, "devices": 1, "seeds": 1}
 NUMBER = re.compile(r"(?<![\w^-])\d")  # except in names such as L1, z_1, LeNet-5
 
 every = pytest.mark.parametrize("name", NAMES)
-longer = pytest.mark.parametrize("name", LONG)
 
 
 def module_of(name: str) -> Study:
@@ -54,10 +49,21 @@ class Setting:
             pytest.skip(f"{name} is a study: it has no experiment of its own")
         self.config = self.module.Config(**{**self.module.SMALL, **QUIET, "epochs": None, "steps": 8, **changes})
         self.data = self.module.data(self.config)
-        feed = Feed(self.data.train, make_mesh(1))
-        rows = jax.tree.map(lambda x: x[0], feed.rows(0, 0, 1))
-        self.batch = feed.take(feed.arrays, rows)
+        self.feed = Feed(self.data.train, make_mesh(1))
         self.experiment = self.module.build(self.config, self.data)
+
+    def batch(self, t):
+        return self.feed.take(self.feed.arrays, jax.tree.map(lambda x: x[0], self.feed.rows(0, t, 1)))
+
+    def tested(self):
+        """The first batch of a part on which it is evaluated, with its mask; None where it plays its own episodes."""
+        part = next((p for p in (self.data.test, self.data.valid, self.data.train) if p is not None), None)
+        part = next(iter(part.values())) if isinstance(part, dict) else part
+        if part is None:
+            return None
+        rows, valid = next(part.in_order(self.config.batch_size))
+        batch = dict(part.take(part.arrays, rows))
+        return {"mask": valid} | batch
 
     def fit(self, **changes):
         return fit(self.experiment, self.data, self.config, **changes)
@@ -156,77 +162,26 @@ def test_the_folder_holds_only_experiments():
 
 
 @every
-def test_one_step(name):
-    """The step is finite, traces to the same program twice, and lowers the loss of a repeated batch.
+def test_three_steps(name):
+    """The step traces to the same program twice; three steps, evaluation, summary and predictions are finite.
 
     A step that draws from NumPy or keeps state in Python would trace to another program.
     """
     setting = Setting(name)
-    init, step = setting.experiment.init, setting.experiment.step
-    state = jax.jit(init)(jax.random.key(0))
+    experiment, key = setting.experiment, jax.random.key(0)
+    batches, tested = [setting.batch(t) for t in range(3)], setting.tested()
+    abstract = jax.eval_shape(experiment.init, key)
+    trace = lambda: jax.jit(lambda state, batch: experiment.step(state, batch)).trace(abstract, batches[0])
+    traced = trace()
+    assert str(traced.jaxpr) == str(trace().jaxpr)
+    step, state = traced.lower().compile(), jax.jit(experiment.init)(key)
+    for batch in batches:
+        state, metrics = step(state, batch)
+        assert finite(metrics)
+        assert metrics["loss"].shape == ()
     assert finite(state)
-    program = lambda: str(jax.make_jaxpr(lambda state, batch: step(state, batch))(state, setting.batch))
-    assert program() == program()
-    jitted = jax.jit(step)
-    new, metrics = jitted(state, setting.batch)
-    assert finite(new)
-    for _ in range(30):
-        new, last = jitted(new, setting.batch)
-    assert last["loss"] < metrics["loss"]
-
-
-@pytest.mark.parametrize("name", OP_BY_OP)
-def test_a_step_is_the_same_without_jit(name):
-    setting = Setting(name)
-    state = jax.jit(setting.experiment.init)(jax.random.key(0))
-    compiled = jax.jit(setting.experiment.step)(state, setting.batch)
-    with jax.disable_jit():
-        plain = leaves(setting.experiment.step(state, setting.batch))
-    for path, value in leaves(compiled).items():
-        np.testing.assert_allclose(value, plain[path], rtol=2e-4, atol=2e-5, err_msg=path)
-
-
-@longer
-def test_two_runs_and_resume_are_bitwise(name, tmp_path):
-    setting = Setting(name)
-    whole, again = setting.fit(), setting.fit()
-    setting.fit(workdir=str(tmp_path), steps=4)
-    resumed = setting.fit(workdir=str(tmp_path))
-    other = setting.fit(seed=1)
-    for run in (again, resumed):
-        for path, value in leaves(whole.state).items():
-            np.testing.assert_array_equal(leaves(run.state)[path], value, err_msg=path)
-    assert resumed.metrics == whole.metrics
-    assert any((leaves(other.state)[path] != value).any() for path, value in leaves(whole.state).items())
-
-
-@longer
-@pytest.mark.parametrize(("parallel", "devices"), [("jit", 8), ("pmap", 8)])
-def test_one_and_eight_devices_agree(name, parallel, devices):
-    """Uses SGD, because Adam turns the rounding noise of a vanishing gradient into full steps."""
-    size = module_of(name).Config().batch_size
-    setting = Setting(name, optimizer="sgd", batch_size=math.ceil(size / 8) * 8, log_every=1, steps=3)
-    one, many = setting.fit(), setting.fit(parallel=parallel, devices=devices)
-    assert one.curve("train/loss")[1] == pytest.approx(many.curve("train/loss")[1], rel=1e-4)
-    assert one.metrics == pytest.approx(many.metrics, rel=1e-3, abs=1e-5)
-
-
-@longer
-def test_claims_at_small_scale(name, tmp_path):
-    """A measured claim holds, or fails as expected; an unmeasured claim names its reason or command."""
-    module = module_of(name)
-    config = module.Config(
-        **{"progress": False, "tensorboard": False, "devices": 1, **module.SMALL}, workdir=str(tmp_path)
-    )
-    found = findings(module, config)
-    assert [one.name for one in found] == list(module.CLAIMS)
-    assert any(one.holds is not None for one in found)
-    for one in found:
-        if one.holds is None:
-            assert one.command.startswith(("python -m experiments.", "./launch.sh "))
-            assert one.claim.needs == "gpu" or one.name in recorded(name)
-            wanted = [need.removeprefix("extra:") for need in one.claim.needs.split() if need.startswith("extra:")]
-            assert not wanted or any(absent(extra) for extra in wanted)
-        else:
-            assert one.holds != bool(one.claim.fails), one
-    assert list(tmp_path.glob("**/*.png"))
+    sums = jax.device_get(jax.jit(experiment.evaluate)(state, tested))
+    assert np.isfinite(list(experiment.summarize(sums).values())).all()
+    if experiment.predict is not None:
+        outputs = jax.eval_shape(experiment.predict, state, tested)
+        assert {x.shape[0] for x in jax.tree.leaves(outputs)} == {setting.config.batch_size}

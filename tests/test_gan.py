@@ -64,6 +64,7 @@ def test_penalty_of_a_dead_critic_has_a_gradient():
     assert np.isfinite(grad).all()
 
 
+@pytest.mark.claims
 def test_critic_takes_its_own_rows_and_steps():
     """The critic makes 5 updates per generator update; both cosine schedules end at the last step."""
     config = gan.Config(**QUICK, steps=3, width=5, batch_size=7, objective="wgan_gp")
@@ -85,6 +86,7 @@ def counts(learner):
     return max(int(x) for x in jax.tree.leaves(learner.opt_state) if x.ndim == 0 and x.dtype == jnp.int32)
 
 
+@pytest.mark.claims
 def test_seeds_by_vmap():
     config = gan.Config(**QUICK, steps=2, width=5, batch_size=7, objective="original")
     parts = gan.data(config)
@@ -102,6 +104,7 @@ def test_seeds_by_vmap():
 @pytest.mark.parametrize(
     ("objective", "parallel"), [("original", "pmap"), pytest.param("wgan_gp", "jit", marks=pytest.mark.full)]
 )
+@pytest.mark.claims
 def test_dcgan_on_eight_devices(objective, parallel, monkeypatch):
     """Covers batch norm in both players and the penalty through convolutions, with a linear judge."""
     x = RNG.uniform(size=(48, 8, 8, 1)).astype(np.float32)
@@ -129,6 +132,7 @@ def test_dcgan_on_eight_devices(objective, parallel, monkeypatch):
     assert one.metrics["frechet"] == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.claims
 def test_a_planted_collapse_is_detected():
     config = gan.Config(**QUICK, steps=0, objective="original")
     parts = gan.data(config)

@@ -14,6 +14,7 @@ def test_a_recipe_is_filled_in_and_another_data_sets_when_it_changes():
     assert Config().seeds == 5
 
 
+@pytest.mark.claims
 def test_every_configuration_can_be_trained():
     config = Config(**QUICK, seeds=1)
     parts = data(config)
@@ -24,12 +25,14 @@ def test_every_configuration_can_be_trained():
     assert result.predict(parts.test).sum(-1) == pytest.approx(1)
 
 
+@pytest.mark.claims
 def test_epochs_are_resolved_by_build_and_fit():
     config = Config(model="softmax", epochs=0.1, seeds=1, progress=False, tensorboard=False, devices=1)
     parts = data(config)
     assert int(fit(build(config, parts), parts, config).state.step) == 3
 
 
+@pytest.mark.claims
 def test_without_a_validation_part():
     config = Config(**QUICK, valid_fraction=0.0, seeds=1)
     parts = data(config)

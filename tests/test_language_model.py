@@ -66,6 +66,7 @@ def torch_losses(torch, state, train, steps):
     return losses
 
 
+@pytest.mark.claims
 def test_truncated_back_propagation_against_torch():
     torch = pytest.importorskip("torch")
     experiment, parts = make(CONFIG)
@@ -80,6 +81,7 @@ def test_truncated_back_propagation_against_torch():
     np.testing.assert_allclose(losses, expected, rtol=2e-4)
 
 
+@pytest.mark.claims
 def test_memory_makes_batches_one_text():
     """Without learning, the losses of consecutive batches equal those of the whole text at once."""
     experiment, _ = make(dataclasses.replace(CONFIG, learning_rate=0.0))
@@ -96,6 +98,7 @@ def test_memory_makes_batches_one_text():
 
 
 @pytest.mark.parametrize("cell", ["gru", "transformer"])
+@pytest.mark.claims
 def test_evaluation_counts_every_character_once(cell):
     config = dataclasses.replace(CONFIG, cell=cell, steps=2)
     experiment, parts = make(config)
@@ -117,6 +120,7 @@ def test_evaluation_counts_every_character_once(cell):
     ("cell", "parallel"),
     [("lstm", "pmap"), ("transformer", "jit"), *(pytest.param(*c, marks=pytest.mark.full) for c in OTHERS)],
 )
+@pytest.mark.claims
 def test_one_and_eight_devices_and_resume(cell, parallel, tmp_path):
     config = dataclasses.replace(CONFIG, cell=cell, log_every=1, eval_every=4)
     experiment, parts = make(config)
@@ -128,6 +132,7 @@ def test_one_and_eight_devices_and_resume(cell, parallel, tmp_path):
     assert many.metrics == pytest.approx(one.metrics, rel=1e-3)
 
 
+@pytest.mark.claims
 def test_seeds_side_by_side():
     experiment, parts = make(CONFIG)
     train = parts.train

@@ -362,7 +362,10 @@ time.sleep(60)'
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system call is Linux's")
-@pytest.mark.parametrize(("processes", "count"), [(1, 2), (2, 7)])  # two more per process, for its labelled lines
+@pytest.mark.parametrize(
+    ("processes", "count"),
+    [(1, 2), pytest.param(2, 7, marks=pytest.mark.claims)],  # two more per process, for its labelled lines
+)
 def test_its_processes_end_with_it(start, tmp_path, processes, count):
     script = ENDS_WITH_IT.format(python=sys.executable, root=LAUNCH.parent)
     process = start(script, f"--processes={processes}", "--max-restarts=1", "image_classifier")

@@ -84,6 +84,7 @@ def test_steps_of_numpy_and_of_the_framework():
     assert np.max(np.abs(path - expected) / np.abs(expected).max(-1, keepdims=True)) < 1e-6
 
 
+@pytest.mark.claims
 def test_models_trained_together_are_independent():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(11, 3)).astype(np.float32), rng.normal(size=(11, 2)).astype(np.float32)
@@ -111,6 +112,7 @@ def test_without_pytorch_the_claim_is_not_measured(monkeypatch: pytest.MonkeyPat
     assert CLAIMS["script"].needs == "extra:peers"
 
 
+@pytest.mark.claims
 def test_rows_of_the_california_file(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
     rows = load_table("california_housing", data_dir)
     assert rows.x.shape == (20640, 13)

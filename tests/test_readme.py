@@ -1,5 +1,6 @@
 """The code blocks of the README and docs/own_experiment.md run as written; what the pages name exists."""
 
+import importlib.util
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from experiments.__main__ import listing
@@ -49,6 +51,7 @@ def test_lengths():
     assert len(DENOISE.splitlines()) <= 60
 
 
+@pytest.mark.claims
 @pytest.mark.trained
 def test_the_short_experiment(tmp_path, seed, bound):
     flags = re.search(r"`python mine\.py (.*?)`", README)[1].split()
@@ -61,6 +64,7 @@ def test_the_short_experiment(tmp_path, seed, bound):
     assert claim["reference"]
 
 
+@pytest.mark.claims
 @pytest.mark.trained
 def test_the_denoising_autoencoder(tmp_path, seed, bound):
     done = run(DENOISE, tmp_path, "denoise.py", f"--seed={seed}")
@@ -76,6 +80,7 @@ def test_the_denoising_autoencoder(tmp_path, seed, bound):
     }
 
 
+@pytest.mark.claims
 @pytest.mark.trained
 def test_three_seeds_in_one_program(tmp_path, seed, bound):
     assert "jnp.arange(3)" in SEEDS
@@ -83,6 +88,21 @@ def test_three_seeds_in_one_program(tmp_path, seed, bound):
     accuracies = [float(word) for word in re.findall(r"0\.\d+", done.stdout)]
     assert len(accuracies) == 3
     bound(min(accuracies), ">", 0.95)
+
+
+@pytest.mark.parametrize("code", [SHORT, DENOISE], ids=["short", "denoise"])
+def test_the_experiments_of_the_pages_build_and_trace(code, tmp_path):
+    path = tmp_path / "shown.py"
+    path.write_text(code, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("shown", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.Config(steps=2)
+    parts = module.data(config)
+    experiment = module.build(config, parts)
+    state = jax.eval_shape(experiment.init, jax.random.key(0))
+    _, metrics = jax.eval_shape(experiment.step, state, parts.train.batch(0, 0))
+    assert metrics["loss"].shape == ()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -131,6 +151,7 @@ def test_the_two_commands(command):
     assert f"$ {command}\n" in README
 
 
+@pytest.mark.claims
 @pytest.mark.trained
 def test_a_finished_run_is_trained_further_in_forty_lines(tmp_path, seed, bound):
     path = ROOT / "docs/research.py"

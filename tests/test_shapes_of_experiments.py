@@ -8,6 +8,7 @@ import pytest
 
 from jaxdl.run.engine.feed import Feed
 from jaxdl.run.engine.parallel import compile_steps, make_mesh, place_state
+from tests.budget import first
 from tests.shapes import CASES
 
 
@@ -54,7 +55,8 @@ def reference():
 
 
 @pytest.mark.parametrize(
-    ("parallel", "devices"), [("jit", 8), ("pmap", 8), pytest.param("pmap", 1, marks=pytest.mark.full)]
+    ("parallel", "devices"),
+    [*first([("pmap", 2), ("pmap", 8), ("jit", 8)]), pytest.param("pmap", 1, marks=pytest.mark.full)],
 )
 @pytest.mark.parametrize("case", CASES)
 def test_same_results_on_any_devices(case, parallel, devices, reference):
@@ -69,6 +71,7 @@ def test_training_changes_parameters(case, reference):
     assert len(changed) > len([path for path in states[0] if "params" in path]) / 2
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize("case", CASES)
 def test_every_device_has_the_same_copy(case):
     experiment, data = CASES[case]()
@@ -84,10 +87,12 @@ def test_every_device_has_the_same_copy(case):
                 assert (value == value[:1]).all(), f"{field.name}{path} differs between devices"
 
 
+@pytest.mark.claims
 def test_dropout_draws_the_same_on_any_number_of_devices_under_jit():
     assert_equal_training(train("batch_norm", "jit", 1, dropout=0.5), train("batch_norm", "jit", 8, dropout=0.5))
 
 
+@pytest.mark.claims
 def test_uneven_masks_are_weighted_over_all_devices():
     """Without the device mean of the weights, the loss under pmap would be the mean of local means."""
     masked, plain = train("batch_norm", "pmap", 8, steps=1), train("batch_norm", "pmap", 8, steps=1, uneven=False)

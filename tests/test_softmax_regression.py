@@ -19,6 +19,7 @@ def noise(rows: int = 193) -> Batches:
     return Batches({"x": x, "y": rng.integers(0, 10, rows).astype(np.int32)}, 64)
 
 
+@pytest.mark.claims
 def test_losses_of_the_notes_script():
     torch = pytest.importorskip("torch")
 
@@ -70,6 +71,7 @@ def test_losses_of_the_notes_script():
 
 
 @pytest.mark.trained
+@pytest.mark.claims
 def test_softmax_twice_reaches_its_bound_and_not_below(seed, bound):
     digits = load_images("digits").train
     train = Batches({"x": digits["x"][:96], "y": digits["y"][:96]}, 96)
@@ -115,6 +117,7 @@ def test_an_order_with_memory_is_detected():
 
 
 @pytest.mark.trained
+@pytest.mark.claims
 def test_mnist_from_its_files(data_dir: Path, seed, bound):
     config = Config(
         net="linear", dataset="mnist", data_dir=str(data_dir), steps=200, seed=seed, seeds=1, devices=1, progress=False
@@ -127,6 +130,7 @@ def test_mnist_from_its_files(data_dir: Path, seed, bound):
     bound(result.metrics["accuracy"], "<", 0.93, "accuracy of a linear net")
 
 
+@pytest.mark.claims
 def test_files_other_than_the_published_ones_are_reported():
     config = Config(dataset="mnist", steps=1, seeds=1, devices=1, progress=False)
     digits = load_images("digits")

@@ -70,6 +70,7 @@ def test_a_number_needs_two_rows_for_validation():
     assert len(scaled_parts(table, 0.2, 0, "t", 0.2).valid["y"]) == 2
 
 
+@pytest.mark.claims
 def test_scores_of_a_regression_are_scikit_learns_in_the_targets_units():
     config = Config(table="diabetes", steps=3, **QUIET)
     parts = data(config)
@@ -91,6 +92,7 @@ def test_hidden_layers(hidden):
 
 
 @pytest.mark.parametrize("target", ["wage", "kind"])
+@pytest.mark.claims
 def test_a_file_from_training_to_prediction(tmp_path, target):
     path = people(tmp_path / "people.csv")
     folder = str(tmp_path / "run")
@@ -124,6 +126,7 @@ def test_a_file_from_training_to_prediction(tmp_path, target):
 
 
 @pytest.mark.trained
+@pytest.mark.claims
 def test_a_linear_model_finds_the_rule_of_the_file(tmp_path, seed, bound):
     """wage = 100 age + 1000 (city is Ulm) has no noise: the fitted line is exact on rows it has not seen."""
     config = Config(
@@ -295,6 +298,7 @@ def test_a_class_without_training_rows_is_reported(tmp_path):
 
 
 @pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.claims
 def test_a_logarithm_of_the_target_is_scored_in_its_units(tmp_path, zeros):
     """Compares predictions and scores with a TransformedTargetRegressor around the same network."""
     random = np.random.default_rng(0)

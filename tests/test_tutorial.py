@@ -45,6 +45,7 @@ def ended(tmp_path_factory):
     return done, folder
 
 
+@pytest.mark.claims
 def test_it_runs_from_top_to_bottom(ended):
     done, folder = ended
     assert done.returncode == 0, done.stderr[-3000:]

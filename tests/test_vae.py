@@ -20,6 +20,7 @@ def setting(latents=7, seed=0, **flags):
     return model, experiment, jax.jit(experiment.init)(jax.random.key(seed)), x
 
 
+@pytest.mark.claims
 def test_loss_and_gradient_against_torch():
     """Uses equal weights and noise; KL and likelihood come from torch.distributions."""
     torch = pytest.importorskip("torch")
@@ -46,6 +47,7 @@ def test_loss_and_gradient_against_torch():
 
 
 @pytest.mark.trained
+@pytest.mark.claims
 def test_bounds_lie_between_elbo_and_the_exact_likelihood(seed, bound):
     """With one latent, p(x) = int N(z; 0, 1) p(x|z) dz is a sum over a fine grid."""
     model, experiment, state, x = setting(latents=1, seed=seed)
@@ -76,6 +78,7 @@ def test_bounds_lie_between_elbo_and_the_exact_likelihood(seed, bound):
     bound(abs(bounds[-1] - exact), "<", 0.05, "all draws and the exact one")
 
 
+@pytest.mark.claims
 def test_the_mean_of_ratios_is_the_likelihood_without_a_gap_where_q_is_the_posterior():
     """With a decoder that ignores z and an encoder at the prior, every ratio is p(x)."""
     model, _, state, x = setting()
@@ -99,6 +102,7 @@ def test_pixels_are_drawn_once_and_not_thresholded():
     assert set(parts.valid.arrays) == set(parts.test.arrays) == {"x", "id"}
 
 
+@pytest.mark.claims
 def test_evaluation_noise_does_not_depend_on_the_batches():
     config = vae.Config(steps=1, width=13, progress=False, devices=1)
     parts = vae.data(config)
@@ -108,6 +112,7 @@ def test_evaluation_noise_does_not_depend_on_the_batches():
     assert whole == pytest.approx(other, rel=1e-6)
 
 
+@pytest.mark.claims
 def test_vmap_over_seeds():
     _, experiment, _, x = setting()
     keys = jax.vmap(jax.random.key)(jnp.arange(3))

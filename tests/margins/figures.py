@@ -10,12 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import jax
 import pytest
 
 from jaxdl import run
 from tests.margins.judge import Bound, bounds_of
-from tests.test_experiments import REPRESENTATIVES
 from tests.test_shapes_of_experiments import leaves
 from tests.test_tutorial import script
 
@@ -116,5 +114,4 @@ def one(name, seed):
         return of_tests(seed)
     if name == "tutorial":
         return of_tutorial(seed)
-    jax.config.update("jax_disable_most_optimizations", name in REPRESENTATIVES)  # as test_claims_at_small_scale does
     return of_experiment(importlib.import_module(f"experiments.{name}"), seed)

@@ -32,6 +32,7 @@ def test_classifiers_scale_pixels_and_accept_both_kinds_of_labels():
     assert baselines.classifiers(train, test, most=97 * 35 - 1) == {}
 
 
+@pytest.mark.claims
 def test_regressors_against_scikit_learns_scores():
     x, test_x = RNG.normal(size=(97, 5)), RNG.normal(size=(53, 5))
     y, test_y = (np.sin(a[:, :1]) + a[:, 1:2] + 11 for a in (x, test_x))

@@ -5,13 +5,14 @@ import pytest
 
 from jaxdl.methods import nearest_width, of_recurrent, of_transformer, parameter_count
 from jaxdl.nn import GPT, RecurrentLM
+from tests.budget import first
 
 V, T = 11, 7
 TOKENS = np.random.default_rng(0).integers(V, size=(3, T)).astype(np.int32)
 MODELS = {"lstm": of_recurrent(RecurrentLM(V, "lstm", 5)), "gpt": of_transformer(GPT(V, T, 2, 2, 6))}
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=first(MODELS))
 def model(request):
     model = MODELS[request.param]
     variables = jax.jit(model.init)(jax.random.key(0), TOKENS)
@@ -39,7 +40,7 @@ def test_samples(model):
     np.testing.assert_array_equal(text[:, :4], want)
 
 
-@pytest.mark.parametrize("parameters", [1, 300, 5_000, 200_000])
+@pytest.mark.parametrize("parameters", first([1, 300, 5_000, 200_000], 3))
 def test_nearest_width_is_the_nearest(parameters):
     make = lambda width: of_recurrent(RecurrentLM(V, "gru", width))
     size = lambda width: parameter_count(

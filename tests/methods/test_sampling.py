@@ -5,6 +5,7 @@ import pytest
 
 from jaxdl.methods import choose, generate
 from jaxdl.nn import GPT
+from tests.budget import first
 
 V, CONTEXT = 13, 7
 
@@ -42,10 +43,16 @@ def gpt():
     return model, jax.tree.map(lambda x: 20 * x, params)  # scaled, so that logits differ clearly
 
 
+def last_logits(apply, params, tokens):
+    """The logits [B, V] after tokens [B, n]: padded, so that all n share one program; the network is causal."""
+    n = tokens.shape[1]
+    return apply(params, np.pad(tokens, ((0, 0), (0, CONTEXT - n))))[:, n - 1]
+
+
 class TestGenerate:
     """A GPT with its cache against the same model without a cache."""
 
-    @pytest.mark.parametrize("length", [1, 5, 6, 23])
+    @pytest.mark.parametrize("length", first([6, 1, 5, 23]))
     def test_equals_sampling_without_a_cache(self, gpt, length):
         model, params = gpt
         decode = lambda tokens, caches: model.apply(params, tokens, caches, method="decode")
@@ -57,7 +64,7 @@ class TestGenerate:
         for _ in range(length):
             if text.shape[1] - start > CONTEXT:
                 start = text.shape[1] - CONTEXT // 2
-            logits = apply(params, text[:, start:])[:, -1]
+            logits = last_logits(apply, params, text[:, start:])
             text = np.concatenate([text, np.asarray(logits.argmax(-1))[:, None]], 1)
         np.testing.assert_array_equal(got, text[:, 2:])
         assert got.dtype == jnp.int32
@@ -109,9 +116,10 @@ class TestGenerate:
         together = generate(
             decode, model.empty_cache(3), tokens[:, :1], 4 + length, jax.random.key(0), given=given, **options
         )
+        apply = jax.jit(model.apply)
         for i, prompt in enumerate(prompts):
             text, start = list(prompt), 0
             while len(text) < len(prompt) + length:
                 start = len(text) - CONTEXT // 2 if len(text) - start > CONTEXT else start
-                text.append(int(model.apply(params, jnp.array([text[start:]]))[0, -1].argmax()))
+                text.append(int(last_logits(apply, params, np.array([text[start:]]))[0].argmax()))
             assert list(np.asarray(together)[i, len(prompt) - 1 :][:length]) == text[len(prompt) :]

@@ -57,6 +57,7 @@ def test_only_torch_linear_draws_biases():
     assert abs(torch_bias.make(4)(jax.random.key(0), (997,))).max() <= 0.5
 
 
+@pytest.mark.claims
 def test_biases_accept_linen_initialisers():
     ones = nn.initializers.ones
     for model, x in (

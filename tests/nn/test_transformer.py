@@ -10,6 +10,7 @@ from flax import linen as nn
 from test_attention import PADDING, torch_attention
 
 from jaxdl.nn import GPT, Block, DecoderBlock, EncoderBlock, FeedForward, TransformerDecoder, TransformerEncoder
+from tests.budget import first
 
 B, T, S, H, D, F, V = 2, 5, 11, 3, 21, 29, 37
 RNG = np.random.default_rng(7)
@@ -229,7 +230,7 @@ def test_permuting_tokens_permutes_outputs():
     np.testing.assert_allclose(apply(variables, X[:, order]), apply(variables, X)[:, order], atol=1e-5)
 
 
-@pytest.mark.parametrize("position", ["learned", "sinusoidal", "none"])
+@pytest.mark.parametrize("position", first(["learned", "sinusoidal", "none"]))
 def test_gpt_decodes_a_prompt_and_token_by_token(position):
     model = GPT(V, 7, 2, H, D, tied=False, position=position)
     variables = random_variables(model, TOKENS)
@@ -300,6 +301,7 @@ def test_padding_cannot_leak():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), ours, expected)
 
 
+@pytest.mark.claims
 def test_number_of_parameters():
     assert count(FeedForward(D, F), X) == 2 * D * F + F + D
     assert count(EncoderBlock(Block(H, D, F)), X) == 4 * D**2 + 2 * D * F + 9 * D + F
@@ -316,6 +318,7 @@ def test_number_of_parameters():
     assert count(GPT(50_257, 1024, 12, 12, 768), tokens) == 124_439_808
 
 
+@pytest.mark.claims
 def test_initialisation_of_gpt():
     model = GPT(499, 101, 2, H, 63, tied=False)
     variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))

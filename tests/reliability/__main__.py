@@ -1,7 +1,7 @@
 """The page of promises: `python -m tests.reliability write` makes docs/reliability.md from docs/reliability.json.
 
-The numbers are those of the last runs of `JAXDL_PROMISES=docs/reliability.json python -m pytest`, with and without
-`-m full`.
+The numbers are those of the last runs of `JAXDL_PROMISES=docs/reliability.json python -m pytest`, of the same
+with `-m claims` and of the same with `-m full`.
 """
 
 import json
@@ -62,8 +62,8 @@ PROMISES = {
 
 # tests outside this folder, by prefixes of their ids
 ELSEWHERE = {
-    "R2": ("tests/test_experiments.py::test_two_runs_and_resume_are_bitwise",),
-    "R6": ("tests/test_experiments.py::test_one_and_eight_devices_agree",),
+    "R2": ("tests/test_experiment_claims.py::test_seeds_and_resume",),
+    "R6": ("tests/test_experiment_claims.py::test_one_and_eight_devices_agree",),
     "R7": ("tests/test_launch.py",),
     "R8": ("tests/run/test_seal.py",),
     "R10": ("tests/run/test_guard.py",),
@@ -104,9 +104,10 @@ HEAD = """# Reliability: promises and the tests that check them
 `python -m tests.reliability write` generates this page from reliability.json; do not edit it.
 
 Each row is a promise. **Fast** and **full** are the results of its tests, as passed of tried, without retries: the fast
-tests are part of `python -m pytest`, the full ones run with `-m full`. Most tests count their trials, for example the
-number of kills; for the others the number of tests is given ("20 of 20 tests"). **Command** runs the fast tests of the
-promise; add `-m full` for the full ones. "Bit for bit" refers to one machine and one version of jaxlib.
+tests run with `python -m pytest` and `-m claims`, the full ones with `-m full`. Most tests count their trials, for
+example the number of kills; for the others the number of tests is given ("20 of 20 tests"). **Command** runs the fast
+tests of the promise that are short; add `-m claims` or `-m full` for the others. "Bit for bit"
+refers to one machine and one version of jaxlib.
 
 | id | promise | fast | full | command |
 | --- | --- | --- | --- | --- |

@@ -22,9 +22,9 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = "tests.reliability.program"
 
 
-def environment() -> dict[str, str]:
+def environment(devices: int = 1) -> dict[str, str]:
     """A user's environment: one device, no test settings, all compiled programs kept."""
-    found = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1", "PYTHONWARNINGS": "ignore"}
+    found = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONWARNINGS": "ignore"}
     found["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     found["OMP_WAIT_POLICY"] = "PASSIVE"  # set by a command before it imports scikit-learn
     for name in ("JAX_NUMPY_RANK_PROMOTION", "JAXDL_DATA_DIR"):
@@ -77,17 +77,20 @@ def start_fresh(words: list[str], said: Path, file_limit: int = 0) -> Process:
 class Nursery:
     """Starts the program, or a module of `modules`, which are imported once, by forking."""
 
-    def __init__(self, *modules: str) -> None:
+    def __init__(self, *modules: str, devices: int = 1) -> None:
         command = [sys.executable, "-m", "tests.reliability.nursery", *modules]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                         env=environment())  # fmt: skip
+                                         env=environment(devices))  # fmt: skip
 
     def _ask(self, **question):
         print(json.dumps(question), file=self._process.stdin, flush=True)
         return json.loads(self._process.stdout.readline())
 
-    def start(self, words, said: Path, file_limit: int = 0, kill_at: int = 0, module: str = PROGRAM) -> Process:
-        pid = self._ask(words=words, said=str(said), file_limit=file_limit, kill_at=kill_at, module=module)
+    def start(
+        self, words, said: Path, file_limit: int = 0, kill_at: int = 0, module: str = PROGRAM, folder: Path = ROOT
+    ) -> Process:
+        question = {"file_limit": file_limit, "kill_at": kill_at, "module": module, "folder": str(folder)}
+        pid = self._ask(words=words, said=str(said), **question)
         return Process(pid, lambda: self._ask(pid=pid), said)
 
     def close(self) -> None:
@@ -117,7 +120,8 @@ def _count_calls(kill_at: int) -> None:
     atexit.register(lambda: print(f"calls: {last[0]}", file=sys.stderr, flush=True))
 
 
-def _child(words: list[str], said: str, file_limit: int, kill_at: int, module: str) -> None:
+def _child(words: list[str], said: str, file_limit: int, kill_at: int, module: str, folder: str) -> None:
+    os.chdir(folder)
     out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for new, old in ((nothing, 0), (out, 1), (out, 2)):

@@ -128,6 +128,7 @@ def test_there_are_enough():
     assert len(WRONG) >= 40
 
 
+@pytest.mark.claims
 def test_in_a_process_and_in_time(places, promise):
     lines, best, passed, before = ("--learningrate=1", "--workdir=FULL", "--batch_size=0"), 1e9, 0, places()
     for line in lines:

@@ -154,11 +154,13 @@ def read_only_from_the_start(start, tmp_path, disk):
     assert process.poll() == 2
 
 
+@pytest.mark.claims
 def test_full_disk(start, tmp_path, like, small_disk, promise):
     full_disk(start, tmp_path, like, small_disk, 0)
     promise("R9", 1, 1, "disk full, seed 0")
 
 
+@pytest.mark.claims
 def test_file_too_large(start, tmp_path, like, promise):
     file_limit(start, tmp_path, like, 4000, 0)
     promise("R9", 1, 1, "file size limit")
@@ -180,6 +182,7 @@ def test_folder_deleted(start, tmp_path, what, promise):
     promise("R9", 1, 1, f"{what or 'run folder'} deleted in mid-run, seed 0")
 
 
+@pytest.mark.claims
 def test_predictions_of_a_read_only_run_are_shown(runs, small_disk, promise):
     folder = small_disk.folder / "run"
     shutil.copytree(runs.finished, folder)

@@ -133,6 +133,7 @@ def gate(runs, promise, action, names):
 
 
 @pytest.mark.parametrize("action", READING)
+@pytest.mark.claims
 def test_some_harms(runs, promise, action):
     gate(runs, promise, action, random.Random(action).sample(sorted(HARMS), 10))
 

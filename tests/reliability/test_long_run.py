@@ -91,6 +91,7 @@ def gate(start, tmp_path, promise, steps, every, nap, slower):
     promise("S4", not sockets, 1, f"a run with {len(sockets)} sockets {sorted(sockets)}, seen {len(samples)} times")
 
 
+@pytest.mark.claims
 def test_some_steps(start, tmp_path, promise):
     gate(start, tmp_path, promise, 500, 25, nap=0.004, slower=0.5)  # a second each, in parallel with other tests
 

@@ -28,6 +28,7 @@ def differ(a, b):
     return all(a[0][path] != b[0][path] for path in a[0] if "params" in path and "kernel" in path) and a[1] != b[1]
 
 
+@pytest.mark.claims
 def test_the_same_command_twice(start, tmp_path, like, promise):
     """Two processes with the same flags, and a third with another seed."""
     ends = []

@@ -78,6 +78,7 @@ def damaged(runs, action, pick):
 
 
 @pytest.mark.parametrize("action", READING)
+@pytest.mark.claims
 def test_some_damage_in_every_file(runs, promise, action):
     draw = random.Random(action)
     pick = lambda cases: draw.sample(cases, 15)

@@ -239,6 +239,7 @@ def bomb(path, head, line, count):
         file.write(rest)
 
 
+@pytest.mark.claims
 def test_a_table_costs_what_its_fields_do(tmp_path, promise):
     """Fields are stored once: 10 bytes plus Python's overhead for a string, for few and for many columns."""
     for columns in (1, 2, 50):

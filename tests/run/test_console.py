@@ -63,20 +63,29 @@ def call(folder, *words):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Makes a folder with an experiment, a run of it, a run of softmax_regression, and a package `experiments`."""
+    """Makes a folder with an experiment, a run of it, and a package `experiments`."""
     folder = tmp_path_factory.mktemp("my work", numbered=False)
     (folder / "own.py").write_text(OWN)
     (folder / "experiments").mkdir()
     (folder / "experiments" / "__init__.py").touch()
     (folder / "experiments" / "mine.py").write_text("NUMBER = 7\n")
-    quiet = ("--steps=2", "--progress=false", "--tensorboard=false")
-    for name, run in (("own.py", "own"), ("softmax_regression", "softmax")):
-        more = [] if name == "own.py" else ["--dataset=digits", "--only=fit"]
-        done = call(folder, "-m", "jaxdl.console", "run", name, *quiet, f"--workdir={run}", *more)
-        assert done.returncode == 0, done.stderr
-        again = "python own.py" if name == "own.py" else "python -m experiments.softmax_regression"
-        assert f" {again} --workdir={run}" in done.stderr
+    train(folder, "own.py", "own", "python own.py")
     return folder
+
+
+def train(folder, name, run, again, *more):
+    """`jaxdl run NAME` for two steps."""
+    quiet = ("--steps=2", "--progress=false", "--tensorboard=false")
+    done = call(folder, "-m", "jaxdl.console", "run", name, *quiet, f"--workdir={run}", *more)
+    assert done.returncode == 0, done.stderr
+    assert f" {again} --workdir={run}" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(place):
+    """The same with a run of softmax_regression."""
+    again = "python -m experiments.softmax_regression"
+    train(place, "softmax_regression", "softmax", again, "--dataset=digits", "--only=fit")
 
 
 @pytest.fixture
@@ -157,13 +166,15 @@ except ImportError:
 """
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize("before", ["", "import experiments.mine"])
-def test_load_beside_a_package_experiments_of_ones_own(here, before):
+def test_load_beside_a_package_experiments_of_ones_own(here, trained, before):
     done = call(here, "-c", USE.format(before=before))
     assert done.stdout == "as it was\n", done.stderr
 
 
-def test_commands_beside_a_package_experiments_of_ones_own(here):
+@pytest.mark.claims
+def test_commands_beside_a_package_experiments_of_ones_own(here, trained):
     words = ("-m", "jaxdl.console", "list")
     listed = call(here, *words)
     assert "softmax_regression" in listed.stdout

@@ -15,6 +15,7 @@ from jaxdl import run
 from jaxdl.data import Batches, DataError, load_images
 from jaxdl.run.command.use import Loaded, inference_of
 from jaxdl.run.store.about import facts_of, recalled
+from tests.budget import first
 
 QUIET = {"progress": False, "tensorboard": False, "seeds": 1, "steps": 3}
 
@@ -37,7 +38,7 @@ def test_a_classifier_of_several_labels():
     assert list(found.table(x)) == ["even", "prime", "at least five", "closed loop"]
 
 
-@pytest.mark.parametrize("module", [experiments.softmax_regression, experiments.data_parallel])
+@pytest.mark.parametrize("module", first([experiments.softmax_regression, experiments.data_parallel]))
 def test_images_in_and_probabilities_out(module):
     found = loaded(module)
     shape = found.data.example["x"].shape[1:]
@@ -65,7 +66,7 @@ def test_codes_images_and_draws_of_a_vae():
         found.predict(np.zeros((2, 5)))
 
 
-@pytest.mark.parametrize(("dataset", "shape"), [("ring", (2,)), ("digits", (8, 8, 1))])
+@pytest.mark.parametrize(("dataset", "shape"), first([("ring", (2,)), ("digits", (8, 8, 1))]))
 def test_samples_of_a_gan(dataset, shape):
     found = loaded(experiments.gan, dataset=dataset, latent=5, width=4)
     z = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)

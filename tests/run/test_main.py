@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.reliability.nursery import Nursery
+
 ROOT = Path(__file__).parents[2]
+MODULE = "experiments.image_classifier"
 
 
 @pytest.fixture
@@ -30,18 +33,42 @@ def cli(tmp_path):
     return run
 
 
+@pytest.fixture(scope="module")
+def nursery():
+    made = Nursery(MODULE, "sklearn.datasets", "matplotlib.figure")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def refused(nursery, tmp_path, tmp_path_factory):
+    """The same without the time that imports take: exit status and the line with the error."""
+
+    def run(*words):
+        said = tmp_path_factory.mktemp("said") / "said.txt"
+        status = nursery.start(words, said, module=MODULE, folder=tmp_path).wait()
+        found = said.read_text()
+        assert "Traceback" not in found
+        *_, last = found.splitlines()
+        assert last.startswith("error: ")
+        return status, last
+
+    return run
+
+
 SHORT = ("--steps=20", "--seeds=1", "--eval_every=20", "--notensorboard", "--model=softmax")
 
 
 def test_a_bad_flag_answers_at_once_and_leaves_nothing(cli, tmp_path):
-    times = []
     for _ in range(3):
         start = sum(os.times()[2:4])
         done = cli("--learningrate=1")
-        times.append(sum(os.times()[2:4]) - start)
+        spent = sum(os.times()[2:4]) - start
         assert done.returncode == 2
         assert re.fullmatch(r"error: --learningrate: .*--learning_rate\b.*\n", done.stderr)
-    assert min(times) < 3  # processor time; the promise is one second on an idle machine
+        if spent < 3:
+            break
+    assert spent < 3  # processor time; the promise is one second on an idle machine
     assert not list(tmp_path.iterdir())
 
 
@@ -94,16 +121,14 @@ def test_light_imports():
         (("--decay_every=5", *SHORT), 2, "with --schedule=cosine"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line_and_nothing_is_left(cli, tmp_path, words, status, told):
-    done = cli(*words, "--noprogress")
-    last = done.stderr.splitlines()[-1]
-    assert (done.returncode, "Traceback" in done.stderr) == (status, False)
-    assert last.startswith("error: ")
+def test_what_a_user_can_mend_is_one_line_and_nothing_is_left(refused, tmp_path, words, status, told):
+    found, last = refused(*words, "--noprogress")
+    assert found == status
     assert told in last
     assert not list(tmp_path.iterdir())
 
 
-def test_a_broken_file_is_named(cli, tmp_path):
+def test_a_broken_file_is_named(refused, tmp_path):
     (tmp_path / "mnist").mkdir()
     for part, kind in (
         ("train", "images-idx3"),
@@ -112,12 +137,13 @@ def test_a_broken_file_is_named(cli, tmp_path):
         ("t10k", "labels-idx1"),
     ):
         (tmp_path / f"mnist/{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(b"\x00\x00\x08\x03 not enough"))
-    done = cli("--dataset=mnist", "--data_dir=.")
-    assert done.returncode == 65
-    assert done.stderr.splitlines()[-1].startswith("error: mnist/train-images-idx3-ubyte.gz: ")
+    status, last = refused("--dataset=mnist", "--data_dir=.")
+    assert status == 65
+    assert last.startswith("error: mnist/train-images-idx3-ubyte.gz: ")
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.claims
 def test_a_run_leaves_its_record_resumes_and_refuses_other_flags(cli, tmp_path):
     first = cli(*SHORT, "--schedule=constant", "--workdir=w")
     assert first.returncode == 0, first.stderr
@@ -146,6 +172,7 @@ def test_a_run_leaves_its_record_resumes_and_refuses_other_flags(cli, tmp_path):
     assert re.search(r"--learning_rate\b.*\b0.002\b", other.stderr)
 
 
+@pytest.mark.claims
 def test_a_folder_alone_goes_on_with_its_own_flags(cli, tmp_path):
     """A run of few steps continues with only --workdir and more --steps; --only and --summary do less."""
     shown = cli("--model=softmax", "--summary")
@@ -171,6 +198,7 @@ def test_a_folder_alone_goes_on_with_its_own_flags(cli, tmp_path):
     assert re.search(r"\b1 arrays? .*\bw\b.*learner/params/Dense_0/bias", begun.stderr)
 
 
+@pytest.mark.claims
 def test_other_data_or_code_in_the_same_folder_are_refused(cli, tmp_path):
     """For a finished run and for one that was stopped; the record of the data in the folder does not change."""
     table = "p,q,y\n" + "".join(f"{i % 7},{i % 11},{i % 7 + 2 * (i % 11)}\n" for i in range(200))
@@ -202,6 +230,7 @@ def test_the_list_of_experiments(cli):
     assert re.search("^  image_classifier +Image classification: ", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.claims
 def test_a_damaged_entry_of_the_compilation_cache_is_made_again(tmp_path):
     program = (
         "import jax; from jaxdl.run.command import main; main._prepare();"

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.budget import first
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -41,6 +43,7 @@ def cli(installed, tmp_path):
     return run
 
 
+@pytest.mark.claims
 def test_from_a_skeleton_to_predictions(cli, tmp_path):
     from PIL import Image
 
@@ -87,12 +90,14 @@ def subprocess_line(cli, *words):
 
 @pytest.mark.parametrize(
     ("module", "status", "told"),
-    [
-        ("none.py", 66, "--module=none.py: "),
-        ("empty.py", 65, "--module=empty.py: "),
-        ("broken.py", 65, "--module=broken.py: cannot be imported (SyntaxError"),
-        ("notes.txt", 65, "--module=notes.txt: "),
-    ],
+    first(
+        [
+            ("none.py", 66, "--module=none.py: "),
+            ("empty.py", 65, "--module=empty.py: "),
+            ("broken.py", 65, "--module=broken.py: cannot be imported (SyntaxError"),
+            ("notes.txt", 65, "--module=notes.txt: "),
+        ]
+    ),
 )
 def test_what_is_no_experiment_is_one_line(cli, tmp_path, module, status, told):
     (tmp_path / "empty.py").touch()
@@ -103,6 +108,7 @@ def test_what_is_no_experiment_is_one_line(cli, tmp_path, module, status, told):
     assert told in done.stderr
 
 
+@pytest.mark.claims
 def test_a_file_named_like_an_experiment_is_not_taken_for_it(cli, tmp_path):
     """A run of a user's gan.py is not a run of experiments.gan."""
     cli("-m", "experiments", "new", "gan")

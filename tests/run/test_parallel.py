@@ -17,6 +17,7 @@ from jaxdl.nn import GPT, ResNet
 from jaxdl.run import FlagError, fit
 from jaxdl.run.engine.parallel import LEAST, make_mesh, place_state, shardings
 from jaxdl.supervision import supervised
+from tests.budget import first
 
 CONFIG = language_model.Config(
     parameters=60_000, layers=1, context=8, batch_size=8, steps=11, optimizer="sgd", learning_rate=0.3,
@@ -76,7 +77,9 @@ def test_fsdp_splits_the_longest_axis_that_the_devices_divide():
     assert found.rows.spec == P("devices")
 
 
-@pytest.mark.parametrize(("parallel", "devices"), [("jit", 8), ("pmap", 8), ("fsdp", 8), ("fsdp", 2)])
+@pytest.mark.parametrize(
+    ("parallel", "devices"), first([("pmap", 2), ("fsdp", 2), ("jit", 8), ("pmap", 8), ("fsdp", 8)], 2)
+)
 def test_all_modes_train_alike(text, one, parallel, devices):
     many = trained(dataclasses.replace(CONFIG, parallel=parallel, devices=devices), text)
     assert many.metrics["loss"] == pytest.approx(one.metrics["loss"], rel=1e-5)
@@ -84,6 +87,7 @@ def test_all_modes_train_alike(text, one, parallel, devices):
     jax.tree.map(close, jax.device_get(many.state.learner.params), jax.device_get(one.state.learner.params))
 
 
+@pytest.mark.claims
 def test_fsdp_resumes_from_a_checkpoint_of_other_devices(text, tmp_path):
     config = dataclasses.replace(CONFIG, workdir=str(tmp_path), parallel="fsdp", checkpoint_every=5, eval_every=5)
     trained(dataclasses.replace(config, devices=8, steps=5), text)
@@ -100,6 +104,7 @@ def test_fsdp_resumes_from_a_checkpoint_of_other_devices(text, tmp_path):
         pytest.param(ResNet(8, 3, 5), np.ones((3, 16, 16, 3), np.float32), marks=pytest.mark.full),
     ],
 )
+@pytest.mark.claims
 def test_remat_gives_the_same_gradient_from_fewer_numbers_kept(net, x):
     variables = jax.jit(net.init)(jax.random.key(0), x[:1])
     again = net.clone(remat=True)
@@ -122,7 +127,7 @@ def test_remat_gives_the_same_gradient_from_fewer_numbers_kept(net, x):
 def test_remat_is_refused_where_there_are_no_blocks():
     with pytest.raises(FlagError, match="--remat=true: has no effect with --cell=gru"):
         language_model.Config(cell="gru", remat=True)
-    with pytest.raises(FlagError, match="--remat: cnn has no blocks"):
+    with pytest.raises(FlagError, match="--remat: .*--model=cnn"):
         image_classifier.Config(remat=True)
     config = image_classifier.Config(model="resnet20", remat=True, steps=1)
     example = {"x": np.zeros((2, 8, 8, 1), np.float32), "y": np.zeros(2, np.int32)}
@@ -130,6 +135,7 @@ def test_remat_is_refused_where_there_are_no_blocks():
     assert image_classifier.build(config, known).model.remat
 
 
+@pytest.mark.claims
 def test_bfloat16_computes_so_and_keeps_float32():
     batch = {
         "x": np.random.default_rng(0).normal(size=(7, 8, 8, 1)).astype(np.float32),

@@ -272,6 +272,7 @@ class TestReport:
         assert verdict(some([1.0, 1.0, 1.0], rate=[1, 2, 3]), "loss").holds is False
 
 
+@pytest.mark.claims
 def test_a_real_experiment(tmp_path):
     config = image_classifier.Config(model="softmax", epochs=1.0, seeds=1, devices=1, tensorboard=False, progress=False)
     save = lambda point, claims: write_json(Path(point.workdir) / "summary.json", {"flags": dataclasses.asdict(point)})

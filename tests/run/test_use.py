@@ -136,6 +136,7 @@ def test_weights_that_do_not_fit(images, tmp_path, flags, error, told):
         begin(images[0].replace(workdir=None, seeds=1, **filled), image_classifier.data(images[0]))
 
 
+@pytest.mark.claims
 def test_averages_are_what_a_run_begins_with(tmp_path):
     """With --ema and with schedule_free: the new run starts from the average with which the source is evaluated."""
     for flags in ({"ema": 0.9}, {"optimizer": "schedule_free"}, {"ema": 0.9, "freeze": "bias"}):
@@ -225,6 +226,7 @@ def test_another_set_of_another_size_is_resized_and_its_classes_must_agree(image
         use.test("fashion_mnist")
 
 
+@pytest.mark.claims
 def test_a_prompt_is_continued(text, tmp_path, capsys):
     """Prompts of several lengths in one batch: the most likely characters, equal to those of a pass without a cache."""
     config, result = text
