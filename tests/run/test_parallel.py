@@ -127,7 +127,7 @@ def test_remat_gives_the_same_gradient_from_fewer_numbers_kept(net, x):
 def test_remat_is_refused_where_there_are_no_blocks():
     with pytest.raises(FlagError, match="--remat=true: has no effect with --cell=gru"):
         language_model.Config(cell="gru", remat=True)
-    with pytest.raises(FlagError, match="--remat: .*--model=cnn"):
+    with pytest.raises(FlagError, match=r"--remat: .*--model=cnn"):
         image_classifier.Config(remat=True)
     config = image_classifier.Config(model="resnet20", remat=True, steps=1)
     example = {"x": np.zeros((2, 8, 8, 1), np.float32), "y": np.zeros(2, np.int32)}
