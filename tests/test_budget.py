@@ -42,7 +42,7 @@ from tests.budget import Budget, Measure
 def pytest_configure(config):
     config.pluginmanager.register(Measure({{"gan", "vae"}}))
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Budget(2, {{"default": ({frame}, {each}), "claims": (1, 1)}}))
+        config.pluginmanager.register(Budget(2, {{"default": ({frame}, {each}, {each}), "claims": (1, 1, 1)}}))
 """
 
 

@@ -18,6 +18,10 @@ every = pytest.mark.parametrize("name", listing())
 op_by_op = pytest.mark.parametrize(  # slow for a deep net
     "name", [pytest.param(n, marks=pytest.mark.claims if "regression" in n else pytest.mark.full) for n in listing()]
 )
+LONG = ("language_model_comparison",)  # seven networks take minutes, and smaller ones rank otherwise
+commands = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.full if n in LONG else pytest.mark.claims) for n in listing()]
+)
 NEVER = 10**9  # no run makes so many changes to the file system
 TIMES = ("s", "ms", "times", "examples/s")  # units of what was timed
 
@@ -47,8 +51,7 @@ def summary(folder):
     return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
 
-@claims
-@every
+@commands
 def test_claims_at_small_scale(name, command, tmp_path):
     """What was measured holds, or fails where that is expected; what was not names its typed reason or its command."""
     module = module_of(name)
@@ -69,8 +72,7 @@ def test_claims_at_small_scale(name, command, tmp_path):
     assert list((tmp_path / "run").glob("**/*.png"))
 
 
-@claims
-@every
+@commands
 def test_killed_inside_a_study(name, command, tmp_path):
     """Killed half-way and started again, a short run of two seeds finds what one finds that was left alone."""
     flags = {name: value for name, value in module_of(name).SMALL.items() if name != "epochs"}
