@@ -162,7 +162,7 @@ def test_results_have_a_section_for_every_experiment():
     assert lines == [
         r"| `--seed=3` | **\|x\| \< 2\*3** | n: 3 > 5 | 11 (a paper) | no |",
         "| | it is so | n: 7 > 5 | 11 (a paper) | yes (unexpected) |",
-        "| `none` | it is so | n: 7 > 5 | 11 (a paper) | yes (unexpected) |",
+        "| default | it is so | n: 7 > 5 | 11 (a paper) | yes (unexpected) |",
     ]
     assert "Not measured: three (needs gpu)." in section
     assert "### gan\n" in page

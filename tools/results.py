@@ -10,11 +10,15 @@ from jaxdl.run.show.claims import Finding, found_words, reference_words
 from tools.tables import cell, code, head, holds, line, text
 
 FIRST = (  # the README's: (command, claim, what it is)
-    ("image_classifier --dataset=mnist", "accuracy", "LeNet-5 on MNIST, test accuracy"),
-    ("language_model", "transformer", "a Transformer of characters, test perplexity"),
-    ("gan", "modes", "modes of 8 that WGAN-GP finds on a ring"),
-    ("vae --dataset=mnist", "mnist", "a VAE on MNIST, test -ELBO"),
-    ("./launch.sh --cpu-devices=8 data_parallel", "devices", "losses on 1 to 8 devices, relative difference"),
+    ("image_classifier --dataset=mnist", "accuracy", "LeNet-5 on MNIST: test accuracy"),
+    ("language_model", "transformer", "Transformer of characters: test perplexity"),
+    ("gan", "modes", "WGAN-GP on a ring of eight modes: modes found"),
+    ("vae --dataset=mnist", "mnist", "VAE on MNIST: test -ELBO"),
+    (
+        "./launch.sh --cpu-devices=8 data_parallel",
+        "devices",
+        "Training on one to eight devices: difference of the losses",
+    ),
 )
 HEAD = """\
 # Results
@@ -80,7 +84,7 @@ def _section(name: str, records: Sequence[Record]) -> list[str]:
     out += head(*(["flags"] if several else []), "claim", "measured", "reference", "holds")
     for record in records:
         start, _, words = parts(record["command"])
-        flags = code(record["command"] if start else " ".join(words) or "none")
+        flags = code(record["command"] if start else " ".join(words)) if start or words else "default"
         for one in (one for one in findings(record) if one.holds is not None):
             out.append(line(*([flags] if several else []), *_cells(one)))
             flags = ""

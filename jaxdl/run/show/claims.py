@@ -194,7 +194,8 @@ def plus_minus(values: Any, digits: int = 4, ratio: bool = False) -> str:
         return shown(values[0], digits) if values else "-"
     finite = all(map(math.isfinite, values))
     mean, spread = (fmean(values), stdev(values)) if finite else (math.nan, math.nan)
-    return f"{shown(mean, digits)} ± {spread:.1g}"
+    spread = float(f"{spread:.1g}")
+    return f"{shown(mean, digits)} ± {spread:,.0f}" if spread >= 10 else f"{shown(mean, digits)} ± {spread:g}"
 
 
 def number(values: Any) -> str:
