@@ -17,7 +17,7 @@ FIRST = (  # the README's: (command, claim, what it is)
     (
         "./launch.sh --cpu-devices=8 data_parallel",
         "devices",
-        "Training on one to eight devices: difference of the losses",
+        "Training on one to eight devices: losses differ by",
     ),
 )
 HEAD = """\
