@@ -84,7 +84,7 @@ def test_a_record_names_what_exists(kept):
         assert one.holds is None or one.holds != bool(one.claim.fails), one
 
 
-@pytest.mark.parametrize("kept", RECORDS, ids=lambda kept: kept["command"].removeprefix("python -m experiments."))
+@pytest.mark.parametrize("kept", [kept for kept in RECORDS if "flags" in kept], ids=lambda kept: kept["command"][22:])
 def test_a_record_was_measured_with_the_flags_of_its_command(kept):
     """A default that has changed since makes the record another command's: python -m experiments reproduce."""
     _, name, words = parts(kept["command"])
@@ -167,7 +167,7 @@ def test_results_have_a_section_for_every_experiment():
     assert "Not measured: three (needs gpu)." in section
     assert "### gan\n" in page
     assert "No record yet." in page
-    assert page.endswith("| `vae` | a CPU | 1 x cpu | `abc` | 3.11.7 | 0.10.2 | 1 | 1.5 |\n")
+    assert page.endswith("| `vae` | a CPU | 1 x cpu | abc | 3.11.7 | 0.10.2 | 1 | 1.5 |\n")
 
 
 def test_an_experiment_explains_itself():

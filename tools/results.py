@@ -12,7 +12,7 @@ from tools.tables import cell, code, head, holds, line, text
 FIRST = (  # the README's: (command, claim, what it is)
     ("image_classifier --dataset=mnist", "accuracy", "LeNet-5 on MNIST, test accuracy"),
     ("language_model", "transformer", "a Transformer of characters, test perplexity"),
-    ("gan", "ring", "modes of 8 that WGAN-GP finds on a ring"),
+    ("gan", "modes", "modes of 8 that WGAN-GP finds on a ring"),
     ("vae --dataset=mnist", "mnist", "a VAE on MNIST, test -ELBO"),
     ("./launch.sh --cpu-devices=8 data_parallel", "devices", "losses on 1 to 8 devices, relative difference"),
 )
@@ -101,8 +101,9 @@ def _measured_where(records: Sequence[Record]) -> list[str]:
     columns = ("command", "processor", "device", "commit", "Python", "jax", "seeds", "seconds of training")
     out = ["\n## Where and when it was measured\n", *head(*columns, numbers=2)]
     for r in records:
-        where = (r["processor"], r["device"], f"`{r['commit']}`", r["python"], r["versions"]["jax"])
-        out.append(line(code(r["command"]), *where, str(len(r["seeds"])), f"{r['seconds']:g}"))
+        where = [r.get(name, "-") for name in ("processor", "device", "commit", "python")]  # older records lack some
+        jax = r["versions"]["jax"] if "versions" in r else r["jax"]
+        out.append(line(code(r["command"]), *where, jax, str(len(r.get("seeds", "-"))), f"{r['seconds']:g}"))
     return out
 
 

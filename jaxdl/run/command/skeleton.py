@@ -31,6 +31,7 @@ from jaxdl.run import Claim, Quantity, flag, pictures
 from jaxdl.supervision import supervised
 
 FAMILY = "new"
+FIGURE = "confusion"
 CLAIMS = {"accuracy": Claim("a network with one hidden layer classifies digits far better than chance", headline=True)}
 SMALL = {"steps": 300}  # a small run in which tests check the claims
 
