@@ -69,28 +69,32 @@ def lines(done):
     return {name: (float(seconds), tier) for seconds, tier, name in found}
 
 
-@pytest.mark.parametrize("words", [(), ("-n2",)])
-def test_own_time_and_that_of_children_count_and_sleep_does_not(run, words):
-    done = run(*words)
-    assert done.returncode == 0, done.stdout
-    spent = lines(done)
+def check(spent):
+    """A test's own time and that of its children count; sleep does not."""
     assert set(spent) == {"test_busy[gan]", "test_busy[vae]", "test_child", "test_sleep"}
     assert spent["test_child"][0] > 0.35
     assert spent["test_busy[gan]"][0] > 0.15
     assert spent["test_sleep"][0] < 0.2
+
+
+def test_a_run_within_its_budget(run):
+    done = run()
+    assert done.returncode == 0, done.stdout
     assert "over budget" not in done.stdout
+    check(lines(done))
+
+
+def test_a_run_over_three_times_its_budget_fails_and_workers_report(run):
+    done = run("-n2", frame=0.01, each=0.01)
+    assert done.returncode == 1
+    assert "4 passed" in done.stdout
+    assert "over budget: the run" in done.stdout
+    check(lines(done))
 
 
 def test_the_tiers_are_asked_for_on_the_command_line(run):
     assert {name: tier for name, (_, tier) in lines(run("-m", "claims")).items()} == {"test_claims": "claims"}
     assert {name: tier for name, (_, tier) in lines(run("-m", "full")).items()} == {"test_full": "full"}
-
-
-def test_a_run_over_three_times_its_budget_fails(run):
-    done = run("-n2", frame=0.01, each=0.01)
-    assert done.returncode == 1
-    assert "4 passed" in done.stdout
-    assert "over budget: the run" in done.stdout
 
 
 def test_an_experiment_over_three_times_its_budget_fails(run):

@@ -19,6 +19,7 @@ RNG = np.random.default_rng(7)
 QUICK = {"progress": False, "tensorboard": False, "devices": 1, "seeds": 1}
 
 
+@pytest.mark.claims
 def test_losses_and_penalty_against_pytorch():
     """Compares values and the critic's gradients, which pass through the gradient inside the penalty."""
     torch = pytest.importorskip("torch")
@@ -56,6 +57,7 @@ def test_losses_and_penalty_against_pytorch():
     np.testing.assert_array_equal(OBJECTIVES["wgan_gp"].generator(z), -z)
 
 
+@pytest.mark.claims
 def test_penalty_of_a_dead_critic_has_a_gradient():
     x = jnp.ones((5, 3))
     loss = lambda w: jnp.mean(gradient_penalty(lambda u: u @ w, x, 2 * x, jnp.zeros(5)))
@@ -159,6 +161,7 @@ def test_best_discriminators_loss_on_some_modes(modes):
 
 
 @pytest.mark.parametrize("prior", ["normal", "uniform"])
+@pytest.mark.claims
 def test_noise_and_points(prior):
     config = gan.Config(prior=prior, latent=3)
     parts = gan.data(config)

@@ -20,6 +20,7 @@ def test_points_are_those_of_the_notes():
     np.testing.assert_array_equal(noisy_line()[1], y)
 
 
+@pytest.mark.claims
 def test_losses_of_the_notes_script():
     torch = pytest.importorskip("torch")
 
@@ -105,6 +106,7 @@ def test_models_trained_together_are_independent():
     np.testing.assert_allclose(both[:, 1:], after(("Huber",), start[:, 1:], y[:, 1:]), rtol=1e-6)
 
 
+@pytest.mark.claims
 def test_without_pytorch_the_claim_is_not_measured(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     config = Config(steps=1000, seeds=1, progress=False)

@@ -95,6 +95,7 @@ def test_softmax_twice_reaches_its_bound_and_not_below(seed, bound):
     bound(result.metrics["accuracy"], ">", 0.96, "accuracy")
 
 
+@pytest.mark.claims
 def test_without_pytorch_the_claim_is_not_measured(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     parts = Data(noise(), facts={"names": list("0123456789")})
@@ -140,6 +141,7 @@ def test_files_other_than_the_published_ones_are_reported():
         assert found.holds is original
 
 
+@pytest.mark.claims
 def test_one_net_alone(tmp_path):
     config = Config(net="linear", steps=20, seeds=1, devices=1, progress=False, workdir=str(tmp_path))
     told = {found.name for found in run.findings(softmax_regression, config, "python") if found.quantities}

@@ -83,6 +83,7 @@ def test_scores_of_a_regression_are_scikit_learns_in_the_targets_units():
 
 
 @pytest.mark.parametrize("hidden", ["", "5", "7,3"])
+@pytest.mark.claims
 def test_hidden_layers(hidden):
     example = {"x": np.zeros((2, 11), np.float32), "y": np.zeros((2, 3), np.float32)}
     known = Data(example=example, facts={"scales": {}})
