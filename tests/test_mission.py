@@ -175,7 +175,8 @@ def test_an_experiment_explains_itself():
         summary, paragraph = explanation(name)
         assert 20 < len(summary) <= 120, name
         assert 60 <= len(paragraph) <= 400, (name, len(paragraph))
-        assert (ROOT / f"docs/images/{name}.png").exists()
+        if any(record["experiment"] == name and "digest" in record for record in RECORDS):
+            assert (ROOT / f"docs/images/{name}.png").exists(), name
 
 
 def test_the_first_results_are_short(monkeypatch):

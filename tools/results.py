@@ -79,7 +79,9 @@ def _section(name: str, records: Sequence[Record]) -> list[str]:
     out = [f"\n### {name}\n", f"{summary}\n", f"{paragraph}\n"]
     if not records:
         return [*out, "No record yet."]
-    out += [f"![{name}: {summary.rstrip('.')}](images/{name}.png)\n", f"```console\n$ {PREFIX}{name}\n```\n"]
+    if (packaged.PLACE.parent / f"docs/images/{name}.png").exists():  # `reproduce` copies it with the record
+        out.append(f"![{name}: {summary.rstrip('.')}](images/{name}.png)\n")
+    out.append(f"```console\n$ {PREFIX}{name}\n```\n")
     several = len(records) > 1
     out += head(*(["flags"] if several else []), "claim", "measured", "reference", "holds")
     for record in records:
