@@ -22,6 +22,10 @@ LONG = ("language_model_comparison",)  # seven networks take minutes, and smalle
 commands = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.full if n in LONG else pytest.mark.claims) for n in listing()]
 )
+SLOW = (*LONG, "vae", "language_model")  # three runs of the whole report take over half a minute
+studies = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.full if n in SLOW else pytest.mark.claims) for n in listing()]
+)
 NEVER = 10**9  # no run makes so many changes to the file system
 TIMES = ("s", "ms", "times", "examples/s")  # units of what was timed
 
@@ -72,7 +76,7 @@ def test_claims_at_small_scale(name, command, tmp_path):
     assert list((tmp_path / "run").glob("**/*.png"))
 
 
-@commands
+@studies
 def test_killed_inside_a_study(name, command, tmp_path):
     """Killed half-way and started again, a short run of two seeds finds what one finds that was left alone."""
     flags = {name: value for name, value in module_of(name).SMALL.items() if name != "epochs"}

@@ -28,7 +28,7 @@ def launch(tmp_path):
         command = [str(ROOT / "launch.sh"), *options, *words, *COMMON, f"--workdir={workdir}"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=240)
         assert done.returncode == 0, done.stderr[-2000:]
-        assert done.stdout.count("beside it (source)") == 1  # one process speaks
+        assert done.stdout.count("reference (source)") == 1  # one process speaks
         rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
         return [{k: v for k, v in row.items() if k not in CLOCK} for row in rows]
 
