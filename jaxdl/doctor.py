@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxdl import extras, packaged, tuned, variables
+from jaxdl.machine import processor, size
 from jaxdl.streams import printable
 
 NEEDED = (5, 1)  # bash, for --processes and --max-restarts
@@ -103,8 +104,8 @@ def _version(package: str) -> str | None:
 
 def devices() -> Iterator[Line]:
     """Backend and devices as jax sees them, the processor and the memory of this machine."""
-    yield Line("processor", f"{_processor()}, {_cores()} cores")
-    yield Line("memory", _size(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
+    yield Line("processor", f"{processor()}, {_cores()} cores")
+    yield Line("memory", size(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
     tuned.set_xla_flags()
     # else asking for the devices would take most of the memory of a GPU on which a run may be training
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -114,29 +115,13 @@ def devices() -> Iterator[Line]:
     yield Line("backend", f"{jax.default_backend()}, {len(found)} {'device' if len(found) == 1 else 'devices'}")
     for device in found[:SHOWN]:
         limit = (device.memory_stats() or {}).get("bytes_limit")
-        yield Line(str(device), f"{device.device_kind}{f', {_size(limit)}' if limit else ''}")
+        yield Line(str(device), f"{device.device_kind}{f', {size(limit)}' if limit else ''}")
     if len(found) > SHOWN:
         yield Line("...", f"{len(found) - SHOWN} more")
 
 
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        if match := re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE):
-            return match[1]
-    return platform.processor() or platform.machine()
-
-
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
 
 
 def settings() -> Iterator[Line]:
@@ -168,7 +153,7 @@ def cache() -> Iterator[Line]:
     with os.scandir(folder) as entries:
         sizes = [(entry.name.endswith("-cache"), entry.stat().st_size) for entry in entries if entry.is_file()]
     programs = sum(is_program for is_program, _ in sizes)
-    yield Line("content", f"{programs:,} programs, {_size(sum(size for _, size in sizes))}")
+    yield Line("content", f"{programs:,} programs, {size(sum(count for _, count in sizes))}")
 
 
 def data() -> Iterator[Line]:
@@ -226,7 +211,7 @@ def runs() -> Iterator[Line]:
         yield Line("folder", f"{folder} cannot be written ({error.strerror}); give runs another --workdir")
         return
     made = "" if there == folder else ", made by the first run"
-    yield Line("folder", f"{folder} (can be written{made}; {_size(shutil.disk_usage(there).free)} free)")
+    yield Line("folder", f"{folder} (can be written{made}; {size(shutil.disk_usage(there).free)} free)")
 
 
 GIVEN = dict(os.environ)  # before this module sets anything

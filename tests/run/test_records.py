@@ -142,7 +142,7 @@ def test_code_is_followed_through_imports(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(textwrap.dedent(text))
     monkeypatch.setattr(sources, "ROOT", tmp_path)
-    for cached in (sources._tree, sources._used):
+    for cached in (sources._tree, sources._used, sources._digest):
         cached.cache_clear()
         monkeypatch.setattr(sources, cached.__name__, cached.__wrapped__)
     found = sources.code_digests("experiments.one")
@@ -204,15 +204,12 @@ def stand_in(monkeypatch):
     monkeypatch.setattr(packaged, "listing", lambda: {"it": ("family", "line")})
     monkeypatch.setattr(packaged, "experiment", lambda name: STAND_IN)
     monkeypatch.setattr(records, "code_digests", lambda module: {module: "01234567"})
-    monkeypatch.setattr(records, "LIBRARIES", ("jax",))
-    monkeypatch.setattr(records.importlib.metadata, "version", lambda name: LIBRARIES[name])
-    monkeypatch.setitem(LIBRARIES, "numpy", "2.4.6")
+    monkeypatch.setattr(records.provenance, "versions", lambda: dict(LIBRARIES))
     monkeypatch.setattr(command.subprocess, "run", run)
     return here
 
 
 def test_reproduce_measures_what_is_out_of_date_once(stand_in, tmp_path, capsys, monkeypatch):
-    monkeypatch.delitem(LIBRARIES, "numpy")
     docs, runs = tmp_path / "docs", tmp_path / "runs"
     assert command.reproduce([], docs, runs, check=True) == 1
     assert capsys.readouterr().out.count("no record") == 2

@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 
+from jaxdl.machine import size
 from jaxdl.run.engine.parallel import rows_in
 from jaxdl.run.profile.cost import StepCost, cost, devices_of, matmul_rate
-from jaxdl.run.show.report import log, size
+from jaxdl.run.show.report import log
 
 ARGUMENTS = ("data", "state", "rows")  # of the compiled call
 COMPILED = "/jax/core/compile/backend_compile_duration"

@@ -1,15 +1,14 @@
 """Where a result was measured: commit, processor, Python and the versions of the libraries that it depends on."""
 
+import functools
 import importlib.metadata
 import platform
-import re
 import subprocess
-from pathlib import Path
 
+from jaxdl.machine import processor
 from jaxdl.run.records.sources import OURS, ROOT
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "scikit-learn")  # those that compute results
-CPUINFO = Path("/proc/cpuinfo")
 
 
 def provenance() -> dict[str, object]:
@@ -18,10 +17,16 @@ def provenance() -> dict[str, object]:
         "commit": commit(),
         "processor": processor(),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "versions": versions(),
     }
 
 
+def versions() -> dict[str, str]:
+    """{library: version} of those that compute results."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+@functools.cache  # the code of this process, which a sweep records at every point
 def commit() -> str:
     """The commit of the checkout that this code is in, with "+" if its code differs; "" outside a checkout."""
     git = ("git", "-C", str(ROOT))
@@ -34,12 +39,3 @@ def commit() -> str:
         return run("rev-parse", "--short=10", "HEAD").strip() + "+" * bool(run("status", "--porcelain", "--", *OURS))
     except (OSError, subprocess.SubprocessError):
         return ""
-
-
-def processor() -> str:
-    """The processor's name as the system gives it."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", CPUINFO.read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or platform.machine()

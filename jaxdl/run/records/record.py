@@ -1,7 +1,6 @@
 """One record: the measured claims of one command, and all that they depend on, in docs/claims/NAME.json."""
 
 import hashlib
-import importlib.metadata
 import json
 import re
 import shlex
@@ -12,7 +11,7 @@ from typing import Any
 from jaxdl import packaged
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.flags import flags_of, given, parse, shown
-from jaxdl.run.records.provenance import LIBRARIES
+from jaxdl.run.records import provenance
 from jaxdl.run.records.sources import code_digests
 from jaxdl.run.show.claims import Claim, Finding, Quantity, completed
 from jaxdl.run.store.files import plain, write
@@ -34,13 +33,12 @@ def make_record(summary: Mapping[str, Any], command: str = "") -> Record:
     Raises:
       ValueError: no claim was measured.
     """
-    words = [word for word in shlex.split(summary["command"]) if word.lstrip("-").partition("=")[0] not in PLACE]
     claims = {c["name"]: {"quantities": c["quantities"], "reference": c["reference"]} for c in summary["claims"]
               if c["quantities"]}  # fmt: skip
     if not claims:
         raise ValueError("none of its claims was measured")
     flags = summary["flags"]
-    command = command or shlex.join(words)
+    command = command or normal(summary["command"])
     return {
         "experiment": summary["experiment"],
         "command": command,
@@ -68,7 +66,7 @@ def depends_on(command: str, versions: Mapping[str, str] | None = None) -> dict[
     config = parse(packaged.experiment(name).Config, words)
     found = {
         "flags": result_flags(config),
-        "versions": dict(versions or {library: importlib.metadata.version(library) for library in LIBRARIES}),
+        "versions": dict(versions or provenance.versions()),
         "code": code_digests(f"experiments.{name}"),
     }
     digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]

@@ -30,10 +30,9 @@ def code_digests(module: str) -> dict[str, str]:
     found, todo = dict[str, str](), [module, ALWAYS]
     while todo:
         name = todo.pop()
-        path = _file(name)
-        if name in found or path is None:
+        if name in found or _file(name) is None:
             continue
-        found[name] = hashlib.sha256(code_of(path.read_bytes())).hexdigest()[:8]
+        found[name] = _digest(name)
         todo += [used for used in _used(name) if used == ALWAYS or not used.startswith(LEFT_OUT)]
     return dict(sorted(found.items()))
 
@@ -84,6 +83,12 @@ def _file(module: str) -> Path | None:
 
 def _is_package(module: str) -> bool:
     return (ROOT / module.replace(".", "/") / "__init__.py").is_file()
+
+
+@functools.cache  # experiments share most modules
+def _digest(module: str) -> str:
+    path = _file(module)
+    return hashlib.sha256(code_of(path.read_bytes() if path else b"")).hexdigest()[:8]
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxdl.guard import learners
+from jaxdl.machine import size
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.engine.distributed import is_first
 from jaxdl.run.store.files import write
@@ -23,15 +24,6 @@ def curve(rows: Sequence[Row], key: str, over: str = "step") -> tuple[list[Any],
     """Returns (steps or seconds, values) of one column of a history, such as "train/loss"."""
     found = [row for row in rows if key in row]
     return [row[over] for row in found], [row[key] for row in found]
-
-
-def size(count: float) -> str:
-    """Formats a number of bytes: 1.23 MB."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
 
 
 def start_line(state: Any, arrays: Any, mesh: Mesh) -> str:

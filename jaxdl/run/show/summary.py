@@ -6,8 +6,8 @@ from typing import Any
 import jax
 
 from jaxdl.core import Experiment, Learner
+from jaxdl.machine import size
 from jaxdl.optim import path_of
-from jaxdl.run.show.report import size
 from jaxdl.run.store.runs import format_table
 
 
