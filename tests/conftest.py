@@ -1,5 +1,6 @@
 """Settings that hold for every test: 8 fake CPU devices, no silent broadcasting, a compilation cache."""
 
+import gc
 import json
 import os
 import signal
@@ -44,6 +45,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Elsewhere())
         config.pluginmanager.register(Budget(len(names)))
+
+
+def pytest_collection_finish() -> None:
+    """The garbage collector leaves alone what imports have made: a seventh of the time of a test that traces."""
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

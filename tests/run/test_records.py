@@ -85,6 +85,9 @@ SOURCE = '''
 """A module."""
 import numpy as np  # a comment
 
+SMALL: dict[str, object] = {"steps": 3}
+OTHER = {"steps": 5}
+
 class A:
     "A class."
     x: int = flag(3, "the number of x", minimum=1)
@@ -112,8 +115,10 @@ def f(x):
         ("if not x", "if x", False),
         ("    return", "\n\n    return", True),
         ("flag(3", "flag(4", False),
-        ("A01", "A02", False),
+        ("A01", "A02", True),
         ("x * 2", "x * 3", False),
+        ('{"steps": 3}', "dict(epochs=2)", True),
+        ('{"steps": 5}', "dict(epochs=2)", False),
         ("kept # too", "kept # not", False),
     ],
 )

@@ -1,20 +1,21 @@
 """`python -m experiments reproduce [NAME ...]`: measures what is recorded, and records what it finds.
 
 The commands are the default of each experiment, those of its claims that no default measures, and those that have a
-record. A command whose record depends on the same flags, code and versions as now is not run again. Each of the others
+record; of commands that differ in the number of seeds alone, the one with most. A command whose record depends on the same flags, code and versions as now is not run again. Each of the others
 runs in a folder of its own, below --dir, so that what was stopped continues with the same command on another day.
 """
 
+import json
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdl import packaged
-from jaxdl.run.command.flags import FlagError
+from jaxdl.run.command.flags import FlagError, parse
 from jaxdl.run.records.record import (
     LAUNCH,
     PREFIX,
@@ -27,6 +28,7 @@ from jaxdl.run.records.record import (
     normal,
     parts,
     read_records,
+    result_flags,
     short,
     write_record,
 )
@@ -38,12 +40,16 @@ NOT_HERE = {"gpu", "hours"}  # needs that keep a claim's command from being run 
 
 
 class Task(NamedTuple):
-    """A command, its record if it has one, what it depends on now, and why it has to be measured."""
+    """A command, its record if it has one, what it depends on now, and why it has to be measured.
+
+    first: it is the experiment's first, whose figure is shown.
+    """
 
     command: str
     record: Record | None
     now: Mapping[str, Any]
     reasons: list[str]
+    first: bool
 
 
 def tasks(names: Sequence[str], records: Sequence[Record]) -> Iterator[Task]:
@@ -65,9 +71,20 @@ def tasks(names: Sequence[str], records: Sequence[Record]) -> Iterator[Task]:
         flags = [claim.flags for claim in claims if not NOT_HERE & set(claim.needs.split())]
         others = [f"{PREFIX}{name} {words}" if words.startswith("-") else words for words in flags if words]
         recorded = [command for command, record in by_command.items() if record["experiment"] == name]
-        for command in dict.fromkeys([PREFIX + name, *map(normal, others), *recorded]):
+        for i, command in enumerate(with_most_seeds([PREFIX + name, *map(normal, others), *recorded])):
             record, now = by_command.get(command), depends_on(command)
-            yield Task(command, record, now, differences(record, now) if record else ["no record"])
+            yield Task(command, record, now, differences(record, now) if record else ["no record"], i == 0)
+
+
+def with_most_seeds(commands: Iterable[str]) -> list[str]:
+    """The commands without those that another one repeats with more seeds."""
+    most = dict[str, tuple[int, str]]()
+    for command in commands:
+        start, name, words = parts(command)
+        flags = result_flags(parse(packaged.experiment(name).Config, words))
+        seeds, key = flags.pop("seeds"), json.dumps([start, name, flags])
+        most[key] = max(most.get(key, (0, "")), (seeds, command))
+    return [command for _, command in most.values()]
 
 
 def reproduce(names: Sequence[str], docs: Path, runs: Path, check: bool = False) -> int:
@@ -116,7 +133,7 @@ def _measure(task: Task, docs: Path, runs: Path) -> tuple[str, str, bool]:
         return ("left out", last, True) if done.returncode == MISSING else ("failed", f"{last} ({log})", False)
     record = make_record(read_json(folder / "summary.json"), task.command if launched else "")
     figure = folder / f"{packaged.experiment(name).FIGURE}.png"
-    if figure.exists() and (task.command == PREFIX + name or launched):  # one device may have less to show
+    if figure.exists() and (task.first or launched):  # one device may have less to show
         _keep_figure(figure, docs / "images" / f"{name}.png")
     write_record(docs / "claims", record)
     for old in set(runs.glob(f"{stem}-????????")) - {folder}:

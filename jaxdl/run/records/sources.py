@@ -19,13 +19,14 @@ OURS = ("jaxdl", "experiments")
 # code of these changes no result
 LEFT_OUT = ("jaxdl.run.command", "jaxdl.run.profile", "jaxdl.run.records", "jaxdl.run.show", "jaxdl.run.store")
 ALWAYS = "jaxdl.run.command.config"  # makes the optimiser of a configuration
-WORDS = {"Claim": 0, "flag": 1, "log": 0}  # calls and the position of an argument that is text for people
+WORDS = {"flag": 1, "log": 0}  # calls and the position of an argument that is text for people
+SMALL = "SMALL"  # an experiment's flags for the tests
 
 
 def code_digests(module: str) -> dict[str, str]:
     """{module: first 8 hex digits of its SHA-256} of `module` and of the code that it uses, sorted by name.
 
-    Comments, docstrings, blanks and texts for people (claims, help, log lines, errors) do not count.
+    Comments, docstrings, blanks, claims, SMALL and texts for people (help, log lines, errors) do not count.
     """
     found, todo = dict[str, str](), [module, ALWAYS]
     while todo:
@@ -38,7 +39,7 @@ def code_digests(module: str) -> dict[str, str]:
 
 
 def code_of(source: bytes) -> bytes:
-    """A module's source without comments, docstrings, blanks and texts for people.
+    """A module's source without comments, docstrings, blanks, claims, the value of SMALL and texts for people.
 
     It is the same in all versions of Python, unlike a dump or unparsed text of the syntax tree.
     """
@@ -61,17 +62,27 @@ def code_of(source: bytes) -> bytes:
 
 
 def _texts(tree: ast.Module) -> Iterator[ast.expr]:
-    """The docstrings, what is raised, and the texts of claims, flags and log lines."""
+    """The docstrings, what is raised, claims, the texts of flags and log lines, and the value of SMALL."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             assert isinstance(node.body[0], ast.Expr)
             yield node.body[0].value
         elif isinstance(node, ast.Raise) and node.exc:
             yield node.exc
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value and SMALL in _names(node):
+            yield node.value
         elif isinstance(node, ast.Call):
             called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            if called in WORDS and len(node.args) > WORDS[called]:
+            if called == "Claim":
+                yield node
+            elif called in WORDS and len(node.args) > WORDS[called]:
                 yield node.args[WORDS[called]]
+
+
+def _names(node: ast.Assign | ast.AnnAssign) -> set[str]:
+    """The names that a statement assigns."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def _file(module: str) -> Path | None:
