@@ -62,7 +62,7 @@ CLAIMS = {
         "Test accuracy reaches the target, or is far above chance where no target is set", "B27", True
     ),
     "lenet5": Claim("LeNet-5 has its published number of weights and error on MNIST", "I12",
-                    needs="files:mnist hours",
+                    needs="files:mnist",
                     flags="--dataset=mnist --seeds=3 --data_dir=DATA"),
 }  # fmt: skip
 SMALL = {"dataset": "digits", "seeds": 3}  # for the tests; one seed is only 2.4 deviations from its bound
