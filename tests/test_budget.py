@@ -77,6 +77,7 @@ def check(spent):
     assert spent["test_sleep"][0] < 0.2
 
 
+@pytest.mark.claims
 def test_a_run_within_its_budget(run):
     done = run()
     assert done.returncode == 0, done.stdout
@@ -92,11 +93,13 @@ def test_a_run_over_three_times_its_budget_fails_and_workers_report(run):
     check(lines(done))
 
 
+@pytest.mark.claims
 def test_the_tiers_are_asked_for_on_the_command_line(run):
     assert {name: tier for name, (_, tier) in lines(run("-m", "claims")).items()} == {"test_claims": "claims"}
     assert {name: tier for name, (_, tier) in lines(run("-m", "full")).items()} == {"test_full": "full"}
 
 
+@pytest.mark.claims
 def test_an_experiment_over_three_times_its_budget_fails(run):
     done = run(each=0.05)
     assert done.returncode == 1
@@ -105,6 +108,7 @@ def test_an_experiment_over_three_times_its_budget_fails(run):
     assert "over budget: the run" not in done.stdout
 
 
+@pytest.mark.claims
 def test_a_missing_import_fails_where_everything_is_to_be_tested(tmp_path):
     (tmp_path / "test_it.py").write_text("import pytest\ndef test():\n    pytest.importorskip('not_there')\n")
     plugin = "from tests.budget import Everything\ndef pytest_configure(config):\n    "

@@ -237,6 +237,7 @@ class TestSupervised:
         b, _ = e.step(state, BATCH | {"mask": jnp.ones(11).at[0].set(2.0)})
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-6), a.learner.params, b.learner.params)
 
+    @pytest.mark.claims
     def test_evaluation_has_no_noise_and_no_batch_statistics(self):
         e = self.experiment(net=Net(dropout=0.5))
         state = jax.jit(e.init)(jax.random.key(0))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxdl.extras import EXTRAS, MissingExtra, absent, command, require
+from tests.budget import first
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -27,7 +28,7 @@ def test_all_is_made_of_those_for_users():
     assert set(named) == set(EXTRAS) - {"peers", "test"}
 
 
-@pytest.mark.parametrize("name", EXTRAS)
+@pytest.mark.parametrize("name", first(EXTRAS, 2))
 def test_modules_come_from_the_packages_of_the_extra(name):
     packages = importlib.metadata.packages_distributions()
     plain = lambda text: re.split(r"[^\w.-]", text)[0].lower().replace("_", "-")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.budget import first
+
 LAUNCH = Path(__file__).parents[1] / "launch.sh"
 
 
@@ -248,8 +250,8 @@ exit {status}
 """
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("whole_group", [False, True])
+@pytest.mark.parametrize("processes", first([1, 2]))
+@pytest.mark.parametrize("whole_group", first([False, True]))
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_is_passed_on_once(start, tmp_path, signum, status, whole_group, processes):
     script = SAVES.format(name=signal.Signals(signum).name, status=status)

@@ -368,7 +368,7 @@ def test_schedule_free_against_the_paper(freeze):
     assert_close(found, pick(1), 1e-9)
 
 
-@pytest.mark.parametrize("options", [{}, {"freeze": "query"}, {"accumulate": 2}])
+@pytest.mark.parametrize("options", first([{}, {"freeze": "query"}, {"accumulate": 2}]))
 def test_a_moving_average_follows_the_updates(options):
     start, grads = draw(0), draws(6)
     tx = optim.optimizer("momentum", 2**-4, ema=0.7, **options)
@@ -454,7 +454,7 @@ def one_batch(grads, counts):
     return jax.tree.map(lambda *g: sum(n * x for n, x in zip(counts, g, strict=True)) / sum(counts), *grads)
 
 
-@pytest.mark.parametrize("name", ["sgd", "nesterov", "adagrad", "adamw"])
+@pytest.mark.parametrize("name", first(["sgd", "nesterov", "adagrad", "adamw"]))
 def test_accumulated_batches_equal_one_batch(name):
     params, groups = to_float32(draw(0)), [to_float32(draws(3)), to_float32([draw(s) for s in (11, 12, 13)])]
     options = {
@@ -624,7 +624,6 @@ def test_with_peak_of_needs_equal_numbers_of_peaks():
             ("adamw", 1, jnp.float32),
             *((name, 3, jnp.float32) for name in optim.RULES),
         ],
-        3,
     ),
 )
 def test_chain_runs_donated_and_scanned_with_fixed_types(name, accumulate, dtype):

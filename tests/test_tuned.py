@@ -16,6 +16,7 @@ import pytest
 import jaxdl
 from experiments import image_classifier
 from jaxdl import tuned
+from tests.budget import first
 
 ROOT = Path(__file__).parents[1]
 ALL = {name: value for name, value, _ in tuned.SETTINGS}
@@ -139,7 +140,7 @@ def test_restarts_only_if_needed(starts, environment, found):
     assert [settings for _, settings in starts(sys.executable, "-m", ABSENT, **environment)] == found
 
 
-@pytest.mark.parametrize(("environment", "last"), [({}, ALL), ({"JAXDL_TUNED": "0"}, NONE)])
+@pytest.mark.parametrize(("environment", "last"), first([({}, ALL), ({"JAXDL_TUNED": "0"}, NONE)]))
 def test_launcher_starts_the_experiment_once(starts, environment, last):
     words = ["-m", "experiments.gan", "--help"]
     assert starts(ROOT / "launch.sh", "gan", "--help", **environment) == [(words, last)]
@@ -147,17 +148,20 @@ def test_launcher_starts_the_experiment_once(starts, environment, last):
 
 @pytest.mark.parametrize(
     "words",
-    [
-        ["-c", "import experiments; import experiments.gan"],
-        ["-c", "import sys; del sys.argv[0]; import experiments", ABSENT],
-        ["-m", "experiments"],
-        ["-m", "experiments", "list"],
-        ["-m", "experiments._absent"],
-        ["-m", "notebook"],
-        ["-m", "notebook", "-m", ABSENT],
-        ["notebook.py", "-m", ABSENT],
-        ["-m", "cProfile", "-m", ABSENT],
-    ],
+    first(
+        [
+            ["-c", "import experiments; import experiments.gan"],
+            ["-c", "import sys; del sys.argv[0]; import experiments", ABSENT],
+            ["-m", "experiments"],
+            ["-m", "experiments", "list"],
+            ["-m", "experiments._absent"],
+            ["-m", "notebook"],
+            ["-m", "notebook", "-m", ABSENT],
+            ["notebook.py", "-m", ABSENT],
+            ["-m", "cProfile", "-m", ABSENT],
+        ],
+        3,
+    ),
 )
 def test_other_programs_do_not_restart(starts, tmp_path, words):
     # like a debugger, it sets sys.argv[0] to -m, as Python does, before it imports the module

@@ -431,6 +431,7 @@ class TestLimits:
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 200
 
+    @pytest.mark.claims
     @pytest.mark.parametrize("n", [100_000, pytest.param(1_000_000, marks=pytest.mark.full)])
     def test_very_many_columns(self, tmp_path, n):
         numbers = [",".join(map(str, (i % 7 + row for i in range(n)))) for row in range(2)]

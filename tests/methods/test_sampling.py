@@ -69,6 +69,7 @@ class TestGenerate:
         np.testing.assert_array_equal(got, text[:, 2:])
         assert got.dtype == jnp.int32
 
+    @pytest.mark.claims
     def test_a_memory_without_limit(self):
         """The model predicts the sum of all tokens so far, modulo V."""
 
@@ -84,6 +85,7 @@ class TestGenerate:
                 text.append(sum(text) % V)
             assert row.tolist() == text[3:]
 
+    @pytest.mark.claims
     def test_keys_and_rows_differ(self, gpt):
         model, params = gpt
         decode = lambda tokens, caches: model.apply(params, tokens, caches, method="decode")
@@ -103,6 +105,7 @@ class TestGenerate:
         with pytest.raises(ValueError, match=r"prompt .*7 tokens.* 8"):
             generate(lambda *a: a, (), jnp.zeros((1, 8), jnp.int32), 3, jax.random.key(0), context=CONTEXT)
 
+    @pytest.mark.claims
     @pytest.mark.parametrize("length", [19])
     def test_given_tokens_are_not_drawn(self, gpt, length):
         """Prompts of 1, 2 and 5 tokens in one batch, beyond the end of the cache, against greedy decoding of each."""

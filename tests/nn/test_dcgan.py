@@ -121,6 +121,7 @@ def test_number_of_parameters():
     assert count(DCGANCritic(), draw(2, 28, 28, 1)) == 1_088 + 131_072 + 256 + 6_273 == 138_689
 
 
+@pytest.mark.claims
 def test_initialisation_of_kernels_and_scales():
     params = jax.jit(DCGANGenerator(size=(8, 8), width=37).init)(jax.random.key(0), draw(2, 17))["params"]
     for name in ("Dense_0", "ConvTranspose_0"):

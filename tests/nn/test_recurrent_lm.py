@@ -4,6 +4,7 @@ import peer
 import pytest
 
 from jaxdl.nn import RecurrentLM
+from tests.budget import first
 
 B, T, V, D, LAYERS = 3, 5, 11, 7, 2
 TOKENS = np.random.default_rng(0).integers(V, size=(B, T))
@@ -14,7 +15,7 @@ def count(tree):
     return sum(x.size for x in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", first(GATES))
 def test_number_of_parameters_and_carry(cell):
     model = RecurrentLM(V, cell, D, LAYERS)
     variables = peer.random_variables(model, TOKENS)
@@ -48,6 +49,7 @@ def test_against_torch():
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
+@pytest.mark.claims
 def test_dropout_only_in_training():
     model = RecurrentLM(V, "gru", D, LAYERS, dropout=0.5)
     variables = peer.random_variables(model, TOKENS)

@@ -5,6 +5,7 @@ import peer
 import pytest
 
 from jaxdl.nn import ResNet, ResNet18, resnet
+from tests.budget import first
 
 X = np.random.default_rng(3).normal(size=(5, 8, 8, 3)).astype(np.float32)
 
@@ -60,7 +61,7 @@ def test_evaluation_mode_against_torch(variables):
     jax.tree.map(np.testing.assert_array_equal, peer.arrays(stats), variables["batch_stats"])
 
 
-@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("train", first([False, True]))
 def test_resnet18_against_torch(train):
     torch = pytest.importorskip("torch")
     variables = peer.random_variables(ResNet18(7, width=5), X)

@@ -92,7 +92,7 @@ def compare(model, layer, parameters, *inputs, train=False, **masks):
     jax.tree.map(lambda g, t: np.testing.assert_allclose(g, t.grad, atol=1e-6, rtol=1e-4), grads, p)
 
 
-@pytest.mark.parametrize(("pre_norm", "activation", "causal"), [(False, "relu", True), (True, "gelu", False)])
+@pytest.mark.parametrize(("pre_norm", "activation", "causal"), first([(False, "relu", True), (True, "gelu", False)]))
 def test_encoder_block_against_torch(pre_norm, activation, causal, torch):
     model = EncoderBlock(Block(H, D, F, ACTIVATIONS[activation], pre_norm=pre_norm))
     layer = torch.nn.TransformerEncoderLayer(D, H, F, 0.0, activation, batch_first=True, norm_first=pre_norm)
@@ -193,6 +193,7 @@ def doubling(torch, monkeypatch):
     monkeypatch.setattr(functional, "scaled_dot_product_attention", attention)
 
 
+@pytest.mark.claims
 def test_places_of_dropout_against_torch(torch, doubling):
     options = {"dropout": 0.1, "activation": "gelu", "batch_first": True}
     layer = torch.nn.TransformerEncoderLayer(D, H, F, **options)
@@ -207,6 +208,7 @@ def test_places_of_dropout_against_torch(torch, doubling):
     np.testing.assert_allclose(logits, expected.detach(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.claims
 def test_a_later_token_changes_nothing_before():
     model = GPT(V, 7, 2, H, D)
     apply, variables = jax.jit(model.apply), random_variables(model, TOKENS)

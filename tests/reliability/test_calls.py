@@ -60,6 +60,7 @@ def gate(warm, tmp_path, like, promise, kind, chosen):
     return tried
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize(("kind", "count"), first([("plain", 1), *((kind, 2) for kind in KINDS)]))
 def test_killed_at_some_calls(warm, tmp_path, like, promise, kind, count):
     some = lambda n: random.Random(kind).sample(range(1, n + 1), count)

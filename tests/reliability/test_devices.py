@@ -73,6 +73,7 @@ MODELS = {
 }  # fmt: skip
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize("name", ["MLP", *(pytest.param(n, marks=pytest.mark.full) for n in MODELS if n != "MLP")])
 def test_the_ways_of_splitting_agree(name, promise):
     """Losses of 4 steps and the parameters after them, compared with one device; under SGD with momentum."""

@@ -13,6 +13,7 @@ import pytest
 from jaxdl.run.command.main import _without_late_writers
 from jaxdl.run.store.checkpoint import Checkpoints, Unwritten
 from jaxdl.run.store.seal import SEAL
+from tests.budget import first
 from tests.reliability.conftest import outcome, restored
 
 WORDS = ("--steps=120", "--checkpoint_every=5", "--nap=0.02")
@@ -176,7 +177,7 @@ def test_read_only_from_the_start(start, tmp_path, small_disk, promise):
     promise("R9", 1, 1, "read-only from the start")
 
 
-@pytest.mark.parametrize("what", ["", "checkpoints"])
+@pytest.mark.parametrize("what", first(["", "checkpoints"]))
 def test_folder_deleted(start, tmp_path, what, promise):
     deleted(start, tmp_path, what, 0)
     promise("R9", 1, 1, f"{what or 'run folder'} deleted in mid-run, seed 0")

@@ -85,6 +85,7 @@ def refused(flag, act, *args, **kwargs) -> bool:
     return False
 
 
+@pytest.mark.claims
 def test_a_command_with_any_other_flag_is_refused(tmp_path, promise):
     tried, wrong = 0, []
     for name in NAMES:

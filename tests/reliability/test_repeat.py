@@ -40,6 +40,7 @@ def test_the_same_command_twice(start, tmp_path, like, promise):
     promise("R5", (ends[0] == ends[1]) + (ends[0][1] != ends[2][1]), 2, "commands, seeds 3, 3 and 4")
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize("way", ["pmap, 2 devices", *(pytest.param(w, marks=pytest.mark.full) for w in list(WAYS)[:2])])
 def test_the_same_fit_twice(way, promise):
     first, again, other = fitted(**WAYS[way]), fitted(**WAYS[way]), fitted(**WAYS[way], seed=1)

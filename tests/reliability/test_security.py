@@ -189,6 +189,7 @@ def limited(memory, expression, path, seconds=150):
     return told, int(most)
 
 
+@pytest.mark.claims
 def test_blank_lines_of_usps_cost_no_memory(tmp_path, promise):
     files = dict(FORMATS["usps"][0])
     (tmp_path / "usps").mkdir()
@@ -220,6 +221,7 @@ def test_a_text_costs_what_its_tokens_do(tmp_path, promise):
     promise("S2", length == 13 << 20 and peak < 7 * length, 1, f"{peak / length:.1f} bytes a character")
 
 
+@pytest.mark.claims
 def test_categories_that_would_fill_the_memory(tmp_path, promise):
     """A text column becomes 50 numeric columns: the size of the resulting table is limited too."""
     path = tmp_path / "table.csv"

@@ -104,6 +104,7 @@ def test_many_signals(start, tmp_path, like, promise, seed):
     gate(start, tmp_path, like, promise, seed, singles=8, doubles=2)
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize("at", first([10, 5]))
 def test_a_signal_that_arrives_while_a_save_begins(at, tmp_path, like, promise, monkeypatch):
     """The step is saved once: a second save would remove the first while it is being written."""
@@ -166,6 +167,7 @@ print(len(heard), arrived)
 """
 
 
+@pytest.mark.claims
 def test_other_signals_keep_their_meaning():
     done = subprocess.run([sys.executable, "-c", OTHER], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "3 []\n")
@@ -182,6 +184,7 @@ def test_all_is_as_before_afterwards():
     assert not thread.is_alive()
 
 
+@pytest.mark.claims
 @one
 def test_a_closed_stderr_does_not_disarm_the_second_signal(signum):
     code = (

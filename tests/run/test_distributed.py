@@ -13,6 +13,7 @@ from jaxdl.run.command.flags import FlagError
 from jaxdl.run.command.main import _fail
 from jaxdl.run.engine import distributed
 from jaxdl.run.engine.distributed import PortTaken, end_with_launcher, failing_at_once, initialize, is_first, processes
+from tests.budget import first
 
 ROOT = Path(__file__).parents[2]
 MINE = {"JAXDL_COORDINATOR": "node1:1234", "JAXDL_PROCESSES": "3", "JAXDL_PROCESS_ID": "2"}
@@ -109,6 +110,7 @@ def test_two_processes_add_and_listen_on_loopback_only():
     assert all(is_loopback(address) for address in addresses), addresses
 
 
+@pytest.mark.claims
 def test_a_single_process_listens_nowhere():
     assert reported(started(PROGRAM)) == ["1", "2", "True", "3.0"]
 
@@ -124,6 +126,7 @@ def test_a_process_that_fails_does_not_wait_for_the_others():
             process.communicate()
 
 
+@pytest.mark.claims
 def test_processes_end_on_sigterm_where_nobody_catches_it():
     both = two("sleep")
     try:
@@ -161,7 +164,7 @@ def test_nothing_private_is_imported_with_the_module():
     assert "xla_bridge" not in vars(distributed)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", first([0, 1]))
 def test_others_that_do_not_come_are_one_line(rank):
     program = "from jaxdl.run.engine import distributed as d; d.JOIN = 1\nwith d.failing_at_once():\n d.initialize()"
     address = f"127.0.0.1:{free_port()}"
@@ -266,7 +269,7 @@ def test_whose_launcher_died_before_ends_at_once():
     assert (process.communicate(timeout=60)[0], process.returncode) == ("", -signal.SIGTERM)
 
 
-@pytest.mark.parametrize("launcher", ["parent", "1", "no number"])
+@pytest.mark.parametrize("launcher", first(["parent", "1", "no number"]))
 def test_whose_launcher_lives_goes_on(launcher):
     """Also if launch.sh is not the parent, but a script in between; child processes have another parent."""
     process = started(LAUNCHED, JAXDL_LAUNCHER=str(os.getpid()) if launcher == "parent" else launcher)

@@ -16,6 +16,7 @@ from jaxdl.run.store.folder import ASIDE, JOURNAL, begun, open_run, undo
 from jaxdl.run.store.lock import FIT, locked
 from jaxdl.run.store.settings import changed, given, settings, words_for
 from jaxdl.streams import printable
+from tests.budget import first
 from tests.reliability import program
 from tests.reliability.conftest import rows, snapshot
 
@@ -123,7 +124,7 @@ class TestRun:
         longer = program.Config(workdir=str(tmp_path / "w"), steps=60, checkpoint_every=10, eval_every=10)
         return tmp_path / "w", lambda: fit(program.build(longer, parts), parts, longer)
 
-    @pytest.mark.parametrize("how", ["flip", "cut", "delete"])
+    @pytest.mark.parametrize("how", first(["flip", "cut", "delete"]))
     def test_a_damaged_history_is_not_cut_silently(self, half, how):
         folder, again = half
         path = folder / "metrics.jsonl"
@@ -148,12 +149,14 @@ class TestRun:
         assert "result.json" in capfd.readouterr().err
         assert read_json(path)["metrics"] == before.metrics
 
+    @pytest.mark.claims
     def test_two_fits_in_one_folder(self, half):
         folder, again = half
         with locked(folder, FIT), pytest.raises(FlagError, match=f"process {os.getpid()} "):
             again()
         again()
 
+    @pytest.mark.claims
     def test_without_its_best_checkpoint_a_run_goes_on_and_says_so(self, tmp_path, capfd):
         config = program.Config(workdir=str(tmp_path), steps=40, checkpoint_every=5, eval_every=5, patience=40,
                                 learning_rate=0.1, monitor_mode="max")  # fmt: skip

@@ -17,6 +17,7 @@ from jaxdl.run import FlagError, fit
 from jaxdl.run.command.predictions import use_run
 from jaxdl.run.command.use import open_finished
 from jaxdl.run.store.folder import open_run
+from tests.budget import first
 
 SIDE = 96
 
@@ -250,7 +251,7 @@ def saved(images, folder):
     return [str(folder / f"{k}.png") for k in range(len(images))]
 
 
-@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("name", first(GIVEN, 2))
 def test_what_is_given_is_what_its_files_are(run, tmp_path, name):
     given = GIVEN[name]
     files = saved(given, tmp_path)

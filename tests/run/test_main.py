@@ -72,6 +72,7 @@ def test_a_bad_flag_answers_at_once_and_leaves_nothing(cli, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.claims
 def test_too_few_addresses_are_one_line(tmp_path):
     words = [sys.executable, "-m", "experiments.image_classifier", *SHORT, f"--workdir={tmp_path / 'run'}"]
     few = lambda: resource.setrlimit(resource.RLIMIT_AS, (1600 << 20, resource.RLIM_INFINITY))

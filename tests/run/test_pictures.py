@@ -9,6 +9,7 @@ import pytest
 from matplotlib.text import Text
 
 from jaxdl.run import RunConfig, pictures, plots, save_animation, save_figure
+from tests.budget import first
 
 
 def figure(title="A"):
@@ -135,7 +136,7 @@ def several(title):
     return made
 
 
-@pytest.mark.parametrize("title", ["7", LONG, "without_a_space_" * 9, f"{LONG}\n{LONG}"])
+@pytest.mark.parametrize("title", first(["7", LONG, "without_a_space_" * 9, f"{LONG}\n{LONG}"], 2))
 @pytest.mark.parametrize(
     "draw",
     [

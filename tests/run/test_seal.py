@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 from jaxdl.data import DataError
 from jaxdl.run.store.checkpoint import Checkpoints, Unwritten
 from jaxdl.run.store.seal import SEAL, seal, verify
+from tests.budget import first
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +130,8 @@ def test_a_run_that_goes_on_from_nothing_but_damage_is_refused_and_again_so(save
         checkpoints.close()
 
 
-@pytest.mark.parametrize("spec", [P(), P("all")])
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("spec", first([P(), P("all")]))
+@pytest.mark.parametrize("devices", first([1, 4]))
 def test_buffers_that_are_overwritten_while_they_are_saved(devices, spec, tmp_path):
     mesh = jax.make_mesh((devices,), ("all",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
     place = NamedSharding(mesh, spec)

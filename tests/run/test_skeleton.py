@@ -14,6 +14,7 @@ from jaxdl.run.command.skeleton import write_skeleton
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.claims
 def test_what_is_written_keeps_the_contract_and_its_claim_holds(tmp_path):
     path = write_skeleton("one_hidden", tmp_path)
     spec = importlib.util.spec_from_file_location("one_hidden", path)

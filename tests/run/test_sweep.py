@@ -147,6 +147,7 @@ class TestConfigs:
 
 
 class TestRuns:
+    @pytest.mark.claims
     def test_values_rank_median_and_commands(self, run, tmp_path, capsys):
         record = run("learning_rate=0.25,0.4375;target=3,5")
         loss = lambda p: p["flags"]["target"] ** 2 * (1 - 2 * p["flags"]["learning_rate"]) ** 6

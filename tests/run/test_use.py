@@ -84,6 +84,7 @@ def test_a_loaded_run_predicts_and_gives_its_parts(images):
     assert run.evaluate("digits") == [seed.metrics for seed in result.runs]
 
 
+@pytest.mark.claims
 def test_training_goes_on_from_a_loaded_state(images):
     """With the optimiser's state and another learning rate, as a loop of steps from that state does."""
     run = jaxdl.load(images[0].workdir)
@@ -269,6 +270,7 @@ def test_a_prompt_is_continued(text, tmp_path, capsys):
         run.predict("a", learning_rate=1.0)
 
 
+@pytest.mark.claims
 def test_the_loss_of_a_text_on_its_own_test_part(text, capsys):
     config, result = text
     run = open_finished(config.workdir)

@@ -1,8 +1,9 @@
 """`python -m experiments reproduce [NAME ...]`: measures what is recorded, and records what it finds.
 
 The commands are the default of each experiment, those of its claims that no default measures, and those that have a
-record; of commands that differ in the number of seeds alone, the one with most. A command whose record depends on the same flags, code and versions as now is not run again. Each of the others
-runs in a folder of its own, below --dir, so that what was stopped continues with the same command on another day.
+record; of commands that differ in the number of seeds alone, the one with most. A command whose record depends on the
+same flags, code and versions as now is not run again. Each of the others runs in a folder of its own, below --dir, so
+that what was stopped continues with the same command on another day.
 """
 
 import json
