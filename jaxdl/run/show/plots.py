@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ABREAST = 4  # panels of curves in a row
 WIDE = 4.0  # inches to which a figure may be widened for a title before the title is wrapped
+DPI = 120
 MARGIN = 0.06  # inches on both sides of a title
 PARTS: dict[str, dict[str, Any]] = {
     "train": {"color": "C0", "alpha": 0.5, "linewidth": 1},
@@ -95,6 +96,7 @@ def prepared(figure: "Figure") -> "Figure":
     figure grows by the new lines. Legends outside of the axes widen the figure as much as they need.
     """
     figure = _in_fonts(figure)
+    figure.set_dpi(DPI)
     texts = [figure._suptitle, *(axis.title for axis in figure.axes)]  # type: ignore[attr-defined]
     titles = [text for text in texts if text is not None and text.get_text()]
     canvas: Any = figure.canvas
@@ -118,6 +120,12 @@ def prepared(figure: "Figure") -> "Figure":
         taller[round(box.y0)] = max(taller.get(round(box.y0), 0.0), extent(title).height - box.height)
     if any(taller.values()):
         figure.set_size_inches(needed, height + sum(taller.values()) / figure.dpi)
+        figure.draw_without_rendering()
+    for _ in range(3):  # axes of images have a fixed shape: they move again, and titles with them
+        if all(extent(title).y1 <= figure.bbox.height for title in titles):
+            break
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # keeps the layout
     return figure
 
 
@@ -142,7 +150,7 @@ def save_figure(config: "RunConfig", name: str, figure: "Figure | Callable[[], F
         return None
     path = Path(config.workdir) / f"{name}.png"
     with _optional(path), replacing(path) as file:
-        prepared(figure() if callable(figure) else figure).savefig(file, format="png", dpi=120)
+        _picture(prepared(figure() if callable(figure) else figure)).save(file, "PNG")
         return path
     return None
 
@@ -163,9 +171,10 @@ def save_animation(
     from PIL import Image
 
     def picture(figure: Any, size: tuple[float, float]) -> Any:
-        figure.set_size_inches(size)
-        figure.canvas.draw()
-        return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("P", palette=Image.Palette.ADAPTIVE)
+        if tuple(figure.get_size_inches()) != size:
+            figure.set_layout_engine("constrained")
+            figure.set_size_inches(size)
+        return _picture(figure).convert("P", palette=Image.Palette.ADAPTIVE)
 
     path = Path(config.workdir) / f"{name}.gif"
     with _optional(path), replacing(path) as file:
@@ -177,6 +186,15 @@ def save_animation(
         pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=times, loop=0)
         return path
     return None
+
+
+def _picture(figure: "Figure") -> Any:
+    """Draws a figure once (`savefig` draws twice) as an image of Pillow's."""
+    from PIL import Image
+
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba()))
 
 
 @contextlib.contextmanager
