@@ -1,7 +1,10 @@
-"""Every experiment at its small scale: its claims, stopped and killed runs, seeds, devices, bfloat16 (`-m claims`)."""
+"""Every experiment at its small scale: its claims and one and eight devices (`-m claims`); killed and stopped runs,
+seeds, the other ways of splitting, bfloat16, a step without jit (`-m full`).
+"""
 
 import json
 import math
+import os
 
 import jax
 import numpy as np
@@ -9,31 +12,33 @@ import pytest
 
 from experiments.__main__ import listing
 from jaxdl.extras import absent
+from jaxdl.tuned import knows_ynn
 from tests.reliability.nursery import Nursery
 from tests.test_experiments import Setting, module_of, recorded
 from tests.test_shapes_of_experiments import leaves
 
-claims = pytest.mark.claims
+
+def claims_of(*names):
+    """Marks for `parametrize`: -m claims tries these experiments, -m full the others."""
+    return [pytest.param(n, marks=pytest.mark.claims if n in names else pytest.mark.full) for n in listing()]
+
+
 every = pytest.mark.parametrize("name", listing())
-op_by_op = pytest.mark.parametrize(  # slow for a deep net
-    "name", [pytest.param(n, marks=pytest.mark.claims if "regression" in n else pytest.mark.full) for n in listing()]
-)
-LONG = ("language_model_comparison",)  # seven networks take minutes, and smaller ones rank otherwise
-commands = pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.full if n in LONG else pytest.mark.claims) for n in listing()]
-)
-SLOW = (*LONG, "vae", "language_model")  # three runs of the whole report take over half a minute
-studies = pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.full if n in SLOW else pytest.mark.claims) for n in listing()]
-)
+# seven networks take minutes, and smaller ones rank otherwise
+commands = pytest.mark.parametrize("name", claims_of(*(n for n in listing() if n != "language_model_comparison")))
+studies = pytest.mark.parametrize("name", claims_of("robust_regression", "tabular"))  # three runs of the whole report
 NEVER = 10**9  # no run makes so many changes to the file system
 TIMES = ("s", "ms", "times", "examples/s")  # units of what was timed
+IMPORTS = ("matplotlib.pyplot", "scipy.stats", "sklearn.datasets", "sklearn.linear_model", "sklearn.svm")
 
 
 @pytest.fixture(scope="module")
 def nursery():
     """Commands without the time that imports take: one process imports all experiments, and forks."""
-    made = Nursery("matplotlib.figure", *(f"experiments.{name}" for name in listing()), devices=8)
+    # half of the time of a compilation, as in the tests' own process
+    faster = " --xla_cpu_use_fusion_emitters=false" if knows_ynn() else ""
+    flags = {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + faster}
+    made = Nursery(*IMPORTS, *(f"experiments.{name}" for name in listing()), devices=2, **flags)
     yield made
     made.close()
 
@@ -103,7 +108,7 @@ def result(summary):
     return fits, claims
 
 
-@claims
+@pytest.mark.full
 @every
 def test_seeds_and_resume_are_bitwise(name, tmp_path):
     """The second of two seeds is a run of that seed alone; one that was stopped half-way ends like the first."""
@@ -120,20 +125,19 @@ def test_seeds_and_resume_are_bitwise(name, tmp_path):
     assert any((leaves(second.state)[path] != value).any() for path, value in leaves(first.state).items())
 
 
-@claims
 @every
-def test_one_and_eight_devices_agree(name):
+@pytest.mark.parametrize("parallel", [pytest.param("pmap", marks=pytest.mark.claims),
+                                      *(pytest.param(way, marks=pytest.mark.full) for way in ("jit", "fsdp"))])  # fmt: skip
+def test_one_and_eight_devices_agree(name, parallel):
     """Under SGD, because Adam turns the rounding noise of a vanishing gradient into whole steps."""
     size = module_of(name).Config().batch_size
     setting = Setting(name, optimizer="sgd", batch_size=math.ceil(size / 8) * 8, log_every=1, steps=3)
-    one = setting.fit()
-    for parallel in ("jit", "pmap", "fsdp"):
-        many = setting.fit(parallel=parallel, devices=8)
-        assert one.curve("train/loss")[1] == pytest.approx(many.curve("train/loss")[1], rel=1e-4), parallel
-        assert one.metrics == pytest.approx(many.metrics, rel=1e-3, abs=1e-5), parallel
+    one, many = setting.fit(), setting.fit(parallel=parallel, devices=8)
+    assert one.curve("train/loss")[1] == pytest.approx(many.curve("train/loss")[1], rel=1e-4)
+    assert one.metrics == pytest.approx(many.metrics, rel=1e-3, abs=1e-5)
 
 
-@claims
+@pytest.mark.full
 @every
 def test_the_loss_of_a_batch_shown_again_falls(name):
     setting = Setting(name)
@@ -146,7 +150,7 @@ def test_the_loss_of_a_batch_shown_again_falls(name):
     assert losses[-1] < losses[0]
 
 
-@claims
+@pytest.mark.full
 @pytest.mark.parametrize("name", [name for name in listing() if hasattr(module_of(name).Config, "precision")])
 def test_bfloat16(name):
     """Close to float32 at first; the weights stay float32."""
@@ -158,7 +162,8 @@ def test_bfloat16(name):
     assert one.curve("train/loss")[1] != half.curve("train/loss")[1]
 
 
-@op_by_op
+@pytest.mark.full
+@every
 def test_a_step_is_the_same_without_jit(name):
     setting = Setting(name)
     state, batch = jax.jit(setting.experiment.init)(jax.random.key(0)), setting.batch(0)

@@ -80,7 +80,7 @@ def test_the_denoising_autoencoder(tmp_path, seed, bound):
     }
 
 
-@pytest.mark.claims
+@pytest.mark.full
 @pytest.mark.trained
 def test_three_seeds_in_one_program(tmp_path, seed, bound):
     assert "jnp.arange(3)" in SEEDS
@@ -151,7 +151,7 @@ def test_the_two_commands(command):
     assert f"$ {command}\n" in README
 
 
-@pytest.mark.claims
+@pytest.mark.full
 @pytest.mark.trained
 def test_a_finished_run_is_trained_further_in_forty_lines(tmp_path, seed, bound):
     path = ROOT / "docs/research.py"

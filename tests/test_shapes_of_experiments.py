@@ -56,7 +56,10 @@ def reference():
 
 @pytest.mark.parametrize(
     ("parallel", "devices"),
-    [*first([("pmap", 2), ("pmap", 8), ("jit", 8)]), pytest.param("pmap", 1, marks=pytest.mark.full)],
+    [
+        *first([("pmap", 2), ("pmap", 8)]),
+        *(pytest.param(*way, marks=pytest.mark.full) for way in (("jit", 8), ("pmap", 1))),
+    ],
 )
 @pytest.mark.parametrize("case", first(CASES, 2))
 def test_same_results_on_any_devices(case, parallel, devices, reference):

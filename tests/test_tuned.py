@@ -177,7 +177,7 @@ def digest(workdir):
     return hashed.hexdigest()
 
 
-@pytest.mark.claims
+@pytest.mark.full
 def test_the_same_weights_however_a_run_is_started(tmp_path):
     own = tmp_path / "own.py"
     own.write_text("from experiments import image_classifier\nfrom jaxdl import run\n\nrun.main(image_classifier)\n")

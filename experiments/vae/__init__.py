@@ -50,7 +50,7 @@ CLAIMS = {
     "samples": Claim("A classifier is confident about samples; their features are closer to real images than noise",
                      "M12", headline=True),
 }  # fmt: skip
-SMALL = {"dataset": "digits", "epochs": 100, "seeds": 1}  # the flags at which the tests check the claims
+SMALL = {"dataset": "digits", "epochs": 80, "seeds": 1}  # the flags at which the tests check the claims
 
 
 class Config(run.RunConfig):

@@ -75,12 +75,15 @@ def start_fresh(words: list[str], said: Path, file_limit: int = 0) -> Process:
 
 
 class Nursery:
-    """Starts the program, or a module of `modules`, which are imported once, by forking."""
+    """Starts the program, or a module of `modules`, which are imported once, by forking.
 
-    def __init__(self, *modules: str, devices: int = 1) -> None:
+    variables: of the environment, beside those of `environment`.
+    """
+
+    def __init__(self, *modules: str, devices: int = 1, **variables: str) -> None:
         command = [sys.executable, "-m", "tests.reliability.nursery", *modules]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                         env=environment(devices))  # fmt: skip
+                                         env=environment(devices) | variables)  # fmt: skip
 
     def _ask(self, **question):
         print(json.dumps(question), file=self._process.stdin, flush=True)

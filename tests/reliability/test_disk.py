@@ -183,7 +183,7 @@ def test_folder_deleted(start, tmp_path, what, promise):
     promise("R9", 1, 1, f"{what or 'run folder'} deleted in mid-run, seed 0")
 
 
-@pytest.mark.claims
+@pytest.mark.full
 def test_predictions_of_a_read_only_run_are_shown(runs, small_disk, promise):
     folder = small_disk.folder / "run"
     shutil.copytree(runs.finished, folder)

@@ -166,7 +166,7 @@ except ImportError:
 """
 
 
-@pytest.mark.claims
+@pytest.mark.full
 @pytest.mark.parametrize("before", ["", "import experiments.mine"])
 def test_load_beside_a_package_experiments_of_ones_own(here, trained, before):
     done = call(here, "-c", USE.format(before=before))

@@ -173,7 +173,7 @@ def test_a_run_leaves_its_record_resumes_and_refuses_other_flags(cli, tmp_path):
     assert re.search(r"--learning_rate\b.*\b0.002\b", other.stderr)
 
 
-@pytest.mark.claims
+@pytest.mark.full
 def test_a_folder_alone_goes_on_with_its_own_flags(cli, tmp_path):
     """A run of few steps continues with only --workdir and more --steps; --only and --summary do less."""
     shown = cli("--model=softmax", "--summary")
@@ -199,7 +199,7 @@ def test_a_folder_alone_goes_on_with_its_own_flags(cli, tmp_path):
     assert re.search(r"\b1 arrays? .*\bw\b.*learner/params/Dense_0/bias", begun.stderr)
 
 
-@pytest.mark.claims
+@pytest.mark.full
 def test_other_data_or_code_in_the_same_folder_are_refused(cli, tmp_path):
     """For a finished run and for one that was stopped; the record of the data in the folder does not change."""
     table = "p,q,y\n" + "".join(f"{i % 7},{i % 11},{i % 7 + 2 * (i % 11)}\n" for i in range(200))

@@ -108,7 +108,7 @@ def test_what_is_no_experiment_is_one_line(cli, tmp_path, module, status, told):
     assert told in done.stderr
 
 
-@pytest.mark.claims
+@pytest.mark.full
 def test_a_file_named_like_an_experiment_is_not_taken_for_it(cli, tmp_path):
     """A run of a user's gan.py is not a run of experiments.gan."""
     cli("-m", "experiments", "new", "gan")

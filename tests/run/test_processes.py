@@ -52,7 +52,7 @@ def test_images_by_two_processes_of_two_devices(launch, parallel):
     close(two, one, rel=1e-4)
 
 
-@pytest.mark.claims
+@pytest.mark.full
 @pytest.mark.parametrize("words", [IMAGES, pytest.param(TEXT, marks=pytest.mark.full)])
 def test_two_processes_by_fsdp_and_one_process_goes_on(launch, tmp_path, words):
     (tmp_path / "text.txt").write_text("The quick brown fox jumps over the lazy dog; 0123456789.\n" * 400)

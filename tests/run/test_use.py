@@ -227,7 +227,7 @@ def test_another_set_of_another_size_is_resized_and_its_classes_must_agree(image
         use.test("fashion_mnist")
 
 
-@pytest.mark.claims
+@pytest.mark.full
 def test_a_prompt_is_continued(text, tmp_path, capsys):
     """Prompts of several lengths in one batch: the most likely characters, equal to those of a pass without a cache."""
     config, result = text
