@@ -65,7 +65,7 @@ CLAIMS = {
                     needs="files:mnist",
                     flags="--dataset=mnist --seeds=3 --data_dir=DATA"),
 }  # fmt: skip
-SMALL: dict[str, Any] = {"model": "mlp", "augment": "none", "epochs": 30, "seeds": 1}  # the tests check the claims at these flags
+SMALL: dict[str, Any] = {"model": "mlp", "augment": "none", "epochs": 30, "seeds": 1}  # for the tests
 
 
 class Config(run.RunConfig):

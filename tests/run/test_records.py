@@ -117,7 +117,7 @@ def f(x):
         ("flag(3", "flag(4", False),
         ("A01", "A02", True),
         ("x * 2", "x * 3", False),
-        ('{"steps": 3}', "dict(epochs=2)", True),
+        ('SMALL: dict[str, object] = {"steps": 3}', "SMALL = dict(epochs=2)", True),
         ('{"steps": 5}', "dict(epochs=2)", False),
         ("kept # too", "kept # not", False),
     ],

@@ -39,7 +39,7 @@ def code_digests(module: str) -> dict[str, str]:
 
 
 def code_of(source: bytes) -> bytes:
-    """A module's source without comments, docstrings, blanks, claims, the value of SMALL and texts for people.
+    """A module's source without comments, docstrings, blanks, claims, SMALL and texts for people.
 
     It is the same in all versions of Python, unlike a dump or unparsed text of the syntax tree.
     """
@@ -61,16 +61,16 @@ def code_of(source: bytes) -> bytes:
     return b"".join(b"".join([*kept, source[at:]]).split())
 
 
-def _texts(tree: ast.Module) -> Iterator[ast.expr]:
-    """The docstrings, what is raised, claims, the texts of flags and log lines, and the value of SMALL."""
+def _texts(tree: ast.Module) -> Iterator[ast.expr | ast.stmt]:
+    """The docstrings, what is raised, claims, the texts of flags and log lines, and SMALL."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             assert isinstance(node.body[0], ast.Expr)
             yield node.body[0].value
         elif isinstance(node, ast.Raise) and node.exc:
             yield node.exc
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value and SMALL in _names(node):
-            yield node.value
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and SMALL in _names(node):
+            yield node
         elif isinstance(node, ast.Call):
             called = getattr(node.func, "attr", getattr(node.func, "id", ""))
             if called == "Claim":
