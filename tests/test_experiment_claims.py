@@ -1,5 +1,5 @@
-"""Every experiment at its small scale: its claims and one and eight devices (`-m claims`); killed and stopped runs,
-seeds, the other ways of splitting, bfloat16, a step without jit (`-m full`).
+"""Every experiment at its small scale. `-m claims`: its claims, and one and eight devices; for a few, killed and stopped
+runs and seeds. `-m full`: those for all, the other ways of splitting, bfloat16, a step without jit.
 """
 
 import json
@@ -108,8 +108,7 @@ def result(summary):
     return fits, claims
 
 
-@pytest.mark.full
-@every
+@pytest.mark.parametrize("name", claims_of("gan", "language_model", "robust_regression"))  # of different shapes
 def test_seeds_and_resume_are_bitwise(name, tmp_path):
     """The second of two seeds is a run of that seed alone; one that was stopped half-way ends like the first."""
     setting = Setting(name)

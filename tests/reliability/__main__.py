@@ -62,7 +62,10 @@ PROMISES = {
 
 # tests outside this folder, by prefixes of their ids
 ELSEWHERE = {
-    "R2": ("tests/test_experiment_claims.py::test_seeds_and_resume",),
+    "R2": (
+        "tests/test_experiment_claims.py::test_seeds_and_resume",
+        "tests/test_experiment_claims.py::test_killed_inside_a_study",
+    ),
     "R6": ("tests/test_experiment_claims.py::test_one_and_eight_devices_agree",),
     "R7": ("tests/test_launch.py",),
     "R8": ("tests/run/test_seal.py",),
