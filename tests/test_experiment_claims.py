@@ -1,5 +1,5 @@
-"""Every experiment at its small scale. `-m claims`: its claims, and one and eight devices; for a few, killed and stopped
-runs and seeds. `-m full`: those for all, the other ways of splitting, bfloat16, a step without jit.
+"""Every experiment at its small scale. `-m claims`: its claims, and one and eight devices; for a few, killed and
+stopped runs and seeds. `-m full`: those for all, the other ways of splitting, bfloat16, a step without jit.
 """
 
 import json
