@@ -85,6 +85,7 @@ def test_a_run_within_its_budget(run):
     check(lines(done))
 
 
+@pytest.mark.claims
 def test_a_run_over_three_times_its_budget_fails_and_workers_report(run):
     done = run("-n2", frame=0.01, each=0.01)
     assert done.returncode == 1
@@ -99,7 +100,6 @@ def test_the_tiers_are_asked_for_on_the_command_line(run):
     assert {name: tier for name, (_, tier) in lines(run("-m", "full")).items()} == {"test_full": "full"}
 
 
-@pytest.mark.claims
 def test_an_experiment_over_three_times_its_budget_fails(run):
     done = run(each=0.05)
     assert done.returncode == 1

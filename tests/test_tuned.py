@@ -140,6 +140,7 @@ def test_restarts_only_if_needed(starts, environment, found):
     assert [settings for _, settings in starts(sys.executable, "-m", ABSENT, **environment)] == found
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize(("environment", "last"), first([({}, ALL), ({"JAXDL_TUNED": "0"}, NONE)]))
 def test_launcher_starts_the_experiment_once(starts, environment, last):
     words = ["-m", "experiments.gan", "--help"]

@@ -172,6 +172,7 @@ def test_digest_depends_on_all_arrays_and_the_length():
     assert same.digest() == different[0].digest()
 
 
+@pytest.mark.claims
 def test_digest_is_the_same_in_another_process():
     arrays = "{'b': np.ones(7), 'a': np.eye(7)}"
     code = f"import numpy as np; from jaxdl.data import Batches; print(Batches({arrays}, 2).digest())"

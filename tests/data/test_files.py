@@ -66,6 +66,7 @@ def test_links_are_followed(name, tmp_path):
     assert FORMATS[name][1](tmp_path / "data")
 
 
+@pytest.mark.claims
 def test_standard_input_is_no_file():
     code = "from jaxdl.data import read_csv; read_csv('/dev/stdin', target='y')"
     done = subprocess.run([sys.executable, "-c", code], input=b"x,y\n1,2\n", capture_output=True, timeout=100)

@@ -490,6 +490,7 @@ def test_too_many_pixels_for_memory(tmp_path, monkeypatch):
     assert "JAXDL_MAX_IMAGE_BYTES='large'" in complaint(tmp_path)
 
 
+@pytest.mark.claims
 def test_a_tiff_is_read_where_stderr_is_closed_and_leaves_it_as_it_was(tmp_path):
     save(tmp_path / "x.tif", RGB, compression="tiff_lzw")
     code = f"""if True:

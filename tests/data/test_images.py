@@ -141,6 +141,7 @@ def test_unit_inside_jit_and_in_half_precision():
     assert pixels01(jnp.ones(2, jnp.bfloat16)).dtype == jnp.bfloat16
 
 
+@pytest.mark.claims
 def test_importing_does_not_import_what_only_some_sets_need():
     code = "import sys, jaxdl.data; print(*sorted({'sklearn', 'matplotlib', 'PIL', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -27,6 +27,7 @@ PICKLES = {  # an ordinary unpickler would need gigabytes or overflow the stack
 }  # fmt: skip
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize("name", first(PICKLES))
 def test_pickles_that_blow_up(name, tmp_path):
     """Runs in a child process, because deep nesting crashes Python."""

@@ -19,6 +19,7 @@ def model(request):
     return model, jax.tree.map(lambda x: 5 * x, variables)
 
 
+@pytest.mark.claims
 def test_decode_equals_read(model):
     model, variables = model
     logits, _ = model.read(variables, TOKENS, model.memory(3))

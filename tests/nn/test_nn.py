@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 
+@pytest.mark.claims
 def test_importing_networks_is_light():
     heavy = {"sklearn", "matplotlib", "orbax", "torch", "tensorboardX", "tqdm", "grain"}
     code = f"import sys, jaxdl.nn, jaxdl.losses, jaxdl.metrics; print(sorted({heavy} & set(sys.modules)))"

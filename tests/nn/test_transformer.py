@@ -107,7 +107,7 @@ class Broadcast:
         self.apply = lambda *args, mask, **masks: model.apply(*args, mask=mask[None, None], **masks)
 
 
-@pytest.mark.parametrize(("pre_norm", "activation", "causal"), [(False, "relu", True), (True, "gelu", False)])
+@pytest.mark.parametrize(("pre_norm", "activation", "causal"), first([(False, "relu", True), (True, "gelu", False)]))
 def test_decoder_block_against_torch(pre_norm, activation, causal, torch):
     model = DecoderBlock(Block(H, D, F, ACTIVATIONS[activation], pre_norm=pre_norm))
     layer = torch.nn.TransformerDecoderLayer(D, H, F, 0.0, activation, batch_first=True, norm_first=pre_norm)
@@ -254,6 +254,7 @@ def test_gpt_decodes_a_prompt_and_token_by_token(position):
     assert np.isnan(beyond).all()
 
 
+@pytest.mark.claims
 def test_encoder_decodes_as_it_is_called():
     model = TransformerEncoder(2, Block(H, D, F))
     variables = random_variables(model, X)
@@ -264,6 +265,7 @@ def test_encoder_decodes_as_it_is_called():
     np.testing.assert_allclose(np.concatenate([y, z], 1), expected, atol=1e-5)
 
 
+@pytest.mark.claims
 def test_decoder_decodes_token_by_token():
     model = TransformerDecoder(2, Block(H, D, F, pre_norm=True))
     variables = random_variables(model, X, MEMORY)

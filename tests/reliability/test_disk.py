@@ -167,6 +167,7 @@ def test_file_too_large(start, tmp_path, like, promise):
     promise("R9", 1, 1, "file size limit")
 
 
+@pytest.mark.claims
 def test_checkpoints_become_read_only(start, tmp_path, like, promise):
     read_only(start, tmp_path, like, 0)
     promise("R9", 1, 1, "read-only in mid-run, seed 0")

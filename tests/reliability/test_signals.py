@@ -89,6 +89,7 @@ def gate(start, tmp_path, like, promise, seed, singles, doubles):
     promise("R3", passed * same, singles + doubles, f"{singles} signals, {doubles} pairs of them; seed {seed}")
 
 
+@pytest.mark.claims
 def test_signals(start, tmp_path, like, promise):
     gate(start, tmp_path, like, promise, seed=0, singles=1, doubles=1)
 

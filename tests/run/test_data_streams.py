@@ -107,7 +107,7 @@ def test_the_same_batches_are_the_same_bits(plain, make):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: generator([*LIST, TAIL]), loader, grain_rows, lambda: lambda: generator([*LIST])]
+    "make", first([lambda: generator([*LIST, TAIL]), loader, grain_rows, lambda: lambda: generator([*LIST])], 2)
 )
 def test_parts_are_read_whole(plain, make):
     """The last batch is padded, and the padding does not count."""
@@ -130,6 +130,7 @@ class Numbered:
         return self.batches[t]
 
 
+@pytest.mark.claims
 def test_arrays_become_batches_and_predictions_follow_any_part(plain):
     arrays = {"x": X, "y": Y}
     found = fit(classifier(), Data(arrays, arrays, arrays), QUIET, batch_size=B)
@@ -261,6 +262,7 @@ def test_an_iterable_is_opened_once_an_epoch():
     assert source.times == 3
 
 
+@pytest.mark.claims
 def test_a_function_of_a_seed_may_make_arrays(plain):
     arrays = {"x": X, "y": Y}
     by_seed = lambda seed: {name: values[seed:] for name, values in arrays.items()}
@@ -290,6 +292,7 @@ def test_a_digest_of_a_stream_reads_nothing_of_it():
     assert len(list(once)) == 7
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize("parallel", first(["jit", "pmap", "fsdp"]))
 def test_several_devices(parallel):
     """Four devices: a stream gives the bits of the same batches by number, and the metrics of one device."""
@@ -499,6 +502,7 @@ class HandsOn(nn.Module):
 TOLD = [Train(), Training(), Deterministic(), DENSE, HandsOn(Train()), nn.Sequential([Deterministic(), lambda x: x])]
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize("model", first(TOLD))
 def test_a_module_is_told_in_its_own_words(model):
     experiment = classifier(model)

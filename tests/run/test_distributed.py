@@ -164,6 +164,7 @@ def test_nothing_private_is_imported_with_the_module():
     assert "xla_bridge" not in vars(distributed)
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize("rank", first([0, 1]))
 def test_others_that_do_not_come_are_one_line(rank):
     program = "from jaxdl.run.engine import distributed as d; d.JOIN = 1\nwith d.failing_at_once():\n d.initialize()"
@@ -269,6 +270,7 @@ def test_whose_launcher_died_before_ends_at_once():
     assert (process.communicate(timeout=60)[0], process.returncode) == ("", -signal.SIGTERM)
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize("launcher", first(["parent", "1", "no number"]))
 def test_whose_launcher_lives_goes_on(launcher):
     """Also if launch.sh is not the parent, but a script in between; child processes have another parent."""

@@ -138,6 +138,7 @@ class TestRun:
         with pytest.raises(DataError, match=r"metrics\.jsonl"):
             again()
 
+    @pytest.mark.claims
     def test_a_damaged_result_is_made_again(self, half, capfd):
         folder, again = half
         before = again()

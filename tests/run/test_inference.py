@@ -29,6 +29,7 @@ def loaded(module, **flags):
     return Loaded(config, experiment, data, inference_of(module, config, data), (state,), ({},), module)
 
 
+@pytest.mark.claims
 def test_a_classifier_of_several_labels():
     found = loaded(experiments.classification)
     x = load_images("digits").test["x"][:11]
@@ -49,6 +50,7 @@ def test_images_in_and_probabilities_out(module):
     np.testing.assert_allclose(found.predict(x / np.float32(255)), p, atol=1e-5)
 
 
+@pytest.mark.claims
 def test_codes_images_and_draws_of_a_vae():
     found = loaded(experiments.vae, latents=3, width=17)
     x = load_images("digits").test["x"][:5]
@@ -66,6 +68,7 @@ def test_codes_images_and_draws_of_a_vae():
         found.predict(np.zeros((2, 5)))
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize(("dataset", "shape"), first([("ring", (2,)), ("digits", (8, 8, 1))]))
 def test_samples_of_a_gan(dataset, shape):
     found = loaded(experiments.gan, dataset=dataset, latent=5, width=4)

@@ -12,6 +12,7 @@ import pytest
 
 from jaxdl.run.command.flags import FlagError
 from jaxdl.run.store.lock import LOCK, locked
+from tests.budget import first
 
 HOLD = """
 import sys, time
@@ -43,7 +44,7 @@ def test_the_second_refuses_and_names_the_first(holder, tmp_path):
     assert json.loads((tmp_path / "run" / LOCK).read_text())[0] == holder.pid
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", first([signal.SIGKILL, signal.SIGTERM]))
 def test_the_lock_of_the_dead_is_taken_over(holder, tmp_path, how):
     os.kill(holder.pid, how)
     holder.wait()

@@ -93,6 +93,7 @@ def test_help_teaches(cli, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.claims
 def test_a_pager_may_leave_help_early(cli):
     read, write = os.pipe()
     os.close(read)

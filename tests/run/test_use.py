@@ -198,6 +198,7 @@ def test_the_first_rows_are_shown(images, tmp_path, capsys, monkeypatch):
     assert "2 more rows" in shown.err
 
 
+@pytest.mark.claims
 def test_the_state_that_counts_and_the_order_of_the_seeds(images, tmp_path, capsys):
     """`load` uses the state of the step that training chose, and seed 10 comes after seed 2."""
     folder, result = tmp_path / "copy", images[1]
@@ -217,6 +218,7 @@ def test_the_state_that_counts_and_the_order_of_the_seeds(images, tmp_path, caps
     assert re.search(r"seed2: .*\bstep 65\b", capsys.readouterr().err)
 
 
+@pytest.mark.claims
 def test_another_set_of_another_size_is_resized_and_its_classes_must_agree(images, data_dir):
     config, _ = images
     use = open_finished(config.workdir, data_dir=str(data_dir)).inference
@@ -388,6 +390,7 @@ def test_expand(tmp_path, monkeypatch):
     assert expand("**/*.jpg") == ["deep/er/z.jpg", "deep/y.jpg", "x.jpg"]
 
 
+@pytest.mark.claims
 def test_import_is_light_and_other_names_are_refused():
     code = "import jaxdl, sys; print('jax' in sys.modules); print(jaxdl.nn.MLP.__name__); jaxdl.loda"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
