@@ -100,6 +100,7 @@ def test_compose_applies_in_order_with_keys_of_their_own():
     np.testing.assert_array_equal(compose()(jax.random.key(0), IMAGE), IMAGE)
 
 
+@pytest.mark.claims
 def test_batched_gives_every_image_its_own_key():
     augment = compose(flip, partial(shift, pixels=2), partial(rotate, degrees=10.0), partial(noise, scale=0.05))
     images = np.random.default_rng(2).uniform(size=(11, H, W, C)).astype(np.float32)

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 
 @pytest.mark.claims
 def test_importing_networks_is_light():

@@ -115,6 +115,7 @@ def test_decoder_block_against_torch(pre_norm, activation, causal, torch):
     compare(model, layer, torch_block, X, MEMORY, **masks)
 
 
+@pytest.mark.claims
 def test_stacks_against_torch(torch):
     mask = RNG.random((T, T)) < 0.5
     mask[:, 0] = True  # PyTorch gives NaN for a query without visible keys
@@ -232,7 +233,8 @@ def test_permuting_tokens_permutes_outputs():
     np.testing.assert_allclose(apply(variables, X[:, order]), apply(variables, X)[:, order], atol=1e-5)
 
 
-@pytest.mark.parametrize("position", first(["learned", "sinusoidal", "none"]))
+@pytest.mark.claims
+@pytest.mark.parametrize("position", ["learned", "sinusoidal", "none"])
 def test_gpt_decodes_a_prompt_and_token_by_token(position):
     model = GPT(V, 7, 2, H, D, tied=False, position=position)
     variables = random_variables(model, TOKENS)

@@ -13,7 +13,6 @@ import pytest
 from jaxdl.run.command.main import _without_late_writers
 from jaxdl.run.store.checkpoint import Checkpoints, Unwritten
 from jaxdl.run.store.seal import SEAL
-from tests.budget import first
 from tests.reliability.conftest import outcome, restored
 
 WORDS = ("--steps=120", "--checkpoint_every=5", "--nap=0.02")
@@ -178,7 +177,8 @@ def test_read_only_from_the_start(start, tmp_path, small_disk, promise):
     promise("R9", 1, 1, "read-only from the start")
 
 
-@pytest.mark.parametrize("what", first(["", "checkpoints"]))
+@pytest.mark.claims
+@pytest.mark.parametrize("what", ["", "checkpoints"])
 def test_folder_deleted(start, tmp_path, what, promise):
     deleted(start, tmp_path, what, 0)
     promise("R9", 1, 1, f"{what or 'run folder'} deleted in mid-run, seed 0")

@@ -152,6 +152,7 @@ def test_epochs_of_what_has_a_length_and_early_stopping_over_a_stream(capsys):
     assert re.search("train: .* 4 rows .* 7 ", capsys.readouterr().err)
 
 
+@pytest.mark.claims
 def test_a_stopped_fit_goes_on_behind_the_batches_that_it_has_seen(plain, tmp_path, capsys):
     fit(classifier(), Data(LIST), QUIET, steps=11, workdir=str(tmp_path))
     found = fit(classifier(), Data(generator(times=3)), QUIET.replace(workdir=str(tmp_path / "other")), steps=11)

@@ -119,6 +119,7 @@ def test_a_lock_that_its_owner_removed_in_between_is_not_held(tmp_path, monkeypa
         pass
 
 
+@pytest.mark.claims
 def test_a_run_that_is_going_on_is_not_overwritten(holder, tmp_path):
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1"}
     words = [f"--workdir={tmp_path / 'run'}", "--overwrite", "--steps=1"]

@@ -32,6 +32,7 @@ def test_what_is_written_keeps_the_contract_and_its_claim_holds(tmp_path):
     assert checked.returncode == 0, checked.stdout
 
 
+@pytest.mark.claims
 def test_the_command_says_how_to_go_on(tmp_path):
     words = [sys.executable, "-m", "experiments", "new", "mine"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
