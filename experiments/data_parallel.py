@@ -164,8 +164,10 @@ def draw(config: Config, rate: dict[tuple[str, int], float], counts: list[int]) 
         title=f"Throughput, batch size {config.batch_size}",
     )
     axis.set_xticks(counts, [str(n) for n in counts])
-    ticks = sorted({round(n * rate["jit", 1] / 10) * 10 for n in counts} | {round(max(rate.values()) / 10) * 10})
-    axis.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+    fastest, alone = max(rate.values()), rate["jit", 1]
+    linear = [n * alone for n in counts if not 1 / 1.3 < n * alone / fastest < 1.3]
+    ticks = sorted({float(f"{tick:.2g}") for tick in (fastest, *linear)})  # none beside the label of the fastest
+    axis.set_yticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axis.minorticks_off()
     axis.legend()
     return figure
