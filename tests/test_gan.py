@@ -88,7 +88,7 @@ def counts(learner):
     return max(int(x) for x in jax.tree.leaves(learner.opt_state) if x.ndim == 0 and x.dtype == jnp.int32)
 
 
-@pytest.mark.claims
+@pytest.mark.full
 def test_seeds_by_vmap():
     config = gan.Config(**QUICK, steps=2, width=5, batch_size=7, objective="original")
     parts = gan.data(config)
@@ -103,10 +103,8 @@ def test_seeds_by_vmap():
             np.testing.assert_allclose(a[i], b, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("objective", "parallel"), [("original", "pmap"), pytest.param("wgan_gp", "jit", marks=pytest.mark.full)]
-)
-@pytest.mark.claims
+@pytest.mark.parametrize(("objective", "parallel"), [("original", "pmap"), ("wgan_gp", "jit")])
+@pytest.mark.full
 def test_dcgan_on_eight_devices(objective, parallel, monkeypatch):
     """Covers batch norm in both players and the penalty through convolutions, with a linear judge."""
     x = RNG.uniform(size=(48, 8, 8, 1)).astype(np.float32)

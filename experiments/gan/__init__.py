@@ -52,7 +52,7 @@ PRIORS: dict[str, Any] = {  # both of variance 1
 HELD_OUT = 2560  # points of the ring in the validation part, and in the test part
 MOST = 10_000  # real images to compare with
 IMAGES = {"objective": "original", "latent": 64, "width": 64, "epochs": 10, "seeds": 1, "learning_rate": 2e-4}
-SMALL = {"steps": 2000, "seeds": 1}  # the flags at which the tests check the claims
+SMALL = {"steps": 1500, "seeds": 1}  # the flags at which the tests check the claims
 
 
 class Config(run.RunConfig):
