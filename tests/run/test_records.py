@@ -237,6 +237,13 @@ def test_reproduce_measures_what_is_out_of_date_once(stand_in, tmp_path, capsys,
     assert len([path for path in runs.iterdir() if path.is_dir()]) == 2  # the runs of older code are gone
 
 
+def test_more_seeds_stand_for_fewer(stand_in, monkeypatch):
+    flags = ("--seeds=3", "--seed=3", "--seeds=2 --steps=5", "--steps=5")
+    monkeypatch.setattr(STAND_IN, "CLAIMS", {f"c{i}": Claim("so", flags=one) for i, one in enumerate(flags)})
+    found = [(task.command.removeprefix("python -m experiments."), task.first) for task in command.tasks([], [])]
+    assert found == [("it --seeds=3", True), ("it --seed=3", False), ("it --steps=5 --seeds=2", False)]
+
+
 def test_reproduce_says_what_failed_and_goes_on(stand_in, tmp_path, capsys):
     docs, runs = tmp_path / "docs", tmp_path / "runs"
     stand_in.status = 70
