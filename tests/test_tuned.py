@@ -21,6 +21,7 @@ from tests.budget import first
 ROOT = Path(__file__).parents[1]
 ALL = {name: value for name, value, _ in tuned.SETTINGS}
 NONE = dict.fromkeys(ALL)
+HERE = NONE | tuned.missing({})  # jaxlib 0.12 does not know XLA's flag
 HIDDEN = {*ALL, tuned.SWITCH, tuned.STARTED_ANEW, "JAX_NUM_CPU_DEVICES", "JAX_NUMPY_RANK_PROMOTION", "JAXDL_DATA_DIR"}
 
 
@@ -123,13 +124,13 @@ ABSENT = "experiments.absent"  # starts as an experiment, but fails before it im
     ],
 )
 def test_restarts_once_with_the_same_command(starts, words):
-    assert starts(sys.executable, *words) == [(words, NONE), (words, ALL)]
+    assert starts(sys.executable, *words) == [(words, NONE), (words, HERE)]
 
 
 @pytest.mark.parametrize(
     ("environment", "found"),
     [
-        ({"FORGETFUL": "1"}, [NONE, ALL]),
+        ({"FORGETFUL": "1"}, [NONE, HERE]),
         ({"JAXDL_TUNED": "0"}, [NONE]),
         (ALL, [ALL]),
         ({"GLIBC_TUNABLES": "own=1"}, [NONE | {"GLIBC_TUNABLES": "own=1"}]),  # XLA's flag needs no restart
@@ -141,7 +142,7 @@ def test_restarts_only_if_needed(starts, environment, found):
 
 
 @pytest.mark.claims
-@pytest.mark.parametrize(("environment", "last"), first([({}, ALL), ({"JAXDL_TUNED": "0"}, NONE)]))
+@pytest.mark.parametrize(("environment", "last"), first([({}, HERE), ({"JAXDL_TUNED": "0"}, NONE)]))
 def test_launcher_starts_the_experiment_once(starts, environment, last):
     words = ["-m", "experiments.gan", "--help"]
     assert starts(ROOT / "launch.sh", "gan", "--help", **environment) == [(words, last)]
