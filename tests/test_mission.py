@@ -10,7 +10,7 @@ from jaxdl.run import Claim
 from jaxdl.run.command.flags import parse
 from jaxdl.run.records import record as records_module
 from jaxdl.run.records.record import file_name, findings, parts, read_records, result_flags
-from jaxdl.run.records.reproduce import tasks
+from jaxdl.run.records.reproduce import tasks, with_most_seeds
 from tools import mission as tool
 from tools import results as results_tool
 from tools.mission import ROOT, faults, gather, mission, read_rows
@@ -84,11 +84,16 @@ def test_a_record_names_what_exists(kept):
         assert one.holds is None or one.holds != bool(one.claim.fails), one
 
 
-@pytest.mark.parametrize("kept", [kept for kept in RECORDS if "flags" in kept], ids=lambda kept: kept["command"][22:])
+@pytest.mark.parametrize("kept", RECORDS, ids=lambda kept: kept["command"].removeprefix("python -m experiments."))
 def test_a_record_was_measured_with_the_flags_of_its_command(kept):
     """A default that has changed since makes the record another command's: python -m experiments reproduce."""
     _, name, words = parts(kept["command"])
     assert result_flags(parse(packaged.experiment(name).Config, words)) == kept["flags"]
+
+
+def test_no_record_repeats_another_with_fewer_seeds():
+    commands = {kept["command"] for kept in RECORDS}
+    assert commands == set(with_most_seeds(commands))
 
 
 @pytest.mark.full
@@ -175,7 +180,7 @@ def test_an_experiment_explains_itself():
         summary, paragraph = explanation(name)
         assert 20 < len(summary) <= 120, name
         assert 60 <= len(paragraph) <= 400, (name, len(paragraph))
-        if any(record["experiment"] == name and "digest" in record for record in RECORDS):
+        if any(record["experiment"] == name for record in RECORDS):
             assert (ROOT / f"docs/images/{name}.png").exists(), name
 
 

@@ -10,8 +10,8 @@ from jaxdl.run.show.claims import Finding, found_words, reference_words
 from tools.tables import cell, code, head, holds, line, text
 
 FIRST = (  # the README's: (command, claim, what it is)
-    ("image_classifier --dataset=mnist", "accuracy", "LeNet-5 on MNIST: test accuracy"),
-    ("language_model", "transformer", "Transformer of characters: test perplexity"),
+    ("image_classifier --dataset=mnist --seeds=3", "accuracy", "LeNet-5 on MNIST: test accuracy"),
+    ("language_model --seeds=3", "transformer", "Transformer of characters: test perplexity"),
     ("gan", "modes", "WGAN-GP on a ring of eight modes: modes found"),
     ("vae --dataset=mnist", "mnist", "VAE on MNIST: test -ELBO"),
     (
@@ -107,9 +107,8 @@ def _measured_where(records: Sequence[Record]) -> list[str]:
     columns = ("command", "processor", "device", "commit", "Python", "jax", "seeds", "seconds of training")
     out = ["\n## Where and when it was measured\n", *head(*columns, numbers=2)]
     for r in records:
-        where = [r.get(name, "-") for name in ("processor", "device", "commit", "python")]  # older records lack some
-        jax = r["versions"]["jax"] if "versions" in r else r["jax"]
-        out.append(line(code(r["command"]), *where, jax, str(len(r.get("seeds", "-"))), f"{r['seconds']:g}"))
+        where = [r[name] for name in ("processor", "device", "commit", "python")]
+        out.append(line(code(r["command"]), *where, r["versions"]["jax"], str(len(r["seeds"])), f"{r['seconds']:g}"))
     return out
 
 

@@ -81,8 +81,6 @@ def result_flags(config: RunConfig) -> dict[str, Any]:
 
 def differences(record: Record, now: Mapping[str, Any]) -> list[str]:
     """Why a record is out of date, in words; empty if it is not. `now`: from `depends_on`."""
-    if not record.get("digest"):
-        return ["it has no digest"]
     if record["digest"] == now["digest"]:
         return []
     old, new = record["flags"], now["flags"]
