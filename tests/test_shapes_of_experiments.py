@@ -61,12 +61,12 @@ def reference():
         *(pytest.param(*way, marks=pytest.mark.full) for way in (("jit", 8), ("pmap", 1))),
     ],
 )
-@pytest.mark.parametrize("case", first(CASES, 2))
+@pytest.mark.parametrize("case", first(CASES))
 def test_same_results_on_any_devices(case, parallel, devices, reference):
     assert_equal_training(reference(case), train(case, parallel, devices))
 
 
-@pytest.mark.parametrize("case", first(CASES, 2))
+@pytest.mark.parametrize("case", first(CASES))
 def test_training_changes_parameters(case, reference):
     states, losses = reference(case)
     assert np.isfinite(losses).all()

@@ -41,6 +41,7 @@ def test_samples(model):
     np.testing.assert_array_equal(text[:, :4], want)
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize("parameters", first([1, 5_000, 300, 200_000], 2))
 def test_nearest_width_is_the_nearest(parameters):
     make = lambda width: of_recurrent(RecurrentLM(V, "gru", width))

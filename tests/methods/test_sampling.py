@@ -52,6 +52,7 @@ def last_logits(apply, params, tokens):
 class TestGenerate:
     """A GPT with its cache against the same model without a cache."""
 
+    @pytest.mark.claims
     @pytest.mark.parametrize("length", first([6, 1, 5, 23]))
     def test_equals_sampling_without_a_cache(self, gpt, length):
         model, params = gpt

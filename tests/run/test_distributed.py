@@ -115,6 +115,7 @@ def test_a_single_process_listens_nowhere():
     assert reported(started(PROGRAM)) == ["1", "2", "True", "3.0"]
 
 
+@pytest.mark.claims
 def test_a_process_that_fails_does_not_wait_for_the_others():
     first, second = two("fail")
     try:
@@ -264,6 +265,7 @@ print("went on", os.environ.get("JAXDL_LAUNCHER"), flush=True)
 """
 
 
+@pytest.mark.claims
 @pytest.mark.skipif(sys.platform != "linux", reason="the system call is Linux's")
 def test_whose_launcher_died_before_ends_at_once():
     process = started(LAUNCHED, JAXDL_LAUNCHER=ended_process())

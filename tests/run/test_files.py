@@ -124,6 +124,7 @@ class TestRun:
         longer = program.Config(workdir=str(tmp_path / "w"), steps=60, checkpoint_every=10, eval_every=10)
         return tmp_path / "w", lambda: fit(program.build(longer, parts), parts, longer)
 
+    @pytest.mark.claims
     @pytest.mark.parametrize("how", first(["flip", "cut", "delete"]))
     def test_a_damaged_history_is_not_cut_silently(self, half, how):
         folder, again = half

@@ -88,6 +88,7 @@ def subprocess_line(cli, *words):
         return str(error)
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize(
     ("module", "status", "told"),
     first(

@@ -77,6 +77,7 @@ def test_fsdp_splits_the_longest_axis_that_the_devices_divide():
     assert found.rows.spec == P("devices")
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize(
     ("parallel", "devices"), first([("fsdp", 2), ("pmap", 2), ("jit", 8), ("pmap", 8), ("fsdp", 8)])
 )

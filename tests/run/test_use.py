@@ -101,6 +101,7 @@ def test_training_goes_on_from_a_loaded_state(images):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.claims
 def test_weights_are_saved_and_begun_with(images, tmp_path):
     config, result = images
     run, parts = jaxdl.load(config.workdir), image_classifier.data(config)
@@ -330,6 +331,7 @@ def test_other_facts_of_the_same_rows_are_another_fit(images):
             fit(image_classifier.build(config, other), other, config)
 
 
+@pytest.mark.claims
 def test_runs_that_cannot_be_used(tmp_path, text):
     config = language_model_comparison.Config(workdir=str(tmp_path / "r"))
     open_run(config, "language_model_comparison")
