@@ -24,11 +24,12 @@ WAYS = next(f.metadata["rule"].choices for f in fields(RunConfig) if f.name == "
 ACROSS = "fsdp" if "fsdp" in WAYS else "jit"  # the state itself is split: the most error-prone way
 
 
+@pytest.mark.claims
 @pytest.mark.parametrize(
     ("way", "numbers"),
     [
         (ACROSS, (1, 8)),
-        pytest.param(ACROSS, DEVICES, marks=pytest.mark.claims),
+        (ACROSS, DEVICES),
         *(pytest.param(w, DEVICES, marks=pytest.mark.full) for w in WAYS if w != ACROSS),
     ],
 )

@@ -101,6 +101,7 @@ def named_after_its_address():
         return None
 
 
+@pytest.mark.claims
 def test_two_processes_add_and_listen_on_loopback_only():
     prefix = named_after_its_address() or ()  # without the permission to rename, the name's own address is used
     found = [reported(process) for process in two(prefix=prefix)]
