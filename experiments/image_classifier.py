@@ -65,7 +65,7 @@ CLAIMS = {
                     needs="files:mnist",
                     flags="--dataset=mnist --seeds=3 --data_dir=DATA"),
 }  # fmt: skip
-SMALL: dict[str, Any] = {"model": "mlp", "augment": "none", "epochs": 30, "seeds": 1}  # for the tests
+SMALL = {"dataset": "digits", "seeds": 3}  # for the tests; one seed is only 2.4 deviations from its bound
 
 
 class Config(run.RunConfig):

@@ -57,13 +57,13 @@ def gate(start, tmp_path, like, promise, seeds, kills):
         met, flying = killed_run(start, folder, said, seed, kills)
         same = outcome(folder, like) == expected
         passed, tried, saving = passed + met * same, tried + met, saving + flying
-    assert saving >= int(AT_LEAST_IN_FLIGHT * tried), f"{saving} of {tried} kills met a save"
+    assert saving >= AT_LEAST_IN_FLIGHT * tried, f"{saving} of {tried} kills met a save"
     promise("R1", passed, tried, f"kills, {saving} of them during a save; seeds {list(seeds)}")
     return tried
 
 
 def test_killed_at_random_instants(start, tmp_path, like, promise):
-    assert gate(start, tmp_path, like, promise, seeds=[0], kills=1) == 1
+    assert gate(start, tmp_path, like, promise, seeds=[0], kills=2) == 2
 
 
 @pytest.mark.claims
