@@ -96,7 +96,6 @@ def prepared(figure: "Figure") -> "Figure":
     figure grows by the new lines. Legends outside of the axes widen the figure as much as they need.
     """
     figure = _in_fonts(figure)
-    figure.set_dpi(DPI)
     texts = [figure._suptitle, *(axis.title for axis in figure.axes)]  # type: ignore[attr-defined]
     titles = [text for text in texts if text is not None and text.get_text()]
     canvas: Any = figure.canvas
@@ -150,7 +149,9 @@ def save_figure(config: "RunConfig", name: str, figure: "Figure | Callable[[], F
         return None
     path = Path(config.workdir) / f"{name}.png"
     with _optional(path), replacing(path) as file:
-        _picture(prepared(figure() if callable(figure) else figure)).save(file, "PNG")
+        drawn = figure() if callable(figure) else figure
+        drawn.set_dpi(DPI)  # before the layout, which depends on it
+        _picture(prepared(drawn)).save(file, "PNG")
         return path
     return None
 
