@@ -142,7 +142,7 @@ def test_restarts_only_if_needed(starts, environment, found):
 
 
 @pytest.mark.claims
-@pytest.mark.parametrize(("environment", "last"), first([({}, HERE), ({"JAXDL_TUNED": "0"}, NONE)]))
+@pytest.mark.parametrize(("environment", "last"), [({}, HERE), ({"JAXDL_TUNED": "0"}, NONE)])
 def test_launcher_starts_the_experiment_once(starts, environment, last):
     words = ["-m", "experiments.gan", "--help"]
     assert starts(ROOT / "launch.sh", "gan", "--help", **environment) == [(words, last)]

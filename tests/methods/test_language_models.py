@@ -42,7 +42,7 @@ def test_samples(model):
 
 
 @pytest.mark.claims
-@pytest.mark.parametrize("parameters", first([1, 5_000, 300, 200_000], 2))
+@pytest.mark.parametrize("parameters", [1, 5_000, 300, 200_000])
 def test_nearest_width_is_the_nearest(parameters):
     make = lambda width: of_recurrent(RecurrentLM(V, "gru", width))
     size = lambda width: parameter_count(

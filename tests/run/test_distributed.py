@@ -13,7 +13,6 @@ from jaxdl.run.command.flags import FlagError
 from jaxdl.run.command.main import _fail
 from jaxdl.run.engine import distributed
 from jaxdl.run.engine.distributed import PortTaken, end_with_launcher, failing_at_once, initialize, is_first, processes
-from tests.budget import first
 
 ROOT = Path(__file__).parents[2]
 MINE = {"JAXDL_COORDINATOR": "node1:1234", "JAXDL_PROCESSES": "3", "JAXDL_PROCESS_ID": "2"}
@@ -167,7 +166,7 @@ def test_nothing_private_is_imported_with_the_module():
 
 
 @pytest.mark.claims
-@pytest.mark.parametrize("rank", first([0, 1]))
+@pytest.mark.parametrize("rank", [0, 1])
 def test_others_that_do_not_come_are_one_line(rank):
     program = "from jaxdl.run.engine import distributed as d; d.JOIN = 1\nwith d.failing_at_once():\n d.initialize()"
     address = f"127.0.0.1:{free_port()}"
@@ -274,7 +273,7 @@ def test_whose_launcher_died_before_ends_at_once():
 
 
 @pytest.mark.claims
-@pytest.mark.parametrize("launcher", first(["parent", "1", "no number"]))
+@pytest.mark.parametrize("launcher", ["parent", "1", "no number"])
 def test_whose_launcher_lives_goes_on(launcher):
     """Also if launch.sh is not the parent, but a script in between; child processes have another parent."""
     process = started(LAUNCHED, JAXDL_LAUNCHER=str(os.getpid()) if launcher == "parent" else launcher)

@@ -327,10 +327,10 @@ class TestFolder:
     @pytest.mark.claims
     @pytest.mark.parametrize(
         "flags",
-        first([
+        [
             {"ema": 0.9, "accumulate": 2, "freeze": "Dense_0/bias"}, {"ema": 0.9}, {"optimizer": "schedule_free"},
             {"optimizer": "muon", "rates": "Dense_0:0.5"}, {"optimizer": "lion", "norms": 3},
-        ]),
+        ],
         ids=lambda flags: ",".join(flags),
     )  # fmt: skip
     def test_what_stands_beside_the_parameters_is_resumed_bitwise_and_evaluated(self, tmp_path, flags):
@@ -384,7 +384,7 @@ class TestFolder:
         assert again.history == first.history
 
     @pytest.mark.claims
-    @pytest.mark.parametrize("stop", first([12, 10]))
+    @pytest.mark.parametrize("stop", [12, 10])
     def test_what_is_watched_is_there_from_start_to_end(self, tmp_path, stop):
         watch = lambda state: {"kernel": state.learner.params["Dense_1"]["kernel"], "step": state.step}
         whole = fit(make(), Data(TRAIN, VALID), BASE, watch=watch).watched
@@ -465,7 +465,7 @@ class TestFolder:
         assert rows(resumed.history) == rows(fit(make(), Data(TRAIN, VALID), BASE).history)
 
     @pytest.mark.claims
-    @pytest.mark.parametrize("signum", first([signal.SIGTERM, signal.SIGINT]))
+    @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_saves_and_the_run_goes_on_bitwise(self, tmp_path, signum):
         config = with_dir(BASE, tmp_path, steps=3000, eval_every=1000, log_every=1000, scan=1)
         whole = fit(make(), Data(TRAIN, VALID), dataclasses.replace(config, workdir=None))

@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.budget import first
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -91,14 +89,12 @@ def subprocess_line(cli, *words):
 @pytest.mark.claims
 @pytest.mark.parametrize(
     ("module", "status", "told"),
-    first(
-        [
-            ("none.py", 66, "--module=none.py: "),
-            ("empty.py", 65, "--module=empty.py: "),
-            ("broken.py", 65, "--module=broken.py: cannot be imported (SyntaxError"),
-            ("notes.txt", 65, "--module=notes.txt: "),
-        ]
-    ),
+    [
+        ("none.py", 66, "--module=none.py: "),
+        ("empty.py", 65, "--module=empty.py: "),
+        ("broken.py", 65, "--module=broken.py: cannot be imported (SyntaxError"),
+        ("notes.txt", 65, "--module=notes.txt: "),
+    ],
 )
 def test_what_is_no_experiment_is_one_line(cli, tmp_path, module, status, told):
     (tmp_path / "empty.py").touch()
