@@ -8,7 +8,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxdl.tuned import knows_ynn, missing
+from jaxdl.tuned import missing
+from tests.reliability.nursery import quick_to_compile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
@@ -25,11 +26,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import jax
 import pytest
 
-if knows_ynn():  # the flag is one of jaxlib 0.10; XLA reads it here, child processes compile as a user's do
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false"  # half of the time of a compilation
-    jax.devices()
-    os.environ["XLA_FLAGS"] = flags
+flags = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = quick_to_compile()
+jax.devices()  # XLA reads the flags here; child processes compile as a user's do
+os.environ["XLA_FLAGS"] = flags
 
 
 def pytest_configure(config: pytest.Config) -> None:

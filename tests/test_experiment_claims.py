@@ -4,7 +4,6 @@ stopped runs and seeds. `-m full`: those for all, the other ways of splitting, b
 
 import json
 import math
-import os
 
 import jax
 import numpy as np
@@ -12,8 +11,7 @@ import pytest
 
 from experiments.__main__ import listing
 from jaxdl.extras import absent
-from jaxdl.tuned import knows_ynn
-from tests.reliability.nursery import Nursery
+from tests.reliability.nursery import Nursery, quick_to_compile
 from tests.test_experiments import Setting, module_of, recorded
 from tests.test_shapes_of_experiments import leaves
 
@@ -35,10 +33,7 @@ IMPORTS = ("matplotlib.pyplot", "scipy.stats", "sklearn.datasets", "sklearn.line
 @pytest.fixture(scope="module")
 def nursery():
     """Commands without the time that imports take: one process imports all experiments, and forks."""
-    # half of the time of a compilation, as in the tests' own process
-    faster = " --xla_cpu_use_fusion_emitters=false" if knows_ynn() else ""
-    flags = {"XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + faster}
-    made = Nursery(*IMPORTS, *(f"experiments.{name}" for name in listing()), devices=2, **flags)
+    made = Nursery(*IMPORTS, *(f"experiments.{name}" for name in listing()), devices=2, XLA_FLAGS=quick_to_compile())
     yield made
     made.close()
 

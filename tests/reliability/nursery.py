@@ -18,8 +18,15 @@ import sys
 import time
 from pathlib import Path
 
+from jaxdl.tuned import knows_ynn
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = "tests.reliability.program"
+
+
+def quick_to_compile() -> str:
+    """XLA_FLAGS with a flag of jaxlib 0.10 that halves the time of a compilation."""
+    return os.environ.get("XLA_FLAGS", "") + (" --xla_cpu_use_fusion_emitters=false" if knows_ynn() else "")
 
 
 def environment(devices: int = 1) -> dict[str, str]:
