@@ -90,6 +90,7 @@ OTHER = {"steps": 5}
 class A:
     "A class."
     x: int = flag(3, "the number of x", minimum=1)
+    y: int = 5
 
 def f(x):
     """Doubles."""
@@ -113,7 +114,8 @@ def f(x):
         ("{x} doubled", "doubled {x}", True),
         ("if not x", "if x", False),
         ("    return", "\n\n    return", True),
-        ("flag(3", "flag(4", False),
+        ("flag(3", "flag(4", True),  # a record compares the values of flags
+        ("y: int = 5", "y: int = 6", False),
         ("A01", "A02", True),
         ("x * 2", "x * 3", False),
         ('SMALL: dict[str, object] = {"steps": 3}', "SMALL = dict(epochs=2)", True),

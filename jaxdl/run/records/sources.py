@@ -19,14 +19,14 @@ OURS = ("jaxdl", "experiments")
 # code of these changes no result
 LEFT_OUT = ("jaxdl.run.command", "jaxdl.run.profile", "jaxdl.run.records", "jaxdl.run.show", "jaxdl.run.store")
 ALWAYS = "jaxdl.run.command.config"  # makes the optimiser of a configuration
-WORDS = {"flag": 1, "log": 0}  # calls and the position of an argument that is text for people
 SMALL = "SMALL"  # an experiment's flags for the tests
 
 
 def code_digests(module: str) -> dict[str, str]:
     """{module: first 8 hex digits of its SHA-256} of `module` and of the code that it uses, sorted by name.
 
-    Comments, docstrings, blanks, claims, SMALL and texts for people (help, log lines, errors) do not count.
+    Comments, docstrings, blanks, claims, SMALL and texts for people (log lines, errors) do not count, nor do the
+    declarations of flags: a record compares their values.
     """
     found, todo = dict[str, str](), [module, ALWAYS]
     while todo:
@@ -39,7 +39,7 @@ def code_digests(module: str) -> dict[str, str]:
 
 
 def code_of(source: bytes) -> bytes:
-    """A module's source without comments, docstrings, blanks, claims, SMALL and texts for people.
+    """A module's source without comments, docstrings, blanks, claims, SMALL, flags and texts for people.
 
     It is the same in all versions of Python, unlike a dump or unparsed text of the syntax tree.
     """
@@ -62,21 +62,24 @@ def code_of(source: bytes) -> bytes:
 
 
 def _texts(tree: ast.Module) -> Iterator[ast.expr | ast.stmt]:
-    """The docstrings, what is raised, claims, the texts of flags and log lines, and SMALL."""
+    """The docstrings, what is raised, claims, declarations of flags, log lines, and SMALL."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             assert isinstance(node.body[0], ast.Expr)
             yield node.body[0].value
         elif isinstance(node, ast.Raise) and node.exc:
             yield node.exc
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and SMALL in _names(node):
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and (SMALL in _names(node) or _called(node.value) == "flag"):
             yield node
-        elif isinstance(node, ast.Call):
-            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            if called == "Claim":
-                yield node
-            elif called in WORDS and len(node.args) > WORDS[called]:
-                yield node.args[WORDS[called]]
+        elif isinstance(node, ast.Call) and _called(node) == "Claim":
+            yield node
+        elif isinstance(node, ast.Call) and _called(node) == "log" and node.args:
+            yield node.args[0]
+
+
+def _called(node: ast.AST | None) -> str:
+    """The last part of the name that a call calls; "" for any other node."""
+    return getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
 
 
 def _names(node: ast.Assign | ast.AnnAssign) -> set[str]:
