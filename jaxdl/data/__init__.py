@@ -6,6 +6,7 @@ from jaxdl.data.csv_columns import Reading
 from jaxdl.data.csv_schema import columns_named
 from jaxdl.data.csv_table import Encoded, encode_columns
 from jaxdl.data.errors import DataError, MissingData
+from jaxdl.data.fields import Field, check_fields
 from jaxdl.data.files import read_text
 from jaxdl.data.folder import load_folder, load_labelled, read_images
 from jaxdl.data.frames import columns_of
@@ -30,6 +31,7 @@ __all__ = [
     "Data",
     "DataError",
     "Encoded",
+    "Field",
     "Images",
     "MissingData",
     "Order",
@@ -39,6 +41,7 @@ __all__ = [
     "Table",
     "Text",
     "augment",
+    "check_fields",
     "column_scales",
     "columns_named",
     "columns_of",
