@@ -71,7 +71,9 @@ def _check_values(name: str, array: np.ndarray, field: Field) -> None:
 
 
 def _words(field: Field) -> str:
-    kind = getattr(field.dtype, "__name__", str(field.dtype)).rstrip("_")
-    ends = [f"from {field.least:g}"] * (field.least is not None) + [f"to {field.most:g}"] * (field.most is not None)
-    shape = ", ".join(map(str, field.shape))
-    return " ".join(filter(None, (f"{kind} [{shape}]", *ends, field.meaning and f"({field.meaning})")))
+    words = [getattr(field.dtype, "__name__", str(field.dtype)).rstrip("_"), f"[{', '.join(map(str, field.shape))}]"]
+    if field.least is not None:
+        words.append(f"from {field.least:g}")
+    if field.most is not None:
+        words.append(f"to {field.most:g}")
+    return " ".join([*words, f"({field.meaning})"] if field.meaning else words)

@@ -69,12 +69,14 @@ def _texts(tree: ast.Module) -> Iterator[ast.expr | ast.stmt]:
             yield node.body[0].value
         elif isinstance(node, ast.Raise) and node.exc:
             yield node.exc
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and (SMALL in _names(node) or _called(node.value) == "flag"):
-            yield node
-        elif isinstance(node, ast.Call) and _called(node) == "Claim":
-            yield node
-        elif isinstance(node, ast.Call) and _called(node) == "log" and node.args:
-            yield node.args[0]
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            if SMALL in _names(node) or _called(node.value) == "flag":
+                yield node
+        elif isinstance(node, ast.Call):
+            if _called(node) == "Claim":
+                yield node
+            elif _called(node) == "log" and node.args:
+                yield node.args[0]
 
 
 def _called(node: ast.AST | None) -> str:
