@@ -26,7 +26,7 @@ Boosted trees: Friedman 2001, Greedy function approximation.
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -257,8 +257,13 @@ def inference(config: Config, data: Data) -> run.Inference:
 
     def table(found: np.ndarray) -> dict[str, Any]:
         if names:
-            return run.of_classes(found, names, schema["target"], "p({})")
-        return {schema["target"]: [f"{value:.6g}" for value in found]}
+            return run.of_classes(found, names, "p({})")
+        return {"prediction": [f"{value:.6g}" for value in found]}
+
+    def labels(arrays: Mapping[str, Any]) -> list[str]:
+        if names:
+            return [names[i] for i in arrays["y"].argmax(-1)]
+        return [f"{value:.6g}" for value in in_units(scales, transform, np)(arrays["y"][:, 0])]
 
     def test(source: str) -> Batches:
         if source in TABLES:
@@ -274,7 +279,7 @@ def inference(config: Config, data: Data) -> run.Inference:
             )
         return Batches(encode_rows(x, y, names, scales, transform), 256)
 
-    return run.Inference(read, encode=encode, table=table, test=test)
+    return run.Inference(read, encode=encode, table=table, test=test, labels=labels)
 
 
 def report(config: Config, data: Data) -> Iterator[run.Finding]:

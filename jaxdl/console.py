@@ -13,10 +13,11 @@ from typing import Any, NoReturn
 from jaxdl import packaged, tuned
 from jaxdl.streams import keep_streams, printable, shell
 
-COMMANDS = ("run", "list", "compare", "new", "predict", "evaluate", "doctor", "reproduce")
+COMMANDS = ("run", "list", "compare", "new", "predict", "evaluate", "gsb", "doctor", "reproduce")
 KNOWN = {
     "list": ("--runs", "--dir"),
     "compare": ("--out", "--fit"),
+    "gsb": ("--out", "--fit", "--kind"),
     "reproduce": ("--docs", "--dir", "--check"),
     "doctor": ("--json",),
 }
@@ -38,7 +39,9 @@ jaxdl COMMAND ...        (alias: python -m experiments COMMAND ...)
   jaxdl predict RUN photo.png scans/                       predict for files with a finished run
   jaxdl predict RUN "To be" --length=300 --temperature=0.5 set its flags: the group "Use" in its experiment's --help
   jaxdl predict RUN new.csv --module=mine.py --out=new-kinds.csv
+  jaxdl predict RUN test --out=a.csv                       its test part, with the true values in the column label
   jaxdl evaluate RUN mnist --data_dir=/data                evaluate a finished run on another data set
+  jaxdl gsb a.csv b.csv                                    compare two models, or runs, example by example: a sign test
 
   jaxdl doctor                                             versions, devices, settings, data, extras; --json
   jaxdl reproduce                                          measure again every recorded result that is out of date
@@ -95,6 +98,10 @@ def main(arguments: Sequence[str]) -> None:
             from jaxdl.run.records.reproduce import reproduce
 
             sys.exit(reproduce(asked.names, Path(asked.docs), Path(asked.dir), asked.check))
+        elif word == "gsb":
+            from jaxdl.run.command.compared import gsb
+
+            gsb(asked.a, asked.b, asked.fit, asked.kind, asked.out)
         elif word == "list":
             print(runs.runs_table(Path(asked.dir or "runs"), defaults))
         else:
@@ -122,6 +129,12 @@ def parse(word: str, words: Sequence[str]) -> tuple[argparse.Namespace, list[str
         parser.add_argument("--docs", default="docs", help="the folder of claims/ and images/")
         parser.add_argument("--dir", default="runs/reproduce", help="the folder of the runs")
         parser.add_argument("--check", action="store_true", help="run nothing")
+    elif word == "gsb":
+        parser.add_argument("a", metavar="A", help="a CSV file with id, prediction and label, or a run")
+        parser.add_argument("b", metavar="B")
+        parser.add_argument("--kind", choices=("classes", "numbers"))
+        parser.add_argument("--out")
+        parser.add_argument("--fit")
     elif word in ("predict", "evaluate"):
         parser.add_argument("run", metavar="RUN")
         parser.add_argument("inputs", nargs="+" if word == "predict" else 1, metavar="INPUT")
@@ -208,7 +221,7 @@ def defaults(name: str, flags: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def use(asked: argparse.Namespace, flags: Sequence[str], word: str) -> None:
     """Predicts for files with a finished run, or evaluates it on another data set."""
-    from jaxdl.run.command.predictions import expand, with_flags, write_evaluation, write_predictions
+    from jaxdl.run.command.predictions import inputs_of, with_flags, write_evaluation, write_predictions
     from jaxdl.run.command.source import module_from
     from jaxdl.run.command.use import open_finished
 
@@ -219,7 +232,7 @@ def use(asked: argparse.Namespace, flags: Sequence[str], word: str) -> None:
     if word == "evaluate":
         write_evaluation(opened, asked.inputs[0])
     else:
-        write_predictions(opened, [path for one in asked.inputs for path in expand(one, opened.inference.words)])
+        write_predictions(opened, inputs_of(opened, asked.inputs))
 
 
 def compare(folders: Sequence[Path], out: Path, fit: str | None) -> None:

@@ -133,9 +133,9 @@ def test_a_wrong_word_is_one_line(here, capsys, words, status, told):
 
 def test_predict_takes_flags_of_use_and_inputs_that_name_no_file(here, capsys):
     main(["predict", "own", "1.5", "2.5", "--module=own.py", "--factor=3", "--out=said.csv"])
-    assert (here / "said.csv").read_text() == "input,y\n1.5,3.0\n2.5,3.0\n"
+    assert (here / "said.csv").read_text() == "id,y\n1.5,3.0\n2.5,3.0\n"
     main(["predict", "own", "1.5", "--module=own.py"])
-    assert (here / "own" / "predictions.csv").read_text() == "input,y\n1.5,1.0\n"
+    assert (here / "own" / "predictions.csv").read_text() == "id,y\n1.5,1.0\n"
 
 
 def test_help_and_list_wait_for_no_jax(here):
@@ -143,7 +143,7 @@ def test_help_and_list_wait_for_no_jax(here):
     for words in (["list"], ["--help"], ["compare", "--help"]):
         done = call(here, "-c", code, *words)
         assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) <= 25
+    assert len(done.stdout.splitlines()) <= 26
     assert all(f"jaxdl {word} " in done.stdout for word in ("run", "list", "compare", "new", "predict", "evaluate"))
 
 

@@ -227,7 +227,7 @@ def test_predictions_for_odd_files(photos, run, capfd):
     with open(f"{config.workdir}/predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     paths, x = read_images([photos / "蘑菇"], (16, 16, 3))
-    assert [row["input"] for row in rows] == paths
+    assert [row["id"] for row in rows] == paths
     found = [[float(row[name]) for name in ("temple", "蘑菇")] for row in rows]
     np.testing.assert_allclose(found, probabilities(run, x), atol=1e-4)
 

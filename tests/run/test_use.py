@@ -77,7 +77,7 @@ def test_a_loaded_run_predicts_and_gives_its_parts(images):
     np.testing.assert_allclose(run.predict(Batches({"x": x}, 3)), expected, atol=1e-5)
     found = np.asarray(run.model.apply(run.variables, 2 * x - 1), np.float64)
     np.testing.assert_allclose(np.exp(found) / np.exp(found).sum(-1, keepdims=True), expected, atol=1e-5)
-    assert run.table(x)["class"] == [str(i) for i in expected.argmax(-1)]
+    assert run.table(x)["prediction"] == [str(i) for i in expected.argmax(-1)]
     assert (run.config.model, run.config.workdir, run.config.steps) == ("softmax", config.workdir, 64)
     assert run.data_facts["names"] == list("0123456789")
     assert (len(run.states), int(run.state.step)) == (2, 64)
@@ -165,13 +165,13 @@ def test_predictions_for_files_folders_and_patterns(images, tmp_path, capsys):
         Image.fromarray(image).save(name)
     use_run(replace(config, predict=f"{tmp_path}/?.png,{tmp_path}/more"), image_classifier, "image_classifier")
     table, expected = rows(config.workdir), probabilities(result.runs[0], pixels[..., None] / 255)
-    assert [row["input"] for row in table] == [str(name) for name in names]
-    assert [row["class"] for row in table] == [str(i) for i in expected.argmax(-1)]
+    assert [row["id"] for row in table] == [str(name) for name in names]
+    assert [row["prediction"] for row in table] == [str(i) for i in expected.argmax(-1)]
     found = [[float(row[str(i)]) for i in range(10)] for row in table]
     np.testing.assert_allclose(found, expected, atol=6e-5)
     assert [float(row["probability"]) for row in table] == [max(row) for row in found]
     shown = capsys.readouterr()
-    assert shown.out.startswith("input")
+    assert shown.out.startswith("id")
     assert len(shown.out.splitlines()) == 8
     assert "first of 2 seeds" in shown.err
 
@@ -195,7 +195,7 @@ def test_the_first_rows_are_shown(images, tmp_path, capsys, monkeypatch):
     use_run(replace(images[0], predict=str(tmp_path)), image_classifier, "image_classifier")
     shown = capsys.readouterr()
     names = [line.split()[0].rpartition("/")[2] for line in shown.out.splitlines()]
-    assert names == ["input", "0.png", "1.png", "2.png"]
+    assert names == ["id", "0.png", "1.png", "2.png"]
     assert "2 more rows" in shown.err
 
 

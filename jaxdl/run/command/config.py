@@ -190,7 +190,8 @@ class RunConfig:
 
     predict: str | None = flag(
         None, "with --workdir=RUN: predict with the finished run. Files, folders or glob patterns, separated by "
-        "commas, or what else the experiment accepts, such as a prompt", group="use", affects_result=False,
+        "commas; test: the run's own test part; or what else the experiment accepts, such as a prompt", group="use",
+        affects_result=False,
     )  # fmt: skip
     evaluate: str | None = flag(
         None, "with --workdir=RUN: evaluate the finished run on another data set, by name or path", group="use",

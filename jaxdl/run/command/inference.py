@@ -27,11 +27,13 @@ class Inference(NamedTuple):
     encode: Python objects such as arrays, a table or a text -> the rows, preprocessed like the training data.
     predict: (state, batch) -> {name: [B, ...]} or an array [B, ...], pure; None: the experiment's own `predict`.
     decode: outputs of all rows -> the return value of `run.predict`; None: the outputs themselves.
-    table: outputs of all rows -> {column: values}, to be printed and written.
+    table: outputs of all rows -> {column: values}, to be printed and written; the predicted class or number of each row
+      is in the column "prediction".
     say: (names, outputs of all rows) -> text to print instead of the first rows of the table.
     images: outputs of all rows -> images [n, H, W, C] in 0..1, to be plotted and written; None if they are not images.
     words: whether a word that names no file is an input itself, such as a prompt or a number of samples.
     test: name or path of a data set of the same kind -> its test part.
+    labels: arrays of the test part -> the true value of each row, in the form of the column "prediction".
     """
 
     read: Callable[[list[str]], tuple[list[str], Batches]] | None = None
@@ -43,6 +45,7 @@ class Inference(NamedTuple):
     images: Callable[[Any], np.ndarray | None] | None = None
     words: bool = False
     test: Callable[[str], Batches] | None = None
+    labels: Callable[[Mapping[str, Any]], Sequence[Any]] | None = None
 
 
 def count_of(word: Any) -> int:
@@ -54,7 +57,11 @@ def count_of(word: Any) -> int:
 
 
 def of_numbers(data: Data, targets: Sequence[str], scales: Mapping[str, Any] | None = None) -> Inference:
-    """Returns the functions of a regression on numeric columns; `scales`: mean and deviation of x and y in training."""
+    """Returns the functions of a regression on numeric columns.
+
+    targets: names of the columns of predictions; a single one is named "prediction". scales: mean and deviation of x
+    and y in training.
+    """
     width = data.example["x"].shape[-1]
     x_mean, x_deviation, y_mean, y_deviation = (
         np.asarray((scales or {}).get(f"{name}_{kind}", plain), np.float64)
@@ -76,13 +83,15 @@ def of_numbers(data: Data, targets: Sequence[str], scales: Mapping[str, Any] | N
         return lines, encode([line.split(",") for line in lines])
 
     decode = lambda outputs: outputs * y_deviation + y_mean
-    table = lambda outputs: dict(zip(targets, np.round(decode(outputs), 6).T.tolist(), strict=True))
-    return Inference(read, encode, decode=decode, table=table, words=True)
+    columns = ("prediction",) if len(targets) == 1 else targets
+    table = lambda outputs: dict(zip(columns, np.round(decode(outputs), 6).T.tolist(), strict=True))
+    labels = lambda arrays: np.round(decode(arrays["y"][:, 0]), 6).tolist()
+    return Inference(read, encode, decode=decode, table=table, words=True, labels=labels if len(targets) == 1 else None)
 
 
-def of_classes(p: np.ndarray, names: Sequence[str], title: str = "class", each: str = "{}") -> dict[str, list[str]]:
+def of_classes(p: np.ndarray, names: Sequence[str], each: str = "{}") -> dict[str, list[str]]:
     """Returns table columns for probabilities [n, N]: the most likely class, and the probability of each class."""
-    best = {title: [names[i] for i in p.argmax(-1)]}
+    best = {"prediction": [names[i] for i in p.argmax(-1)]}
     return best | {each.format(name): [f"{x:.4f}" for x in p[:, i]] for i, name in enumerate(names)}
 
 
@@ -102,7 +111,7 @@ def of_images(config: RunConfig, data: Data) -> Inference:
 
     def table(p: np.ndarray) -> dict[str, Any]:
         columns = of_classes(p, names)
-        return {"class": columns.pop("class"), "probability": [f"{x:.4f}" for x in p.max(-1)]} | columns
+        return {"prediction": columns.pop("prediction"), "probability": [f"{x:.4f}" for x in p.max(-1)]} | columns
 
     def test(source: str) -> Batches:
         if source not in IMAGE_SETS:
@@ -118,4 +127,5 @@ def of_images(config: RunConfig, data: Data) -> Inference:
             raise FlagError(f"--evaluate={source}: {error}") from None
 
     encode = lambda images: Batches({"x": encode_images(images, shape, example.dtype)}, 256)
-    return Inference(read, encode, table=table, test=test)
+    labels = lambda arrays: [names[i] for i in arrays["y"]]
+    return Inference(read, encode, table=table, test=test, labels=labels)

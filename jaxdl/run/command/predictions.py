@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data import MissingData
+from jaxdl.data import Batches, DataError, MissingData
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.flags import FlagError, parse
 from jaxdl.run.command.use import Loaded, check_use, of_use, open_finished
@@ -19,12 +19,14 @@ from jaxdl.run.show.pictures import image_grid
 from jaxdl.run.show.report import log
 from jaxdl.run.store.files import read_json, replacing, write, write_json
 from jaxdl.run.store.folder import check_same
+from jaxdl.run.store.identity import digest_of_data
 from jaxdl.run.store.runs import format_table as aligned
 from jaxdl.streams import printable
 
 SHOWN = 20  # rows of predictions on the screen
 LONG = 60  # characters of a cell on the screen; the file has the whole cell
 DRAWN = 64  # images in the plot of predictions
+TEST = "test"  # the word for the rows of the run's own test part
 
 
 def use_run(config: RunConfig, module: Any, name: str) -> None:
@@ -45,7 +47,7 @@ def use_run(config: RunConfig, module: Any, name: str) -> None:
     flags = {flag: getattr(config, flag) for flag in of_use(type(config))}
     run = open_finished(config.workdir, module, expected=name, **flags)
     if config.predict:
-        write_predictions(run, expand(config.predict, run.inference.words))
+        write_predictions(run, inputs_of(run, [config.predict]))
     if config.evaluate:
         write_evaluation(run, config.evaluate)
 
@@ -62,6 +64,17 @@ def with_flags(run: Loaded, words: Sequence[str]) -> Loaded:
         return run.config
 
     return run.using(parse(type(run.config), words, checked))
+
+
+def inputs_of(run: Loaded, words: Sequence[str]) -> list[str] | None:
+    """Expands the words of a command line as `expand`; None, the run's own test part, for the word test.
+
+    Raises:
+      MissingData: as `expand`.
+    """
+    if list(words) == [TEST] and run.inference.labels is not None and not os.path.exists(TEST):
+        return None
+    return [path for word in words for path in expand(word, run.inference.words)]
 
 
 def expand(words: str, literally: bool = False) -> list[str]:
@@ -90,19 +103,26 @@ def expand(words: str, literally: bool = False) -> list[str]:
     return found
 
 
-def write_predictions(run: Loaded, inputs: list[str]) -> None:
-    """Writes the predictions to a CSV file, images to PNG and NPY files too; prints the first rows."""
+def write_predictions(run: Loaded, inputs: list[str] | None) -> None:
+    """Writes the predictions to a CSV file, images to PNG and NPY files too; prints the first rows.
+
+    Without inputs the rows are those of the run's own test part.
+
+    The columns are id, those of the experiment's table, of which the first is prediction where it predicts a class or a
+    number, and label, the true value, for rows of the run's own test part.
+    """
     if run.inference.read is None or run.outputs_of is None:
         raise FlagError("--predict: this experiment makes no predictions for files")
     out = Path(run.config.out or Path(run.config.workdir) / "predictions.csv")
     if out.suffix != ".csv":
         raise FlagError(f"--out={out}: must end in .csv")
-    names, rows = run.inference.read(inputs)
+    names, rows, labels = of_test(run) if inputs is None else (*run.inference.read(inputs), None)
     outputs = run.outputs(rows)
     written = []
-    columns = run.inference.table(outputs) if run.inference.table is not None else {}
+    columns = dict(run.inference.table(outputs)) if run.inference.table is not None else {}
+    columns |= {} if labels is None else {"label": labels}
     if columns:
-        lines = [["input", *columns], *map(list, zip(names, *columns.values(), strict=True))]
+        lines = [["id", *columns], *map(list, zip(names, *columns.values(), strict=True))]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(lines)
         say, shown = run.inference.say, lines[: SHOWN + 1]
@@ -114,6 +134,35 @@ def write_predictions(run: Loaded, inputs: list[str]) -> None:
     if images is not None:
         written.append(_save_images(out, images))
     log(f"{'; '.join(written)}{'' if len(run.states) == 1 else f', from the first of {len(run.states)} seeds'}")
+
+
+def of_test(run: Loaded) -> tuple[list[str], Batches, list[Any]]:
+    """Returns (ids, rows, true values) of the run's own test part; an id is the number of the row, from 1.
+
+    Raises:
+      FlagError: the experiment's test part has no labels.
+      DataError, MissingData: as `test_part`.
+    """
+    if run.inference.labels is None:
+        raise FlagError("--predict=test: this experiment has no labels to write; give files")
+    rows = test_part(run)
+    return [str(i + 1) for i in range(rows.length)], rows, list(run.inference.labels(rows.arrays))
+
+
+def test_part(run: Loaded) -> Batches:
+    """Returns the rows of the test part on which a finished run was measured; it reads the run's data.
+
+    Raises:
+      FlagError: the run has no test part that is one set of rows.
+      DataError: the data are no longer those on which the run was measured.
+      MissingData: the data files are missing.
+    """
+    part = run.module.data(run.config).batched(256).test if hasattr(run.module, "data") else None
+    if not isinstance(part, Batches):
+        raise FlagError(f"{run.config.workdir}: this run has no test part that is one set of rows")
+    if run.tested and {"test": digest_of_data(part)} != run.tested:
+        raise DataError(f"{run.config.workdir}: the test part is not the one on which this run was measured")
+    return part
 
 
 def _short(line: list[Any]) -> list[str]:

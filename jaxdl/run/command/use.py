@@ -40,7 +40,8 @@ class Loaded:
     """A finished run in memory: `run.predict(x)`, and its parts.
 
     config: its flags. experiment: its pure functions. data: shapes and facts of its data, without rows. inference: its
-    functions for new data. states, metrics: the state and the test metrics of each seed.
+    functions for new data. states, metrics: the state and the test metrics of each seed. tested: digests of the test
+    part on which they were measured.
     """
 
     config: Any
@@ -50,6 +51,7 @@ class Loaded:
     states: tuple[Any, ...]
     metrics: tuple[dict[str, float], ...]
     module: Any = dataclasses.field(repr=False, default=None)
+    tested: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict)
 
     @property
     def state(self) -> Any:
@@ -292,7 +294,8 @@ def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str,
         states.append(found[1])
         metrics.append(ended.get("metrics", {}))
     inference = inference_of(module, config, data)
-    return Loaded(config, experiment, data, inference, tuple(states), tuple(metrics), module)
+    tested = ends[0].get("tested", {}).get("data", {})
+    return Loaded(config, experiment, data, inference, tuple(states), tuple(metrics), module, tested)
 
 
 def _module(root: Path, record: Mapping[str, Any], module: Any) -> Any:
