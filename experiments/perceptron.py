@@ -175,7 +175,7 @@ def boolean(config: Config) -> tuple[list[run.Finding], np.ndarray]:
     start = random.normal(size=(100, 3)).astype(np.float32)
     one = lambda order, start: perceptron(x, jnp.asarray(2.0 * XOR - 1), order=order, start=start)
     weights = np.asarray(jax.vmap(one)(jnp.asarray(order), jnp.asarray(start))[0])
-    right = np.mean((weights @ x.T > 0) == (XOR == 1), -1)
+    right = np.mean((weights @ with_ones(POINTS).T > 0) == (XOR == 1), -1)
     tables = np.array([*itertools.product((0, 1), repeat=4)])
     wrong = np.asarray(jax.vmap(lambda y: perceptron(x, y, 100)[1])(jnp.asarray(2.0 * tables - 1)))
     learned = wrong[:, -1] == 0
@@ -194,17 +194,21 @@ def of_the_notes(config: Config) -> Iterator[run.Finding]:
     # PyTorch's initial weights, random inputs and labels, as in the notes
     bound = lambda path: {"Dense_0": 10**-0.5, "Dense_1": 20**-0.5}[path[1].key]
     draw = lambda path, leaf: random.uniform(-bound(path), bound(path), (100, *leaf.shape)).astype(np.float32)
-    params = jax.tree_util.tree_map_with_path(draw, shapes)
-    x, y = random.normal(size=(100, 5, 10)).astype(np.float32), random.integers(0, 3, (100, 5))
+    leaves, structure = jax.tree.flatten(jax.tree_util.tree_map_with_path(draw, shapes))
+    draws = {"x": random.normal(size=(100, 5, 10)), "y": random.integers(0, 3, (100, 5))}
+    draws |= {f"parameter {i}": leaf for i, leaf in enumerate(leaves)}
 
-    def step(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+    def step(draw: Any) -> jax.Array:
         """Returns the loss before and after a step of Adam."""
-        loss = lambda params: losses.softmax_cross_entropy(jnp.asarray(model.apply(params, x)), y).mean()
+        loss = lambda params: losses.softmax_cross_entropy(
+            jnp.asarray(model.apply(params, draw["x"])), draw["y"]
+        ).mean()
+        params = jax.tree.unflatten(structure, [draw[f"parameter {i}"] for i in range(len(leaves))])
         before, slope = jax.value_and_grad(loss)(params)
         updates, _ = tx.update(slope, tx.init(params))
         return jnp.stack([before, loss(optax.apply_updates(params, updates))])
 
-    before, after = np.asarray(jax.vmap(step)(params, x, y)).T
+    before, after = run.map_batches(lambda _, batch: jax.vmap(step)(batch), (), draws, devices=1).T
     size = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     yield run.measured("size", Quantity("weights", size, "==", 283))
     yield run.measured(
@@ -219,10 +223,10 @@ def of_the_notes(config: Config) -> Iterator[run.Finding]:
     }  # fmt: skip
     graphs = {}
     for name, (network, shape) in networks.items():
-        x = jax.ShapeDtypeStruct((1, *shape), np.float32)
-        shapes = jax.eval_shape(network.init, jax.random.key(0), x)
-        variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes)  # all connections are used
-        graphs[name] = connections(lambda x: network.apply(variables, x), x)
+        row = jax.ShapeDtypeStruct((1, *shape), np.float32)
+        shapes = jax.eval_shape(network.init, jax.random.key(0), row)
+        variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes)  # no connection is 0
+        graphs[name] = connections(lambda x: network.apply(variables, x), row)
     yield run.measured(
         "graph",
         Quantity("MLP: hidden layers", graphs["MLP"].hidden, ">=", 1),
