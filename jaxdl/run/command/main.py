@@ -92,11 +92,11 @@ def main(module: Any = None) -> None:
                 sys.exit(0)
             if processes() > 1 and not config.workdir:
                 raise FlagError("--workdir: missing; several processes need a folder that all of them can access")
+            if config.sweep:
+                configs(_alone(config), config.sweep, config.trials)  # raises if any point is invalid
             config = with_folder(config, name)
             if is_first():
                 held.enter_context(locked(Path(str(config.workdir))))
-                if config.sweep:
-                    configs(_alone(config), config.sweep, config.trials)  # raises if any point is invalid
                 before = records(Path(str(config.workdir)))
                 config = open_run(config, name, source_of(module))
             if processes() > 1:
