@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import chex
-import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
