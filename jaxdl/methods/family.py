@@ -14,7 +14,7 @@ import optax
 from flax import linen as nn
 from jax import Array
 
-from jaxdl import losses
+from jaxdl import losses, metrics
 from jaxdl.core import Batch, Experiment, Learner, Metrics, State, make_update, mean_over_devices, weighted_sum
 
 
@@ -37,8 +37,8 @@ def family(
 
     Args:
       tx: the optimiser.
-      example: one batch, for its shapes: x [B, ...] float; y integers [B, G] in [0, classes); mask [B, F], 1 where a row
-        counts for a member. F is a multiple of G: members 0 to F / G - 1 have the labels y[:, 0], and so on.
+      example: one batch, for its shapes: x [B, ...] float; y integers [B, G] in [0, classes); mask [B, F], the weights of
+        the rows for each member. F is a multiple of G: members 0 to F / G - 1 have the labels y[:, 0], and so on.
       classes: N.
       rates: their number divides F; they are repeated, the last axis of the members.
       penalties: as many as rates.
@@ -67,27 +67,27 @@ def family(
         tiled = [jnp.tile(jnp.asarray(values, jnp.float32), members // len(rates)) for values in (rates, penalties)]
         return Family.create(key, learner=Learner.create(params, tx), rates=tiled[0], penalties=tiled[1])
 
-    def scores(params: Any, batch: Batch) -> dict[str, Array]:
-        """Returns numbers [B, F]."""
-        z, y = logits(params, batch), jnp.repeat(batch["y"], members // columns, axis=1)
-        chex.assert_equal_shape([batch["mask"], y])
-        return {"loss": losses.softmax_cross_entropy(z, y), "accuracy": (z.argmax(-1) == y).astype(jnp.float32)}
+    def labels(batch: Batch) -> Array:
+        """Returns [B, F]."""
+        return jnp.repeat(batch["y"], members // columns, axis=1)
 
     def objective(params: Any, rates: Array, penalties: Array, batch: Batch) -> tuple[Array, Metrics]:
-        mask = batch["mask"].astype(jnp.float32)
-        count = jnp.maximum(mean_over_devices(mask.sum(0)), jnp.finfo(jnp.float32).tiny)
-        means = {name: (values * mask).sum(0) / count for name, values in scores(params, batch).items()}
+        each = losses.softmax_cross_entropy(logits(params, batch), labels(batch))
+        chex.assert_equal_shape([batch["mask"], each])
+        count = mean_over_devices(batch["mask"].sum(0, dtype=jnp.float32))
+        means = (each * batch["mask"]).sum(0) / jnp.maximum(count, jnp.finfo(jnp.float32).tiny)
         squares = jnp.sum(params["kernel"].reshape(-1, members, classes) ** 2, (0, 2))
-        return jnp.sum(rates * (means["loss"] + penalties / 2 * squares)), {k: v.mean() for k, v in means.items()}
+        return jnp.sum(rates * (means + penalties / 2 * squares)), {"loss": means.mean()}
 
     update = make_update(objective, tx)
 
     def step(state: Family, batch: Batch) -> tuple[Family, Metrics]:
-        learner, metrics = update(state.learner, state.rates, state.penalties, batch)
-        return state.advance(learner=learner), mean_over_devices(metrics)
+        learner, found = update(state.learner, state.rates, state.penalties, batch)
+        return state.advance(learner=learner), mean_over_devices(found)
 
     def evaluate(state: Family, batch: Batch) -> Any:
-        found = scores(state.learner.averaged, batch)
+        z, y = logits(state.learner.averaged, batch), labels(batch)
+        found = {"loss": losses.softmax_cross_entropy(z, y), "accuracy": metrics.accuracy(z, y)}
         return {name: weighted_sum(values, batch["mask"]) for name, values in found.items()}
 
     predict = lambda state, batch: logits(state.learner.averaged, batch).argmax(-1).astype(jnp.int32)
