@@ -78,7 +78,7 @@ class Config(run.RunConfig):
     candidates: int = flag(20, "trials of the search", minimum=3, maximum=100)
     penalty: float = flag(0.01, "weight of |W|^2 / 2 in the loss", minimum=0)
     optimizer: str = flag("nesterov", "update rule", group="optimiser", choices=("sgd", "momentum", "nesterov"))
-    learning_rate: float = flag(0.2, "peak learning rate", group="optimiser", more_than=0)
+    learning_rate: float = flag(0.5, "peak learning rate", group="optimiser", more_than=0)
     schedule: str = "cosine"
     steps: int | None = 100
     batch_size: int = flag(1797, "rows of a step; by default all digits", group="training", minimum=1)
@@ -317,7 +317,9 @@ def step_times(config: Config, data: Data) -> tuple[float, float]:
 
     def seconds(rows: Any) -> float:
         experiment = build(config, Data(example=rows, facts=data.facts))
-        return run.benchmark(lambda s, b: experiment.step(s, b), experiment.init(jax.random.key(0)), rows).seconds
+        return run.benchmark(
+            lambda s, b: experiment.step(s, b), experiment.init(jax.random.key(0)), rows, repeats=3
+        ).seconds
 
     def alone(size: float) -> float:
         n = int(size * config.sample * (1 - 1 / config.folds))

@@ -37,8 +37,8 @@ def family(
 
     Args:
       tx: the optimiser.
-      example: one batch, for its shapes: x [B, ...] float; y integers [B, G] in [0, classes); mask [B, F], the weights of
-        the rows for each member. F is a multiple of G: members 0 to F / G - 1 have the labels y[:, 0], and so on.
+      example: one batch, for its shapes: x [B, ...] float; y integers [B, G] in [0, classes); mask [B, F], the weights
+        of the rows for each member. F is a multiple of G: members 0 to F / G - 1 have the labels y[:, 0], and so on.
       classes: N.
       rates: their number divides F; they are repeated, the last axis of the members.
       penalties: as many as rates.
@@ -59,7 +59,8 @@ def family(
 
     def logits(params: Any, batch: Batch) -> Array:
         x = batch["x"].reshape(len(batch["x"]), -1)
-        return model.apply({"params": params}, x).reshape(len(x), members, classes)
+        z: Any = model.apply({"params": params}, x)
+        return z.reshape(len(x), members, classes)
 
     def init(key: Array) -> Family:
         x = jnp.asarray(example["x"])
