@@ -1,6 +1,6 @@
-"""Methods shared by experiments: adversarial training, classifiers as judges, sampling, baselines, mixtures."""
+"""Methods shared by experiments: adversarial training, judges, families of classifiers, sampling, baselines, mixtures."""
 
-from jaxdl.methods.family import Family, family
+from jaxdl.methods.families import Family, family
 from jaxdl.methods.judges import Judge, frechet_of, judge
 from jaxdl.methods.language_models import LanguageModel, nearest_width, of_recurrent, of_transformer, parameter_count
 from jaxdl.methods.mixtures import mixture_of_bernoullis
