@@ -1,4 +1,4 @@
-"""Methods shared by experiments: adversarial training, judges, families of classifiers, sampling, baselines, mixtures."""
+"""Methods shared by experiments: adversarial training, judges, families of models, sampling, baselines, mixtures."""
 
 from jaxdl.methods.families import Family, family
 from jaxdl.methods.judges import Judge, frechet_of, judge

@@ -139,6 +139,13 @@ class TestDraws:
         assert all(float(f"{x:.3g}") == x for x in drawn)
         assert max(len(repr(trial({"x": Range("uniform", 100.0, 101.0, False)}, 0, i)["x"])) for i in range(307)) <= 6
 
+    @pytest.mark.parametrize(("at", "expected"), [(0, 1.2304), (1, 2.0006)])
+    def test_rounding_leaves_no_range(self, at, expected):
+        class Ends:
+            uniform = staticmethod(lambda low, high: (low, high)[at])
+
+        assert Range("uniform", 1.2304, 2.0006, False).draw(Ends()) == expected
+
     def test_no_point_twice(self):
         chosen = space(Config, "target=1,2,3;shape=round,none")
         found = trials(chosen, 0, 6)
