@@ -481,7 +481,7 @@ def of_noise(found: Sequence[Nested]) -> run.Finding:
     return run.measured(
         "nested",
         Quantity("best inner score - chance", 100 * best.mean(1), unit="points"),
-        Quantity("in standard errors", errors(best), ">", 2.0),
+        Quantity("in standard errors", errors(best), ">", 1.0),
         Quantity("nested estimate - chance", 100 * outer.mean(1), unit="points"),
         Quantity("in standard errors, either sign", np.abs(errors(outer)), "<", 4.0),
         Quantity("best inner score - nested estimate", 100 * (best - outer).mean(1), ">", 0.0, "points"),
