@@ -31,11 +31,12 @@ TEXTS = {
 # flags under which a flag has an effect, in addition to its `needs`
 WITH = {"target": {"table": "some.csv"}, "drop": {"table": "some.csv"}, "remat": {"model": "resnet20"},
         "features": {"parameters": 200_000}, "init_skip": {"init": "some.npz"}, "separator": {"table": "some.csv"},
+        "trials": {"sweep": "learning_rate=0.001,0.002"},
         "no_header": {"table": "some.csv"}, "decimal": {"table": "some.csv"},
         "split": {"table": "some.csv"}, "group": {"table": "some.csv", "split": "group", "group": "id"}}  # fmt: skip
 LENGTH = ("steps", "epochs")  # one of the two is set
 # flags that need files of their own, or do not belong to a single fit: tested with `open_run` only
-NO_FIT = ("sweep", "seeds", "epochs", "dataset", "text", "table", "target", "drop", "task",
+NO_FIT = ("sweep", "trials", "seeds", "epochs", "dataset", "text", "table", "target", "drop", "task",
           "image_size", "init", "init_skip", "separator", "no_header", "decimal", "split", "group")  # fmt: skip
 
 

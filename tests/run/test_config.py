@@ -211,7 +211,7 @@ class TestWithoutEffect:
     def test_needs_name_flags_and_values_that_there_are(self):
         table = {f.name: f for f in flags_of(RunConfig)}
         needs = [f.rule.needs for f in table.values() if f.rule.needs]
-        assert len(needs) == 7
+        assert len(needs) == 8
         assert all(set(allowed) <= set(table[name].rule.choices or (True,)) for name, allowed in needs)
 
 

@@ -11,7 +11,8 @@ from jaxdl.core import Experiment, State, WeightedSum
 from jaxdl.data import MissingData
 from jaxdl.run import FlagError, Interrupted, Quantity, RunConfig, findings, fit, flag, measured
 from jaxdl.run.command.flags import parse
-from jaxdl.run.command.sweep import configs, points, sweep
+from jaxdl.run.command.search import grid, space
+from jaxdl.run.command.sweep import configs, sweep
 from jaxdl.run.show.sweep_report import Point, picture, table, verdict
 from jaxdl.run.store.files import read_json, write_json
 from jaxdl.run.store.folder import open_run
@@ -56,7 +57,7 @@ def run(tmp_path, monkeypatch):
     """Returns a function that runs a sweep as the command line does; records the points that were computed."""
     monkeypatch.chdir(tmp_path)
 
-    def run(text, work=body, **changes):
+    def run(text, work=body, trials=None, **changes):
         config = Config(
             **{"progress": False, "tensorboard": False, "devices": 1, "log_every": 1, "workdir": "w"} | changes
         )
@@ -69,7 +70,7 @@ def run(tmp_path, monkeypatch):
         def save(point, claims):
             write_json(tmp_path / point.workdir / "summary.json", {"flags": dataclasses.asdict(point)})
 
-        run.claims = sweep(config, text, counted, "descent", "python -m descent", save)
+        run.claims = sweep(config, text, counted, "descent", "python -m descent", save, trials)
         return read_json(tmp_path / "w/sweep.json")
 
     return run
@@ -77,7 +78,7 @@ def run(tmp_path, monkeypatch):
 
 class TestText:
     def test_the_product_with_types(self):
-        found = points(Config, "learning_rate=1e-3, 3; steps=5,7 ;optimizer=sgd")
+        found = grid(space(Config, "learning_rate=1e-3, 3; steps=5,7 ;optimizer=sgd"))
         assert found == [
             {"learning_rate": 0.001, "steps": 5, "optimizer": "sgd"},
             {"learning_rate": 0.001, "steps": 7, "optimizer": "sgd"},
@@ -87,9 +88,10 @@ class TestText:
         assert [type(v) for v in found[2].values()] == [float, int, str]
 
     def test_quotes_and_none(self):
-        assert points(Config, 'layers="7,5",11,"a;b"') == [{"layers": "7,5"}, {"layers": "11"}, {"layers": "a;b"}]
-        assert points(Config, "clip_norm=none,2") == [{"clip_norm": None}, {"clip_norm": 2.0}]
-        assert points(Config, "shape=none,round")[0] == {"shape": "none"}, "an ordinary word where None is not a value"
+        points = lambda text: grid(space(Config, text))
+        assert points('layers="7,5",11,"a;b"') == [{"layers": "7,5"}, {"layers": "11"}, {"layers": "a;b"}]
+        assert points("clip_norm=none,2") == [{"clip_norm": None}, {"clip_norm": 2.0}]
+        assert points("shape=none,round")[0] == {"shape": "none"}, "an ordinary word where None is not a value"
 
     @pytest.mark.parametrize(
         ("text", "told"),
@@ -113,7 +115,7 @@ class TestText:
     )
     def test_what_is_wrong_is_one_line(self, text, told):
         with pytest.raises(FlagError, match=told) as caught:
-            points(Config, text)
+            space(Config, text)
         assert "\n" not in str(caught.value)
 
 
@@ -139,9 +141,9 @@ class TestConfigs:
     def test_folders_are_readable_and_apart(self):
         found = configs(Config(workdir="w"), 'learning_rate=1e-3,3;layers="7,5",a/b,7_5')
         assert next(iter(found)) == "learning_rate=0.001,layers=7%2C5"
-        assert len({config.workdir for _, config in found.values()}) == len(found) == 6
+        assert len({config.workdir for *_, config in found.values()}) == len(found) == 6
         assert all("/" not in id for id in found)
-        assert found["learning_rate=3,layers=a%2Fb"][1] == Config(
+        assert found["learning_rate=3,layers=a%2Fb"][2] == Config(
             workdir="w/learning_rate=3,layers=a%2Fb", learning_rate=3, layers="a/b"
         )
 

@@ -156,8 +156,14 @@ class RunConfig:
     )
 
     sweep: str | None = flag(
-        None, 'train once for each combination of values: "learning_rate=1e-3,3e-3;optimizer=sgd,adam"', group="run"
-    )
+        None, 'train once for each combination of values: "learning_rate=1e-3,3e-3;optimizer=sgd,adam"; with --trials '
+        'also ranges: "learning_rate=loguniform(1e-4,1e-1);layers=int(1,4)", uniform(0,0.5)', group="run",
+    )  # fmt: skip
+    trials: int | None = flag(
+        None, "train at this many points drawn at random from the lists and ranges of --sweep; more of them begin with "
+        "the same ones, so the number may grow", group="run", minimum=1, shown="all combinations of the lists",
+        needs=("sweep", (True,)),
+    )  # fmt: skip
     profile: int = flag(
         0, "time and trace this many steps, count operations and report recompilations; 0: no profile", group="run",
         minimum=0, affects_result=False,

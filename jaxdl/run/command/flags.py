@@ -74,7 +74,7 @@ def flag(default: Any, help: str = "", **rule: Any) -> Any:
       help: its line in --help. Without it the rule of the parent class is inherited.
       rule: fields of `Rule`. With `needs=("optimizer", ("adam", "adamw"))` a value other than the default raises
         FlagError unless `optimizer` has one of these values. None, 0 or "" among them mean that the other flag is not
-        given, (True,) that it is switched on.
+        given, (True,) that it is switched on or has any value.
     """
     if not help:
         return dataclasses.field(default=default)
@@ -114,36 +114,41 @@ def check(config: Any) -> None:
             continue
         if value is None and default is None:
             raise FlagError(f"--{name}: missing, and no recipe sets it; give a value")
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (number and kind in (float, type(value)) if kind in (int, float) else isinstance(value, kind)):
-            raise FlagError(f"--{name}={value}: must be {WORDS[kind]}")
-        if isinstance(value, int) and abs(value) >= MOST:
-            raise FlagError(f"--{name}={value}: must be below {MOST} (2^31)")
-        good = not rule.choices or value in rule.choices
-        if number:
-            good = math.isfinite(value)
-            good = (
-                good
-                and (rule.minimum is None or value >= rule.minimum)
-                and (rule.more_than is None or value > rule.more_than)
-            )
-            good = (
-                good
-                and (rule.maximum is None or value <= rule.maximum)
-                and (rule.less_than is None or value < rule.less_than)
-            )
-        if not good:
-            similar = difflib.get_close_matches(str(value), rule.choices, n=1)
-            near = f" (did you mean {similar[0]}?)" if similar else ""
-            of_number = f"{'an integer' if kind is int else 'a finite number'} {rule.range()}".rstrip()
-            allowed = rule.range() if rule.choices else of_number
-            raise FlagError(f"--{name}={value}: must be {allowed}{near}")
+        check_range(name, kind, rule, value)
         if rule.needs and value != default:
             other, effective = rule.needs
             current = getattr(config, other)
-            if current not in effective:
+            if current not in effective and not (effective == (True,) and current):
                 condition = f"with --{other}={shown(current)}" if current else f"without --{other}"
                 raise FlagError(f"--{name}={shown(value)}: has no effect {condition}; leave it out")
+
+
+def check_range(name: str, kind: type, rule: Rule, value: Any) -> None:
+    """Raises FlagError if a flag's value has the wrong type or is outside its range."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (number and kind in (float, type(value)) if kind in (int, float) else isinstance(value, kind)):
+        raise FlagError(f"--{name}={value}: must be {WORDS[kind]}")
+    if isinstance(value, int) and abs(value) >= MOST:
+        raise FlagError(f"--{name}={value}: must be below {MOST} (2^31)")
+    good = not rule.choices or value in rule.choices
+    if number:
+        good = math.isfinite(value)
+        good = (
+            good
+            and (rule.minimum is None or value >= rule.minimum)
+            and (rule.more_than is None or value > rule.more_than)
+        )
+        good = (
+            good
+            and (rule.maximum is None or value <= rule.maximum)
+            and (rule.less_than is None or value < rule.less_than)
+        )
+    if not good:
+        similar = difflib.get_close_matches(str(value), rule.choices, n=1)
+        near = f" (did you mean {similar[0]}?)" if similar else ""
+        of_number = f"{'an integer' if kind is int else 'a finite number'} {rule.range()}".rstrip()
+        allowed = rule.range() if rule.choices else of_number
+        raise FlagError(f"--{name}={value}: must be {allowed}{near}")
 
 
 def nearest(word: str, names: Collection[str]) -> str:

@@ -92,11 +92,11 @@ def main(module: Any = None) -> None:
                 sys.exit(0)
             if processes() > 1 and not config.workdir:
                 raise FlagError("--workdir: missing; several processes need a folder that all of them can access")
+            if config.sweep:
+                configs(_alone(config), config.sweep, config.trials)  # raises if any point is invalid
             config = with_folder(config, name)
             if is_first():
                 held.enter_context(locked(Path(str(config.workdir))))
-                if config.sweep:
-                    configs(config.replace(sweep=None), config.sweep)  # raises if any point is invalid
                 before = records(Path(str(config.workdir)))
                 config = open_run(config, name, source_of(module))
             if processes() > 1:
@@ -132,7 +132,7 @@ def _run(
     save = lambda config, claims: _summary(config, claims, name, command)
     try:
         if config.sweep:
-            claims: Sequence[Finding] = sweep(config.replace(sweep=None), config.sweep, body, name, command, save)
+            claims: Sequence[Finding] = sweep(_alone(config), config.sweep, body, name, command, save, config.trials)
         else:
             claims = body(config)
         begun(workdir)
@@ -171,6 +171,11 @@ def _run(
     if failed := getattr(sys.stdout, "failed", ""):
         log(f"stdout: {failed}; the table is in {workdir / 'summary.json'}")
     log(ending)
+
+
+def _alone(config: Any) -> Any:
+    """Returns the flags that all points of a sweep share."""
+    return config.replace(sweep=None, trials=None)
 
 
 def _report(config: RunConfig, claims: Sequence[Finding]) -> None:

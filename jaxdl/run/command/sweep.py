@@ -1,28 +1,26 @@
-"""A sweep: runs an experiment at every combination of some flags' values, each point in its own folder workdir/POINT.
+"""A sweep: runs an experiment at many points of some flags' values, each point in its own folder workdir/POINT.
 
     python -m experiments.NAME --sweep="learning_rate=1e-3,3e-3;optimizer=sgd,adam"
+    python -m experiments.NAME --sweep="learning_rate=loguniform(1e-4,1e-1);optimizer=sgd,adam" --trials=20
 
-POINT is learning_rate=0.001,optimizer=sgd. A value that contains a comma is quoted: augment="flip,crop",none. For a
-flag that is not set by default, the word none means not set. sweep.json is written after every point: a restarted sweep
-loads the finished points, resumes an unfinished one, and runs the rest. Points are compared by --monitor on the
-validation part; the test part only measures the chosen point.
+The points are all combinations of the values, or as many as --trials, drawn at random (`search`). POINT is
+learning_rate=0.001,optimizer=sgd. A value that contains a comma is quoted: augment="flip,crop",none. For a flag that is
+not set by default, the word none means not set. sweep.json is written after every point: a restarted sweep loads the
+finished points, resumes an unfinished one, and runs the rest. Points are compared by --monitor on the validation part;
+the test part only measures the chosen point.
 """
 
-import csv
-import itertools
 import math
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from absl import flags as absl_flags
-
 from jaxdl.data import DataError, MissingData
+from jaxdl.run.command import search
 from jaxdl.run.command.config import RunConfig
-from jaxdl.run.command.flags import WORDS, Flag, FlagError, flags_of, given, nearest, shown
+from jaxdl.run.command.flags import FlagError, flags_of, given, shown
 from jaxdl.run.engine.training import Diverged
 from jaxdl.run.show.claims import Finding, found_words, reference_words
 from jaxdl.run.show.plots import save_figure
@@ -31,75 +29,47 @@ from jaxdl.run.show.sweep_report import Point, picture, table, verdict
 from jaxdl.run.store.files import read_json, write_json
 from jaxdl.run.store.folder import discard, open_run
 from jaxdl.run.store.lock import locked
-from jaxdl.run.store.runs import PLACE, Run, read_run
+from jaxdl.run.store.runs import Run, read_run
 from jaxdl.streams import printable, shell
 
 C = TypeVar("C", bound=RunConfig)
-FIXED = PLACE | {"sweep", "monitor", "monitor_mode"}  # the points are compared by one metric
-PARSERS: dict[type, Any] = {
-    int: absl_flags.IntegerParser(),
-    float: absl_flags.FloatParser(),
-    bool: absl_flags.BooleanParser(),
-    str: absl_flags.ArgumentParser(),
-}
 
 
-def points(config_class: type[RunConfig], text: str) -> list[dict[str, Any]]:
-    """Returns all combinations of "flag=value,value;flag=value,..."; the last flag varies fastest.
+def points(
+    config_class: type[RunConfig], text: str, trials: int | None = None, seed: int = 0
+) -> list[tuple[int | None, dict[str, Any]]]:
+    """Returns all combinations of "flag=value,value;flag=value,..." as (None, flags); or (i, flags) of drawn trials.
 
     Raises:
-      FlagError: a flag is unknown (the message suggests one), cannot be swept, occurs twice or has no values; a value
-        has the wrong type or occurs twice.
+      FlagError: as `search.space`, `search.grid` and `search.trials`.
     """
-    table, chosen = {f.name: f for f in flags_of(config_class)}, dict[str, list[Any]]()
-    for clause in re.split(r';(?=(?:[^"]*"[^"]*")*[^"]*$)', text):  # semicolons outside of quotes
-        name, _, values = clause.partition("=")
-        name = name.strip().removeprefix("--")
-        words = [word.strip() for word in next(csv.reader([values], skipinitialspace=True), [])]
-        if not name or not words or not all(words):
-            raise FlagError(f'--sweep={text}: must be "flag=value,value;flag=value,...", not {clause.strip()!r}')
-        if name not in table:
-            near = nearest(name, table)
-            raise FlagError(f"--sweep: {name}: no such flag; did you mean {near}? (--help lists all)")
-        if name in FIXED:
-            raise FlagError(f"--sweep: {name} cannot be swept; it must be the same for all points")
-        if name in chosen:
-            raise FlagError(f"--sweep: {name} occurs twice; give its values in one list")
-        chosen[name] = [_value(table[name], word) for word in words]
-        if twice := [value for value in chosen[name] if chosen[name].count(value) > 1]:
-            raise FlagError(f"--sweep: {name} has the value {shown(twice[0])} twice")
-    return [dict(zip(chosen, values, strict=True)) for values in itertools.product(*chosen.values())]
+    chosen = search.space(config_class, text)
+    if trials is None:
+        return [(None, flags) for flags in search.grid(chosen)]
+    return list(search.trials(chosen, seed, trials).items())
 
 
-def _value(f: Flag, word: str) -> Any:
-    if f.optional and f.default is None and word == "none":
-        return None
-    try:
-        return PARSERS[f.type].parse(word)
-    except (ValueError, TypeError):
-        raise FlagError(f"--sweep: --{f.name}={word}: must be {WORDS[f.type]}") from None
-
-
-def configs(config: C, text: str) -> dict[str, tuple[dict[str, Any], C]]:
-    """Returns {id: (flags, configuration)} of every point.
+def configs(config: C, text: str, trials: int | None = None) -> dict[str, tuple[int | None, dict[str, Any], C]]:
+    """Returns {id: (trial, flags, configuration)} of every point; trials are drawn from the configuration's seed.
 
     Raises:
       FlagError: as `points`; a value is outside its range; a swept flag is also set in the configuration.
     """
-    default, found = {f.name: f.default for f in flags_of(type(config))}, dict[str, tuple[dict[str, Any], C]]()
-    combinations = points(type(config), text)
-    swept = set(combinations[0])
-    for name in combinations[0]:
+    default = {f.name: f.default for f in flags_of(type(config))}
+    found = dict[str, tuple[int | None, dict[str, Any], C]]()
+    chosen = points(type(config), text, trials, config.seed)
+    swept = chosen[0][1]
+    for name in swept:
         if name not in config.open and getattr(config, name) not in (default[name], None):
             raise FlagError(f"--sweep: {name} is also given as --{name}={shown(getattr(config, name))}; leave one out")
-    if {"steps", "epochs"} <= swept:
+    if {"steps", "epochs"} <= set(swept):
         raise FlagError("--sweep: steps and epochs both set the length; sweep one of the two")
-    for flags in combinations:
+    for trial, flags in chosen:
         point = ",".join(f"{name}={quote(shown(value), safe='+')}" for name, value in flags.items())
         if len(point) > 200:  # a file name has at most 255 bytes
             raise FlagError(f"--sweep: {point[:40]}... is too long for the name of a folder; sweep fewer flags")
         try:
-            found[point] = flags, config.replace(**flags, workdir=str(Path(config.workdir or "") / point))
+            found[point] = trial, flags, config.replace(**flags, workdir=str(Path(config.workdir or "") / point))
         except FlagError as error:
             raise FlagError(f"--sweep: {error}") from None
     return found
@@ -112,29 +82,34 @@ def sweep(
     experiment: str,
     command: str,
     save: Callable[[Any, Sequence[Finding]], None],
+    trials: int | None = None,
 ) -> list[Finding]:
     """Runs body(config) at every point, or loads a point that an earlier sweep finished, and reports the best.
 
     Args:
       config: the flags that all points share; its `workdir` is the folder of the sweep.
-      text: the points, as for `points`.
+      text: the points, as for `search.space`.
       body: measures an experiment's claims, for example `findings`.
       experiment, command: its name, and the command that starts it: python -m experiments.NAME.
       save: writes a point's summary.json, which marks it as finished.
+      trials: number of points to draw at random; None: all combinations.
 
     Raises:
       FlagError: the text is invalid, or the evaluation does not return the metric to monitor.
       FlagError, MissingData, DataError: from the first point, if no point could be run.
       Interrupted: a signal stopped the sweep after the state of its point was saved.
     """
-    root, runs = Path(str(config.workdir)), configs(config, text)
-    repeat = {id: given(one.replace(workdir=None, overwrite=False)) for id, (_, one) in runs.items()}
-    found = {id: Point(id, flags, f"{command} {shell(repeat[id])}".rstrip()) for id, (flags, _) in runs.items()}
+    root, runs = Path(str(config.workdir)), configs(config, text, trials)
+    repeat = {id: given(one.replace(workdir=None, overwrite=False)) for id, (*_, one) in runs.items()}
+    words = {id: f"{command} {shell(repeat[id])}".rstrip() for id in runs}
+    found = {id: Point(id, flags, words[id], trial=trial) for id, (trial, flags, _) in runs.items()}
     before = _before(root / "sweep.json")
     fit, first_error = before.get("fit"), None
     known = {point["command"]: point for point in before.get("points", ())}
-    record = {"experiment": experiment, "sweep": text, "monitor": config.monitor, "monitor_mode": config.monitor_mode}
-    for i, (id, (_, one)) in enumerate(runs.items()):
+    drawn = {} if trials is None else {"trials": trials, "seed": config.seed}
+    record = {"experiment": experiment, "sweep": text, **drawn}
+    record |= {"monitor": config.monitor, "monitor_mode": config.monitor_mode}
+    for i, (id, (*_, one)) in enumerate(runs.items()):
         _write(root, record, fit, found, config)
         one, old = one.replace(overwrite=False), known.get(found[id].command, {})
         log(f"point {i + 1} of {len(runs)}: {id}")
@@ -161,14 +136,20 @@ def sweep(
         (root / "sweep.json").unlink()
         raise first_error
     ranked = _write(root, record, fit, found, config)
-    save_figure(config, "sweep", lambda: picture(ranked, config.monitor, config.monitor_mode))
+    save_figure(config, "sweep", lambda: picture(ranked, config.monitor, config.monitor_mode, _even(config, text)))
     print(table(ranked, config.monitor))
     for point in (point for point in ranked if point.why):
         print(printable(f"{point.id}: {point.state}: {point.why}"))
     line = verdict(ranked, config.monitor)
-    words = "; ".join(filter(None, (*found_words(line).split("\n"), reference_words(line))))
-    print(f"best point: {ranked[0].id}; {words}")
+    told = "; ".join(filter(None, (*found_words(line).split("\n"), reference_words(line))))
+    print(f"best point: {ranked[0].id}; {told}")
     return [line]
+
+
+def _even(config: RunConfig, text: str) -> list[str]:
+    """Returns the flags whose ranges are uniform."""
+    chosen = search.space(type(config), text)
+    return [name for name, values in chosen.items() if isinstance(values, search.Range) and values.kind != "loguniform"]
 
 
 def _before(path: Path) -> dict[str, Any]:

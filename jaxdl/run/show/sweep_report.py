@@ -1,7 +1,7 @@
 """The result of a sweep: a table of its ranked points, the claim about the best one, and a figure."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +23,8 @@ class Point(NamedTuple):
     """One combination of flags and its result.
 
     state: waiting, ended, diverged, or refused (by the experiment; `why`). metrics: of the validation part, one value
-    per seed; test: the same of the test part, on which no choice is based.
+    per seed; test: the same of the test part, on which no choice is based. trial: its number, if it was drawn at random
+    from (seed, trial).
     """
 
     id: str
@@ -35,6 +36,7 @@ class Point(NamedTuple):
     steps: int = 0
     seconds: float = 0.0
     test: Mapping[str, list[float]] = {}
+    trial: int | None = None
 
 
 def table(ranked: Sequence[Point], monitor: str) -> str:
@@ -64,17 +66,29 @@ def verdict(ranked: Sequence[Point], monitor: str) -> Finding:
     return measured("search", *told, gained, reference={"median of the points": middle})._replace(claim=SEARCH)
 
 
-def picture(ranked: Sequence[Point], monitor: str, mode: str) -> "Figure":
-    """Draws the points: one numeric flag as a line, two flags as a map, else dots, best on top; marks failures."""
+def picture(ranked: Sequence[Point], monitor: str, mode: str, even: Collection[str] = ()) -> "Figure":
+    """Draws the points and marks failures: one numeric flag as a line, two flags as a map, else dots, best on top.
+
+    Points that were drawn at random are scattered: over two numeric flags in colours of their scores, else over one
+    flag each. `even`: flags drawn from a uniform range, whose axes are never logarithmic.
+    """
     names = list(ranked[0].flags)
-    numbers = [v for p in ranked for v in p.flags.values() if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    if len(names) == 1 and len(numbers) == len(ranked):
+    numeric = [name for name in names if all(map(_is_number, (p.flags[name] for p in ranked)))]
+    if ranked[0].trial is not None:
+        if len(names) == len(numeric) == 2:
+            return _plane(ranked, names[0], names[1], monitor, mode, even)
+        return _scatter(ranked, names, numeric, monitor, even)
+    if len(names) == len(numeric) == 1:
         return _line(ranked, names[0], monitor)
     return (
         _map(ranked, names[0], names[1], monitor, mode)
         if len(names) == 2
         else _dots(ranked[:SHOWN], len(ranked), monitor)
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _scores(ranked: Sequence[Point], monitor: str) -> tuple[list[float], list[float]]:
@@ -102,6 +116,86 @@ def _line(ranked: Sequence[Point], name: str, monitor: str) -> "Figure":
     axis.set(xlabel=name, ylabel=literal(monitor))
     axis.grid(alpha=0.25)
     axis.legend(fontsize=8)
+    return figure
+
+
+def _plane(ranked: Sequence[Point], across: str, up: str, monitor: str, mode: str, even: Collection[str]) -> "Figure":
+    """Scatters the points over two numeric flags, coloured by their scores."""
+    from matplotlib.colors import LogNorm
+
+    figure, axis = new_figure(6, 4.4)
+    good, failed = [p for p in ranked if p.metrics], [p for p in ranked if not p.metrics]
+    at = lambda points: ([p.flags[across] for p in points], [p.flags[up] for p in points])
+    if good:
+        means = _scores(good, monitor)[0]
+        norm = LogNorm(min(means), max(means)) if monitor.endswith("loss") and wide(means, 20) else None
+        colours = "viridis" if mode == "max" else "viridis_r"
+        shade = axis.scatter(*at(good), c=means, cmap=colours, norm=norm, s=45, edgecolors="0.4", linewidths=0.5)
+        axis.scatter(*at(good[:1]), s=190, facecolors="none", edgecolors="C3", linewidths=1.8,
+                     label=f"best: {means[0]:.4g}")  # fmt: skip
+        figure.colorbar(shade, label=literal(monitor))
+    if failed:
+        axis.plot(*at(failed), "rx", label=", ".join(sorted({point.state for point in failed})))
+    for name, values, scale in zip((across, up), at(ranked), (axis.set_xscale, axis.set_yscale), strict=True):
+        if wide(values, 10) and name not in even:
+            scale("log")
+    axis.set(xlabel=across, ylabel=up)
+    axis.grid(alpha=0.25)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
+def _scatter(
+    ranked: Sequence[Point], names: Sequence[str], numeric: Sequence[str], monitor: str, even: Collection[str]
+) -> "Figure":
+    """Draws the score over each flag; a single flag of words among numbers is shown by colours instead."""
+    from matplotlib.ticker import MaxNLocator
+
+    words = [name for name in names if name not in numeric]
+    shade = words[0] if len(words) == 1 and numeric else ""
+    shown_names = [name for name in names if name != shade]
+    columns = min(len(shown_names), 4)
+    rows = -(-len(shown_names) // columns)
+    figure, axes = new_figure(max(6, 3.4 * columns), 3.6 * rows + 0.4, rows, columns, squeeze=False, sharey=True)
+    order = lambda name: sorted({p.flags[name] for p in ranked}, key=lambda v: (v is None, str(v)))
+    groups: dict[str, Sequence[Point]] = {}
+    if shade:
+        groups = {shown(value): [p for p in ranked if p.flags[shade] == value] for value in order(shade)}
+    failed = [point for point in ranked if not point.metrics]
+    for axis, name in zip(axes.flat, shown_names, strict=False):
+        values = [] if name in numeric else order(name)
+        place = lambda points: [values.index(p.flags[name]) if values else p.flags[name] for p in points]
+        for label, points in (groups or {"": ranked}).items():
+            good = [p for p in points if p.metrics]
+            means, spreads = _scores(good, monitor)
+            bars = spreads if any(spreads) else None
+            axis.errorbar(place(good), means, bars, fmt="o", markersize=5, alpha=0.75, label=literal(label))
+        if ranked[0].metrics:
+            score = _scores(ranked[:1], monitor)[0]
+            axis.plot(place(ranked[:1]), score, "*", color="k", markersize=14, markerfacecolor="gold", zorder=5,
+                      label=f"best: {score[0]:.4g}")  # fmt: skip
+        if failed:
+            label = ", ".join(sorted({point.state for point in failed}))
+            axis.plot(place(failed), [0.03] * len(failed), "rx", transform=axis.get_xaxis_transform(), label=label)
+        if values:
+            axis.set_xticks(range(len(values)), [literal(shown(value), 20) for value in values])
+            axis.set_xlim(-0.5, len(values) - 0.5)
+        elif wide(place(ranked), 10) and name not in even:
+            axis.set_xscale("log")
+        elif all(isinstance(value, int) for value in place(ranked)):
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_xlabel(name)
+        axis.grid(alpha=0.25)
+    for axis in axes.flat[len(shown_names) :]:
+        axis.set_axis_off()
+    for axis in axes[:, 0]:
+        axis.set_ylabel(literal(monitor))
+    if monitor.endswith("loss") and wide(_scores([p for p in ranked if p.metrics], monitor)[0], 20):
+        axes[0, 0].set_yscale("log")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    kept = [i for i, label in enumerate(labels) if label]
+    figure.legend([handles[i] for i in kept], [labels[i] for i in kept], loc="outside lower center",
+                  ncols=max(1, len(kept)), fontsize=8, title=shade or None)  # fmt: skip
     return figure
 
 

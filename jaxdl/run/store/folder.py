@@ -32,6 +32,8 @@ RECORDS = ("config.json", "flags.txt")
 ASIDE, JOURNAL = ".overwritten", ".overwritten.json"
 # flags of a command, not of its run
 ONCE = {"download", "mirror", "only", "overwrite", "profile", "rows", "summary", "workdir"}
+# flags that may grow when a run is resumed, and when
+GROWING = dict.fromkeys(("steps", "epochs"), " (may grow with --schedule=constant)") | {"trials": " (may grow)"}
 LAUNCH = "JAXDL_LAUNCH"  # the same for all attempts of one launch.sh
 SCRIPT = "script"  # experiment name of a fit in a script or notebook
 KINDS = (".json", ".jsonl", ".txt", ".png", ".gif", ".csv", PART)  # of the files that a run writes next to its folders
@@ -70,8 +72,8 @@ def open_run(config: C, name: str, source: Mapping[str, str] | None = None) -> C
 
     Raises:
       FlagError: --workdir is a file, not a run's folder, or a run whose result-changing flags differ; the message lists
-        them. `steps` (or `epochs`) may grow if the schedule is constant. With `overwrite`: the folder contains files
-        that no run has written, or another run is active in it.
+        them. `steps` (or `epochs`) may grow if the schedule is constant, `trials` always. With `overwrite`: the folder
+        contains files that no run has written, or another run is active in it.
       DataError: there is a link in the folder.
     """
     config = with_folder(config, name)
@@ -247,12 +249,12 @@ def _compare(before: dict[str, Any], now: dict[str, Any], config_class: type, wo
             f"--workdir={workdir}: holds a run of {before['experiment']}; use another folder, or --overwrite"
         )
     old, new = before["flags"], now["flags"]
-    changed = []
+    changed, constant = [], new["schedule"] == "constant"
     for f in flags_of(config_class):
         was, value = old.get(f.name, f.default), new[f.name]
-        longer = f.name in ("steps", "epochs") and was is not None and value is not None and value > was
-        if f.rule.affects_result and was != value and not (longer and new["schedule"] == "constant"):
-            hint = " (may grow with --schedule=constant)" if f.name in ("steps", "epochs") else ""
+        grown = f.name in GROWING and was is not None and value is not None and value > was
+        if f.rule.affects_result and was != value and not (grown and (f.name == "trials" or constant)):
+            hint = GROWING.get(f.name, "")
             changed.append(f"--{f.name} was {shown(was)}{hint}")
     if changed:
         raise FlagError(f"--workdir={workdir}: this run has other flags: {', '.join(changed)}; "

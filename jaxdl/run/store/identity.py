@@ -22,7 +22,7 @@ from jaxdl.run.store.settings import changed, settings, words_for
 
 NAME = "fit.json"
 # the fit of one seed does not depend on the number of seeds, and epochs have been converted to steps
-APART = ("seeds", "epochs", "sweep")
+APART = ("seeds", "epochs", "sweep", "trials")
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
