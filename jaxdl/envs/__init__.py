@@ -5,7 +5,7 @@ from jaxdl.envs.environments import Environment, Step, autoreset, time_limit
 from jaxdl.envs.grids import LAKES, cliff_walking, frozen_lake, grid
 from jaxdl.envs.recalls import Recall, recall_corridor
 from jaxdl.envs.roads import Car, demonstrator, obstacle_road
-from jaxdl.envs.rollouts import Policy, Trajectory, play, rewards_to_go, rollout, uniform_policy
+from jaxdl.envs.rollouts import Policy, Trajectory, play, rewards_to_go, rollout, table_policy, uniform_policy
 from jaxdl.envs.tabular import MDP, absorbing, garnet, of_mdp, of_table
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "recall_corridor",
     "rewards_to_go",
     "rollout",
+    "table_policy",
     "time_limit",
     "uniform_policy",
 ]

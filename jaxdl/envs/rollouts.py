@@ -102,3 +102,9 @@ def rewards_to_go(reward: Array, over: Array, discount: float = 1.0) -> Array:
 def uniform_policy(actions: int) -> Policy:
     """Returns the policy that takes each of N actions with equal probability, whatever it observes."""
     return lambda memory, observation, key: (memory, jax.random.randint(key, (), 0, actions))
+
+
+def table_policy(probabilities: Any) -> Policy:
+    """Returns the policy that draws its action from row o of a table [N, A] when it observes o; rows sum to 1."""
+    logits = jnp.log(jnp.asarray(probabilities, jnp.float32))
+    return lambda memory, observation, key: (memory, jax.random.categorical(key, logits[observation]))

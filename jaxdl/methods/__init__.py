@@ -3,6 +3,7 @@
 from jaxdl.methods.dynamic_programming import (
     Solution,
     action_values,
+    best_memoryless,
     greedy,
     one_hot_policy,
     policy_iteration,
@@ -27,6 +28,7 @@ __all__ = [
     "Learners",
     "Solution",
     "action_values",
+    "best_memoryless",
     "choose",
     "choose_action",
     "conditional_independence",

@@ -8,6 +8,7 @@ algorithms run on the host, in float64. Sutton & Barto 2018, Reinforcement learn
 decision processes.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,10 +68,51 @@ def greedy(mdp: MDP, values: np.ndarray, discount: float) -> np.ndarray:
 
 
 def value_of(mdp: MDP, policy: np.ndarray, discount: float) -> float:
-    """Returns the expected discounted return of an episode under a policy, int [S] or probabilities [S, A]."""
+    """Returns the expected discounted return of an episode.
+
+    Args:
+      mdp: the tables.
+      policy: an action for each state, int [S], or the probability of each action, [S, A].
+      discount: in [0, 1]; 1 where every episode ends under this policy.
+
+    Raises:
+      LinAlgError: the discount is 1, and an episode may go on for ever.
+    """
     probabilities = one_hot_policy(policy, mdp.actions) if np.ndim(policy) == 1 else policy
-    values = policy_values(mdp.transitions, mdp.expected_rewards, probabilities, discount)
-    return float(mdp.initial @ values)
+    transitions = np.where(mdp.terminal[:, None, None], 0.0, mdp.transitions)  # nothing follows the end
+    return float(mdp.initial @ policy_values(transitions, mdp.expected_rewards, probabilities, discount))
+
+
+def best_memoryless(mdp: MDP, observe: np.ndarray, discount: float, most: int = 4096) -> tuple[float, np.ndarray]:
+    """Returns the largest return of a policy that names an action for each observation, and that policy, int [S].
+
+    All such policies are tried, since the problem is NP-hard in general (Littman 1994, Memoryless policies: theoretical
+    limitations and practical results). An observation in whose states no action changes anything gets action 0. If an
+    episode meets each of the other observations once at most, its return is linear in the probabilities of the actions
+    at each of them, so that no policy that draws its action is better.
+
+    Args:
+      mdp: the tables.
+      observe: [S], the number that the agent observes in each state.
+      discount: in [0, 1], as in `value_of`.
+      most: the largest number of policies to try.
+
+    Raises:
+      ValueError: there are more policies than `most`.
+    """
+    P, r = mdp.transitions, mdp.expected_rewards
+    matters = (P != P[:, :1]).any((1, 2)) | (r != r[:, :1]).any(1)
+    chosen = np.unique(observe[matters])
+    if (count := mdp.actions ** len(chosen)) > most:
+        raise ValueError(f"best_memoryless: {count} policies for {len(chosen)} observations; at most {most} are tried")
+    best, best_policy = -np.inf, np.zeros(mdp.states, np.int64)
+    for actions in itertools.product(range(mdp.actions), repeat=len(chosen)):
+        policy = np.zeros(mdp.states, np.int64)
+        for observation, action in zip(chosen, actions, strict=True):
+            policy[observe == observation] = action
+        if (found := value_of(mdp, policy, discount)) > best:
+            best, best_policy = found, policy
+    return best, best_policy
 
 
 def value_iteration(mdp: MDP, discount: float, tolerance: float = 1e-9, values: np.ndarray | None = None) -> Solution:
