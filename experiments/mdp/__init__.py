@@ -107,10 +107,12 @@ def build(config: Config, data: Data) -> Experiment[Agent]:
 def report(config: Config, data: Data) -> Iterator[run.Finding]:
     """Plans, learns by exploring, tests the Markov property, trains policies with and without memory, and imitates."""
     yield from planning.claims(config)
+    ice = planning.on_ice(config)
+    yield planning.parts(config, ice)
     lake, chain = exploring.lake(config), exploring.chain(config)
     yield from exploring.of_lake(config, lake)
     yield from exploring.of_chain(config, chain)
-    yield from remembering.of_worlds(config)
+    yield from remembering.of_worlds(config, ice["random"][2])
     kinds = dict.fromkeys((config.memory, "none"))
     fits = {kind: run.fit(build(config.replace(memory=kind), data), data, config, name=kind) for kind in kinds}
     yield from remembering.of_policies(config, fits)

@@ -18,9 +18,10 @@ from jaxdl.nn import MLP
 from jaxdl.run import Finding, Quantity, measured
 from jaxdl.supervision import supervised
 
-EPISODES = 2048  # demonstrations, and drives of each policy
+EPISODES = 4096  # demonstrations, and drives of each policy
 BINS = jnp.linspace(-1.5, 1.5, 31)  # centres of the steerings that the sampler distinguishes
-TRAINING = {"steps": 800, "batch_size": 128, "learning_rate": 3e-3, "log_every": 10}
+TRAINING = {"steps": 800, "batch_size": 128, "learning_rate": 3e-3, "schedule": "cosine",
+            "log_every": 10}  # fmt: skip
 
 
 class Drivers(nn.Module):

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from experiments.mdp.planning import rollouts
-from jaxdl.envs import MDP, Trajectory, frozen_lake, recall_corridor
+from jaxdl.envs import LAKES, Trajectory, recall_corridor
 from jaxdl.methods import Independence, best_memoryless, conditional_independence
 from jaxdl.run import Finding, Quantity, Result, measured
 
@@ -41,23 +42,22 @@ def tests(seen: Trajectory, observe: np.ndarray, lag: int) -> list[Independence]
     return found
 
 
-def random_rollouts(config: Any, mdp: MDP) -> Trajectory:
-    """Plays all sets of roll-outs with random actions."""
-    policy = np.full((mdp.states, mdp.actions), 1 / mdp.actions)
-    return rollouts(config.seed + 1, mdp, policy, SETS * ROWS, STEPS)
+def of_worlds(config: Any, on_ice: Trajectory) -> Iterator[Finding]:
+    """Measures the test on the ice and in the corridor, each with and without something that is not seen.
 
-
-def of_worlds(config: Any) -> Iterator[Finding]:
-    """Measures the test on the ice and in the corridor, with and without something that is not seen."""
-    ice, corridor = frozen_lake(), recall_corridor(config.corridor)
-    on_ice, in_corridor = random_rollouts(config, ice), random_rollouts(config, corridor.mdp)
-    cell, column = np.arange(16), np.arange(16) % 4
+    On the ice an agent may see its cell, or only what it is made of: start, frozen, hole or goal.
+    """
+    corridor = recall_corridor(config.corridor)
+    random = np.full((corridor.mdp.states, 2), 0.5)
+    in_corridor = rollouts(config.seed + 1, corridor.mdp, random, SETS * ROWS, STEPS)
+    on_ice = jax.tree.map(lambda x: x[: SETS * ROWS, :STEPS], on_ice)
+    cell, letter = np.arange(16), np.unique(list("".join(LAKES["4x4"])), return_inverse=True)[1]
     whole = {
         "FrozenLake": tests(on_ice, cell, 1),
         "corridor, first lamp remembered": tests(in_corridor, corridor.remember, 1),
     }
     partial = {
-        "FrozenLake, column seen": tests(on_ice, column, 1),
+        "FrozenLake, letters seen": tests(on_ice, letter, 1),
         "corridor, lamps seen": tests(in_corridor, corridor.observe, config.corridor - 1),
     }
     rejected = lambda found: sum(one.p_value < LEVEL for one in found)

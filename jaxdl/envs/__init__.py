@@ -1,11 +1,11 @@
 """Environments as pure functions, which run under jit, vmap and scan; finite ones are also tables."""
 
 from jaxdl.envs.chains import decoy_chain
-from jaxdl.envs.environments import Environment, Step, autoreset, time_limit
+from jaxdl.envs.environments import Environment, Step, autoreset, endless_step, time_limit
 from jaxdl.envs.grids import LAKES, cliff_walking, frozen_lake, grid
 from jaxdl.envs.recalls import Recall, recall_corridor
 from jaxdl.envs.roads import Car, demonstrator, obstacle_road
-from jaxdl.envs.rollouts import Policy, Trajectory, play, rewards_to_go, rollout, table_policy, uniform_policy
+from jaxdl.envs.rollouts import Policy, Trajectory, play, rewards_to_go, rollout, table_policy
 from jaxdl.envs.tabular import MDP, absorbing, garnet, of_mdp, of_table
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "cliff_walking",
     "decoy_chain",
     "demonstrator",
+    "endless_step",
     "frozen_lake",
     "garnet",
     "grid",
@@ -34,5 +35,4 @@ __all__ = [
     "rollout",
     "table_policy",
     "time_limit",
-    "uniform_policy",
 ]

@@ -53,18 +53,23 @@ class Environment(NamedTuple):
     actions: int | tuple[int, ...]
 
 
-def autoreset(environment: Environment) -> Environment:
-    """Returns the environment whose step begins a new episode as soon as one is over.
+def endless_step(environment: Environment, state: State, action: Any, key: Array, key_of_reset: Array) -> Step:
+    """Takes a step, and begins a new episode if the old one is over.
 
-    State and observation of that step are the start of the new episode; reward, terminated, truncated and last belong
-    to the old one. No step is spent on the reset.
+    State and observation are then the start of the new episode; reward, terminated, truncated and last belong to the
+    old one. No step is spent on the reset.
     """
+    taken = environment.step(state, action, key)
+    start = environment.reset(key_of_reset)
+    new_state, observation = select(~taken.over, (taken.state, taken.observation), start)
+    return taken._replace(state=new_state, observation=observation)
+
+
+def autoreset(environment: Environment) -> Environment:
+    """Returns the environment whose step begins a new episode as soon as one is over, see `endless_step`."""
 
     def step(state: State, action: Any, key: Array) -> Step:
-        key, key_of_reset = jax.random.split(key)
-        taken = environment.step(state, action, key)
-        new_state, observation = select(~taken.over, (taken.state, taken.observation), environment.reset(key_of_reset))
-        return taken._replace(state=new_state, observation=observation)
+        return endless_step(environment, state, action, *jax.random.split(key))
 
     return environment._replace(step=step)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxdl.core import select
-from jaxdl.envs.environments import Environment, Observation, autoreset
+from jaxdl.envs.environments import Environment, Observation, endless_step
 
 Policy = Callable[[Any, Observation, Array], tuple[Any, Any]]
 """(memory, observation, key) -> (memory, action); a policy without a memory passes on ()."""
@@ -48,24 +48,23 @@ def rollout(
       environment: without `autoreset`, which is applied here.
       policy: (memory, observation, key) -> (memory, action).
       start: state and observation from `environment.reset`, or the end of an earlier roll-out.
-      key: consumed; step t draws from fold_in(key, t).
+      key: consumed.
       steps: T.
       memory: of the policy at the start of every episode, and of this roll-out.
 
     Returns:
       The trajectory, and state and observation after it. `jax.vmap` plays many at once.
     """
-    endless = autoreset(environment)
 
-    def one(carry: tuple[Any, Any, Observation], t: Array) -> tuple[tuple[Any, Any, Observation], Trajectory]:
-        before, state, observation = carry
-        key_of_action, key_of_step = jax.random.split(jax.random.fold_in(key, t))
+    def one(carry: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], Trajectory]:
+        before, state, observation, key = carry
+        key, key_of_action, key_of_step, key_of_reset = jax.random.split(key, 4)
         after, action = policy(before, observation, key_of_action)
-        taken = endless.step(state, action, key_of_step)
+        taken = endless_step(environment, state, action, key_of_step, key_of_reset)
         seen = Trajectory(observation, action, taken.reward, taken.terminated, taken.truncated, taken.last)
-        return (select(~taken.over, after, memory), taken.state, taken.observation), seen
+        return (select(~taken.over, after, memory), taken.state, taken.observation, key), seen
 
-    (_, *end), trajectory = lax.scan(one, (memory, *start), jnp.arange(steps))
+    (_, *end, _), trajectory = lax.scan(one, (memory, *start, key), length=steps)
     return trajectory, (end[0], end[1])
 
 
@@ -97,11 +96,6 @@ def rewards_to_go(reward: Array, over: Array, discount: float = 1.0) -> Array:
         return now, now
 
     return lax.scan(back, jnp.zeros(()), (reward, over), reverse=True)[1]
-
-
-def uniform_policy(actions: int) -> Policy:
-    """Returns the policy that takes each of N actions with equal probability, whatever it observes."""
-    return lambda memory, observation, key: (memory, jax.random.randint(key, (), 0, actions))
 
 
 def table_policy(probabilities: Any) -> Policy:

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxdl.core import Experiment, State, mean_over_devices, split_over_devices
-from jaxdl.envs import Environment, autoreset
+from jaxdl.envs import Environment, endless_step
 
 
 class Exploration(NamedTuple):
@@ -45,9 +45,9 @@ class Learners(State):
 
 def choose_action(values: Array, epsilon: Array, key: Array) -> Array:
     """Returns an epsilon-greedy action for values [A], an int32 scalar; equally good ones are drawn at random."""
-    key_of_kind, key_of_action = jax.random.split(key)
-    best = (values == values.max()) | (jax.random.uniform(key_of_kind) < epsilon)
-    return jax.random.categorical(key_of_action, jnp.where(best, 0.0, -jnp.inf)).astype(jnp.int32)
+    draws = jax.random.uniform(key, (len(values) + 1,))
+    best = (values == values.max()) | (draws[0] < epsilon)
+    return jnp.argmax(jnp.where(best, draws[1:], -1.0)).astype(jnp.int32)
 
 
 def updated(q: Array, visits: Array, optimism: Array, seen: Any, discount: float, power: float) -> tuple[Any, ...]:
@@ -96,7 +96,7 @@ def q_learning(
 
     Reference: Watkins & Dayan 1992, Q-learning.
     """
-    endless, S, A = autoreset(environment), environment.observations, environment.actions
+    S, A = environment.observations, environment.actions
     if not (isinstance(S, int) and isinstance(A, int)):
         raise ValueError("q_learning: needs an environment with numbered observations and actions")
     column = lambda name: np.repeat([getattr(one, name) for one in groups.values()], learners).astype(np.float32)
@@ -115,17 +115,17 @@ def q_learning(
     def live(q: Array, visits: Array, epsilon: Array, bonus: Array, world: Any, key: Array) -> Any:
         """One learner: `steps` actions."""
 
-        def one(carry: tuple[Any, ...], t: Array) -> tuple[tuple[Any, ...], tuple[Array, ...]]:
-            q, visits, (state, observation) = carry
-            key_of_action, key_of_step = jax.random.split(jax.random.fold_in(key, t))
+        def one(carry: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], tuple[Array, ...]]:
+            q, visits, (state, observation), key = carry
+            key, key_of_action, key_of_step, key_of_reset = jax.random.split(key, 4)
             optimism = bonus / jnp.sqrt(visits + 1.0)
             action = choose_action((q + optimism)[observation], epsilon, key_of_action)
-            taken = endless.step(state, action, key_of_step)
+            taken = endless_step(environment, state, action, key_of_step, key_of_reset)
             seen = observation, action, taken.reward, taken.last, taken.terminated
             q, visits, error = updated(q, visits, optimism, seen, discount, power)
-            return (q, visits, (taken.state, taken.observation)), (error**2, taken.reward, taken.over)
+            return (q, visits, (taken.state, taken.observation), key), (error**2, taken.reward, taken.over)
 
-        (q, visits, world), (errors, rewards, over) = lax.scan(one, (q, visits, world), jnp.arange(steps))
+        (q, visits, world, _), (errors, rewards, over) = lax.scan(one, (q, visits, world, key), length=steps)
         return q, visits, world, jnp.stack([errors.mean(), rewards.sum(), over.sum().astype(jnp.float32)])
 
     def step(state: Learners, batch: Any) -> tuple[Learners, dict[str, Array]]:
