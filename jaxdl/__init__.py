@@ -12,7 +12,7 @@ NAMES = {
     "fit": "run",
     "load": "run",
 }
-PARTS = ("core", "data", "guard", "losses", "methods", "metrics", "nn", "optim", "run", "supervision")
+PARTS = ("core", "data", "envs", "guard", "losses", "methods", "metrics", "nn", "optim", "run", "supervision")
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,6 @@
+"""The command `python -m experiments.mdp`."""
+
+from experiments import mdp
+from jaxdl import run
+
+run.main(mdp)
