@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedKFold
 
-from experiments.cross_validation import SIZES, Config, Estimates, Nested, dealt, others, samples
+from experiments.cross_validation import Config
+from experiments.cross_validation.estimating import Estimates
+from experiments.cross_validation.recording import others
+from experiments.cross_validation.samples import SIZES, samples
+from experiments.cross_validation.searching import Nested
+from experiments.cross_validation.splitting import dealt
 from jaxdl.run.command.flags import flags_of
 
 
