@@ -19,7 +19,7 @@ from jaxdl.run import Finding, Quantity, measured
 from jaxdl.supervision import supervised
 
 EPISODES = 4096  # demonstrations, and drives of each policy
-BINS = jnp.linspace(-1.5, 1.5, 31)  # centres of the steerings that the sampler distinguishes
+BINS = np.linspace(-1.5, 1.5, 31, dtype=np.float32)  # centres of the steerings that the sampler distinguishes
 TRAINING = {"steps": 800, "batch_size": 128, "learning_rate": 3e-3, "schedule": "cosine",
             "log_every": 10}  # fmt: skip
 
@@ -80,7 +80,7 @@ def drive(config: Any) -> dict[str, Drives]:
 
     def policies(params: Any) -> dict[str, Policy]:
         outputs = lambda observation: jax.tree.map(lambda x: x[0], net.apply({"params": params}, observation[None]))
-        sample = lambda observation, key: BINS[jax.random.categorical(key, outputs(observation)["logits"])]
+        sample = lambda observation, key: jnp.asarray(BINS)[jax.random.categorical(key, outputs(observation)["logits"])]
         return {
             "regression": lambda memory, observation, key: (memory, outputs(observation)["mean"][None]),
             "sampler": lambda memory, observation, key: (memory, sample(observation, key)[None]),

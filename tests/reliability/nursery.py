@@ -154,8 +154,12 @@ def serve() -> None:
 
     import jaxdl.run  # noqa: F401
 
+    from jax._src import xla_bridge
+
     for module in (PROGRAM, *sys.argv[1:]):
         importlib.import_module(module)
+        if xla_bridge.backends_are_initialized():
+            sys.exit(f"{module}: its import starts JAX's backend, whose threads do not survive a fork")
 
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup every child would ignore it
     for line in sys.stdin:
