@@ -150,11 +150,10 @@ def _child(words: list[str], said: str, file_limit: int, kill_at: int, module: s
 
 def serve() -> None:
     """Answers each line of stdin: a program to start (its process id), or a process (its status)."""
+    from jax._src import xla_bridge
     from orbax.checkpoint import v1  # noqa: F401
 
     import jaxdl.run  # noqa: F401
-
-    from jax._src import xla_bridge
 
     for module in (PROGRAM, *sys.argv[1:]):
         importlib.import_module(module)
