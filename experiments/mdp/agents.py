@@ -68,7 +68,8 @@ def reinforce(
     """
 
     def policy(params: Any, memory: Any, observation: Array, key: Array) -> tuple[Any, Array]:
-        logits, _, memory = net.apply({"params": params}, observation[None, None], memory)
+        outputs: Any = net.apply({"params": params}, observation[None, None], memory)
+        logits, _, memory = outputs
         return memory, jax.random.categorical(key, logits[0, 0]).astype(jnp.int32)
 
     def init(key: Array) -> Agent:
@@ -78,7 +79,8 @@ def reinforce(
         return agent
 
     def loss(params: Any, observations: Array, actions: Array, returns: Array) -> tuple[Array, dict[str, Array]]:
-        logits, values, _ = net.apply({"params": params}, observations, net.memory(len(observations)))
+        outputs: Any = net.apply({"params": params}, observations, net.memory(len(observations)))
+        logits, values, _ = outputs
         advantage = jax.lax.stop_gradient(returns - values)
         actor = weighted_mean(losses.softmax_cross_entropy(logits, actions) * advantage)
         value = actor + 0.5 * weighted_mean((returns - values) ** 2)

@@ -20,7 +20,7 @@ from jaxdl.supervision import supervised
 
 EPISODES = 4096  # demonstrations, and drives of each policy
 BINS = np.linspace(-1.5, 1.5, 31, dtype=np.float32)  # centres of the steerings that the sampler distinguishes
-TRAINING = {"steps": 800, "batch_size": 128, "learning_rate": 3e-3, "schedule": "cosine",
+TRAINING: dict[str, Any] = {"steps": 800, "batch_size": 128, "learning_rate": 3e-3, "schedule": "cosine",
             "log_every": 10}  # fmt: skip
 
 
@@ -37,9 +37,9 @@ class Drivers(nn.Module):
 class Drives(NamedTuple):
     """Roll-outs of one driver for each seed: positions [seeds, EPISODES, 5], steering [..., 4], whether it passed."""
 
-    x: np.ndarray
-    steering: np.ndarray
-    passed: np.ndarray
+    x: Any
+    steering: Any
+    passed: Any
 
 
 def drives(policies: Any, memory: Any, state: Any, seed: int) -> dict[str, Drives]:

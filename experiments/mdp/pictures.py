@@ -22,7 +22,7 @@ def worlds(config: Any, lake: Result, chain: Result, fits: Mapping[str, Result],
     """Draws planning, learning, exploration, memory and imitation, one panel each."""
 
     def draw() -> Any:
-        figure, axes = plots.new_figure(13.5, 7.6, 2, 3)
+        figure, axes = plots.new_figure(13.5, 7.8, 2, 3, width_ratios=(1.15, 1, 1))
         planned(axes[0, 0], frozen_lake("8x8"), LAKES["8x8"], LAKE_MOVES, config.discount)
         axes[0, 0].set_title("FrozenLake 8x8: values and best actions")
         planned(axes[1, 0], cliff_walking(), CLIFF, CLIFF_MOVES, config.discount)
@@ -102,7 +102,7 @@ def remembered(axis: Any, fits: Mapping[str, Result]) -> None:
             axis.plot(*one.curve("train/return"), color=f"C{i}", alpha=0.6, label=None if j else label)
     axis.axhline(0.5, color="0.5", linestyle=":", linewidth=1.5, label="bound without memory")
     axis.set(title="Corridor: the first lamp says where to turn", xlabel="step", ylabel="return", ylim=(0, 1.05))
-    _finish(axis, "center right")
+    _finish(axis, "lower right")
 
 
 def imitated(axis: Any, found: Mapping[str, Drives]) -> None:
@@ -118,11 +118,9 @@ def imitated(axis: Any, found: Mapping[str, Drives]) -> None:
         for i, x in enumerate(one.x[0, :20]):
             label = None if i else f"{name}: {crashes:.0%} crash"
             axis.plot(x, np.arange(len(x))[::-1], color=colour, alpha=0.6, linewidth=1, label=label)
-    axis.set(
-        title="Imitation: the mean of left and right is a crash", xlabel="position across the road", xlim=(-1.7, 1.7)
-    )
-    axis.set(ylabel="steps to the obstacle", ylim=(-0.45, 4.3))
-    _finish(axis, "upper right")
+    axis.set(title="Imitation of drivers: mean or draw", xlabel="position across the road", xlim=(-1.7, 1.7))
+    axis.set(ylabel="steps to the obstacle", ylim=(-0.45, 5.4))
+    _finish(axis, "upper center")
 
 
 def _finish(axis: Any, place: str) -> None:

@@ -70,12 +70,12 @@ def of_worlds(config: Any, on_ice: Trajectory) -> Iterator[Finding]:
         for name, found in whole.items()
     ]  # fmt: skip
     yield measured("markov", *(q for each in quantities for q in each), reference={"rejections expected": LEVEL * SETS})
-    quantities = [
+    rejections = [
         (Quantity(f"{name}: rejected, of {SETS} sets", rejected(found), "==", SETS),
          Quantity(f"{name}: largest p-value", max(one.p_value for one in found), "<", 1e-6))
         for name, found in partial.items()
     ]  # fmt: skip
-    yield measured("not_markov", *(q for each in quantities for q in each))
+    yield measured("not_markov", *(q for each in rejections for q in each))
 
 
 def of_policies(config: Any, fits: Mapping[str, Result]) -> Iterator[Finding]:
