@@ -132,7 +132,7 @@ def test_the_experiments_that_are_named_exist(page):
 @pytest.mark.parametrize("name", ["README.md", "docs/usage.md"])
 def test_the_flags_that_are_named_exist(name):
     known = {flag.name for module in listing() for flag in flags_of(packaged.experiment(module).Config)}
-    known |= {"width", "codes", "runs", "module", "help", "flagfile"}  # of the blocks, of the command jaxdl
+    known |= {"width", "codes", "runs", "module", "kind", "help", "flagfile"}  # of the blocks, of the command jaxdl
     known |= set(re.findall(r"--([a-z-]+)", (ROOT / "launch.sh").read_text(encoding="utf-8")))
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if "pytest" not in line and not line.startswith("<!--")]

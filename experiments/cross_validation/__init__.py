@@ -1,9 +1,9 @@
 """Cross-validation: how accurate a classifier is, estimated from few rows, and how to choose its hyper-parameters.
 
 An estimate from one held-out part of few rows is mostly luck: on 60 rows its standard error is four points. K-fold
-cross-validation tests every row once, each with a model that was not trained on it, and averages K such estimates. The
-experiment draws small samples from the digits and compares both estimates with the accuracy on all other digits, for
-several sample sizes, which shows where one split is enough.
+cross-validation tests every row once, with a model that was not trained on it, and averages K such estimates. The
+experiment draws small samples of several sizes from the digits and compares both estimates with the accuracy on all
+other digits.
 
     split:   a = accuracy on fold 1 of the model trained on the other folds        K-fold:  (a_1 + ... + a_K) / K
     error:   estimate - accuracy of the same models on the rest of the data;       split:   about sqrt(a (1 - a) K / n)
