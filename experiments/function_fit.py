@@ -2,8 +2,10 @@
 
 A network with one hidden layer of n ReLUs is a piecewise linear function with n bends, so it approximates any curve as
 n grows. The experiment writes such sums down for given knots, where the error is known, and trains networks of 1 to 64
-units on a sine, a step and a random curve. Depth multiplies: two units in each of d layers make 2^d pieces, if the
-weights are chosen; the experiment compares trained networks of equal size and different depth.
+units on a sine, a step and a random curve.
+
+Depth multiplies: two units in each of d layers make 2^d pieces, if the weights are chosen. The experiment compares
+trained networks of equal size and different depth.
 
     f(x) = v + sum_k a_k relu(w_k x + b_k)    on equal pieces of length h:  max |f - g| <= h^2 / 8 max |g''|
 

@@ -2,8 +2,10 @@
 
 An agent in a state of an environment takes an action, earns a reward and meets the next state. Where the tables of an
 environment are known, the experiment computes the best policy; where not, Q-learning finds it from rewards, provided
-that it explores. Such a policy looks at the present alone, which is enough if the environment has the Markov property.
-A statistical test on roll-outs tells whether it has, and where it has not, a recurrent policy remembers what is needed.
+that it explores.
+
+Such a policy looks at the present alone, which is enough if the environment has the Markov property. A statistical test
+on roll-outs shows whether it has, and where it has not, a recurrent policy remembers what is needed.
 
     Bellman     V(s) = max_a [r(s, a) + g sum_s' P(s' | s, a) V(s')],  g = --discount
     Q-learning  Q(s, a) <- Q(s, a) + n^-0.6 (r + g max_a' Q(s', a') - Q(s, a)), at the n-th visit to (s, a)

@@ -2,8 +2,9 @@
 
 Accuracy hides a rare class, precision and recall pull in opposite directions, RMSE is in the units of the target and
 MSE is not. The experiment trains a linear classifier and a network with a hidden layer on digits, asks for one digit
-("is this an 8?", one image in ten) at every threshold, and compares the two classifiers image by image. It checks every
-metric against scikit-learn on random cases with ties, single classes and classes that never occur.
+("is this an 8?", one image in ten) at every threshold, and compares the two classifiers image by image.
+
+It also checks every metric against scikit-learn on random cases with ties, single classes and absent classes.
 
     precision = TP / (TP + FP)    recall = TP / (TP + FN)    F1 = 2 TP / (2 TP + FP + FN)
     micro F1: of the summed counts, with one class per example the accuracy; macro F1: the mean over the classes
