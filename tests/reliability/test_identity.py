@@ -27,6 +27,7 @@ TEXTS = {
     "init": "other.npz",
     "init_skip": "kernel",
     "group": "patient",
+    "positive": "7",
 }
 # flags under which a flag has an effect, in addition to its `needs`
 WITH = {"target": {"table": "some.csv"}, "drop": {"table": "some.csv"}, "remat": {"model": "resnet20"},
@@ -63,14 +64,18 @@ def changes(config):
             continue
         effect = {}
         if flag.rule.needs and getattr(config, flag.rule.needs[0]) not in flag.rule.needs[1]:
-            effect = {flag.rule.needs[0]: flag.rule.needs[1][0]}
+            needed, values = flag.rule.needs
+            allowed = next(f.rule.choices for f in flags_of(type(config)) if f.name == needed) or values
+            if not set(values) & set(allowed):
+                continue  # the experiment does not accept what the flag needs, such as Adam for beta2
+            effect = {needed: next(value for value in values if value in allowed)}
         effect |= {name: value for name, value in WITH.get(flag.name, {}).items() if hasattr(config, name)}
         base = dataclasses.replace(config, **effect)
         for value in others(flag, getattr(base, flag.name)):
             try:
                 changed = dataclasses.replace(base, **{flag.name: value})
             except FlagError as error:
-                if not str(error).startswith(f"--{flag.name}"):
+                if f"--{flag.name}=" not in str(error):
                     raise
                 continue  # violates the experiment's own rules
             yield flag, base, changed
