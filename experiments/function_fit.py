@@ -71,10 +71,7 @@ class Config(run.RunConfig):
     family: str | None = flag(None, "train only this family of networks", choices=FAMILIES, shown="both")
     copies: int = flag(6, "networks of each architecture and curve, with other initial weights", minimum=1)
     noise: float = flag(0.1, "standard deviation of the noise in the targets of the family of depths", minimum=0)
-    valid_fraction: float = flag(
-        0.0, "always 0: nothing is chosen, and the test points lie between the training points", group="data",
-        minimum=0, maximum=0,
-    )  # fmt: skip
+    valid_fraction: float = run.no_validation("nothing is chosen, and the test points lie between the training points")
     steps: int | None = 2000
     batch_size: int = 128
     learning_rate: float = 0.01

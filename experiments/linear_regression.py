@@ -51,9 +51,7 @@ class Config(run.RunConfig):
     """Flags of this experiment; the defaults are the notes' settings, except for the number of steps."""
 
     dataset: str = flag("diabetes", "real table; all but diabetes are read from --data_dir", choices=REGRESSION_TABLES)
-    valid_fraction: float = flag(
-        0.0, "always 0: no choice depends on validation data here", group="data", minimum=0, maximum=0
-    )
+    valid_fraction: float = run.no_validation("no choice depends on validation data here")
     seeds: int = 3
     steps: int | None = 3000
     batch_size: int = 100

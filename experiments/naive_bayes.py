@@ -58,9 +58,7 @@ class Config(run.RunConfig):
 
     dataset: str = flag("digits", "images; all but digits and glyphs are read from --data_dir", choices=IMAGE_SETS)
     model: str | None = flag(None, "fit only this model", choices=MODELS, shown="both")
-    valid_fraction: float = flag(
-        0.0, "always 0: nothing is chosen, so all training images are counted", group="data", minimum=0, maximum=0
-    )
+    valid_fraction: float = run.no_validation("nothing is chosen, so all training images are counted")
     epochs: float | None = 1
     batch_size: int = 200
     log_every: int = 1

@@ -63,9 +63,7 @@ class Config(run.RunConfig):
     """Flags of this experiment."""
 
     hidden: int = flag(16, "hidden units of the networks on XOR", minimum=1)
-    valid_fraction: float = flag(
-        0.0, "always 0: XOR has four points, and all of them are fitted", group="data", minimum=0, maximum=0
-    )
+    valid_fraction: float = run.no_validation("XOR has four points, and all of them are fitted")
     steps: int | None = 400
     batch_size: int = 4
     learning_rate: float = 0.03

@@ -23,7 +23,7 @@ from experiments import linear_regression
 from jaxdl import run
 from jaxdl.core import Experiment
 from jaxdl.data import Batches, Data, noisy_line
-from jaxdl.run import Claim, Quantity, flag, pictures
+from jaxdl.run import Claim, Quantity, pictures
 
 FAMILY = "foundations"
 FIGURE = "outliers"  # shown on the page of results
@@ -39,9 +39,7 @@ SMALL: dict[str, object] = {"seeds": 1}  # the flags at which the tests check th
 class Config(run.RunConfig):
     """Flags of this experiment."""
 
-    valid_fraction: float = flag(
-        0.0, "always 0: no choice depends on validation data here", group="data", minimum=0, maximum=0
-    )
+    valid_fraction: float = run.no_validation("no choice depends on validation data here")
     seeds: int = 3
     steps: int | None = 2000
     batch_size: int = 100

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.cross_validation.samples import SIZES, build, samples
+from experiments.cross_validation.samples import SIZES, build, drawn, samples
 from jaxdl import run
 from jaxdl.data import Batches, Data
 from jaxdl.run import Quantity
@@ -98,7 +98,7 @@ def peer(config: Any, x: np.ndarray, y: np.ndarray, found: Estimates) -> run.Fin
     from sklearn.neural_network import MLPClassifier
 
     i = SIZES.index(1)
-    rows = np.random.default_rng((config.seed, 0)).permutation(len(y))[: config.sample]
+    rows = drawn(config, len(y))[: config.sample]
     same = StratifiedKFold(config.folds, shuffle=True, random_state=0)
     n = config.sample * (1 - 1 / config.folds)  # its objective is a sum over rows
     linear = LogisticRegression(C=1 / (max(config.penalty, 1e-9) * n), max_iter=500)

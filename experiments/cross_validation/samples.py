@@ -27,12 +27,17 @@ class Samples(NamedTuple):
     rest: np.ndarray
 
 
+def drawn(config: Any, count: int, r: int = 0) -> np.ndarray:
+    """Returns all rows in the order of sample r: its first rows are the sample, whatever its size."""
+    return np.random.default_rng((config.seed, r)).permutation(count)
+
+
 def samples(config: Any, y: np.ndarray) -> Samples:
     """Draws samples of several sizes and splits each into folds; a larger sample contains the smaller ones."""
     shape = len(y), len(SIZES), config.splits, config.folds
     found = Samples(*(np.zeros(shape, bool) for _ in range(3)))
     for r in range(config.splits):
-        order = np.random.default_rng((config.seed, r)).permutation(len(y))
+        order = drawn(config, len(y), r)
         for i, size in enumerate(SIZES):
             rows = order[: int(size * config.sample)]
             found.rest[order[len(rows) :], i, r] = True

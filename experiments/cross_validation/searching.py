@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.cross_validation.samples import build, members
+from experiments.cross_validation.samples import build, drawn, members
 from jaxdl import run
 from jaxdl.data import Batches, k_folds
 from jaxdl.run import Quantity
@@ -76,7 +76,7 @@ def nested(
 
 def searched(config: Any, x: np.ndarray, y: np.ndarray, name: str) -> Nested:
     """Searches on one small sample of the digits."""
-    rows = np.random.default_rng((config.seed, 0)).permutation(len(y))[: config.sample]
+    rows = drawn(config, len(y))[: config.sample]
     return nested(config, name, x[rows], y[rows, None])
 
 
@@ -100,7 +100,7 @@ def repeated(config: Any, x: np.ndarray, y: np.ndarray, found: Nested, name: str
     at = int(found.chosen[0, 0])
     i = [*found.trials][at]
     again = search.trial(space_of(config), config.seed, i)
-    rows = np.random.default_rng((config.seed, 0)).permutation(len(y))[: config.sample]
+    rows = drawn(config, len(y))[: config.sample]
     alone = nested(config, name, x[rows], y[rows, None], dict.fromkeys(found.trials, again))
     kernels = [np.asarray(one.state.learner.params["kernel"]) for one in (found, alone)]
     first, second = (k.reshape(len(k), -1, len(found.trials), int(y.max()) + 1)[:, :, at] for k in kernels)

@@ -67,10 +67,7 @@ CLAIMS = {
 class Config(run.RunConfig):
     """Flags of this experiment."""
 
-    valid_fraction: float = flag(
-        0.0, "always 0: the environments are simulated, and no choice depends on data", group="data", minimum=0,
-        maximum=0,
-    )  # fmt: skip
+    valid_fraction: float = run.no_validation("the environments are simulated, and no choice depends on data")
     memory: str = flag("gru", "memory of the policy in the corridor", choices=(*CELLS, "none"))
     hidden: int = flag(32, "width of that policy", minimum=1)
     corridor: int = flag(8, "places from the lamp to the fork", minimum=2)

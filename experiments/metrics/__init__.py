@@ -144,12 +144,13 @@ def of_one(config: Config, data: Data, result: run.Result) -> Iterator[run.Findi
     differences = [abs(result.runs[0].metrics[name] - value) for name, value in again.items()]
     yield run.measured("without_loss", Quantity("largest difference from the evaluation", max(differences), "<", 1e-6))
 
-    truth = y == names.index(config.positive)
-    curve = metrics.threshold_curve(p[:, names.index(config.positive)], truth)
+    positive = names.index(config.positive)
+    truth = y == positive
+    curve = metrics.threshold_curve(p[:, positive], truth)
     yield tradeoff(config, curve)
     always = metrics.counts_of(metrics.confusion_matrix(truth, np.zeros(len(truth), int), 2))
     micro, macro = (float(metrics.f1(always, average)) for average in ("micro", "macro"))
-    trained = metrics.counts_of(metrics.confusion_matrix(truth, guess == names.index(config.positive), 2))
+    trained = metrics.counts_of(metrics.confusion_matrix(truth, guess == positive, 2))
     ours = {average: float(metrics.f1(trained, average)) for average in ("micro", "macro")}
     yield run.measured(
         "imbalance",
@@ -164,22 +165,22 @@ def of_one(config: Config, data: Data, result: run.Result) -> Iterator[run.Findi
 
 def tradeoff(config: Config, curve: metrics.Curve) -> run.Finding:
     """Prints precision and recall at some thresholds; measures whether recall ever rises with the threshold."""
-    f1 = 2 * curve.correct / (curve.predicted + curve.positives)
+    f1 = metrics.f1(metrics.Counts(curve.correct, curve.predicted, curve.positives))
+    last = lambda t: int(np.sum(curve.thresholds >= t)) - 1  # of the examples with a score of at least t
     rows = [["threshold", "found", "precision", "recall", "F1", ""]]
     for t in (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95):
-        i = int(np.sum(curve.thresholds >= t)) - 1
-        if i >= 0:
+        if (i := last(t)) >= 0:
             cells = (t, curve.predicted[i], curve.precision[i], curve.recall[i], f1[i])
             rows.append([*(f"{value:.3g}" for value in cells), ""])
     text = f"Is this image {config.positive!r}? {curve.positives} of {curve.predicted[-1]} are.\n{format_table(rows)}"
     run.log(text)
     run.save_text(config, "thresholds", text + "\n")
-    half = max(int(np.sum(curve.thresholds >= 0.9)) - 1, 0)
+    strict = max(last(0.9), 0)
     return run.measured(
         "tradeoff",
         Quantity("largest rise of recall while the threshold rises", np.max(-np.diff(curve.recall)), "<=", 0.0),
-        Quantity("precision at threshold 0.9 - at 0", curve.precision[half] - curve.precision[-1], ">", 0.0),
-        Quantity("recall at threshold 0 - at 0.9", curve.recall[-1] - curve.recall[half], ">", 0.0),
+        Quantity("precision at threshold 0.9 - at 0", curve.precision[strict] - curve.precision[-1], ">", 0.0),
+        Quantity("recall at threshold 0 - at 0.9", curve.recall[-1] - curve.recall[strict], ">", 0.0),
         Quantity("thresholds", len(curve.thresholds)),
     )
 

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxdl.metrics import merge_spreads
+
 __all__ = [
     "Counts", "Moments", "bayes", "bernoulli", "counts", "gaussian", "log_posterior", "merge_counts", "merge_moments",
     "moments",
@@ -88,16 +90,10 @@ def moments(x: Array, y: Array, classes: int, where: Array | None = None, total:
 
 
 def merge_moments(a: Moments, b: Moments) -> Moments:
-    """Returns the statistics of the rows behind `a` and `b` together.
-
-        n = n_a + n_b,  d = m_b - m_a,  m = m_a + d n_b / n,  S = S_a + S_b + d^2 n_a n_b / n
-
-    Reference: Chan, Golub and LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances.
-    """
-    rows = a.rows + b.rows
-    share = (b.rows / jnp.maximum(rows, 1e-30))[:, None]
-    apart = b.mean - a.mean
-    return Moments(rows, a.mean + apart * share, a.squares + b.squares + apart**2 * a.rows[:, None] * share)
+    """Returns the statistics of the rows behind `a` and `b` together, by `jaxdl.metrics.merge_spreads`."""
+    rows, mean, squares = (jnp.stack(pair) for pair in zip(a, b, strict=True))
+    n, mean, squares = merge_spreads(rows[..., None], mean, squares)
+    return Moments(n[:, 0], mean, squares)
 
 
 def bernoulli(statistics: Counts, x: Array, smoothing: float = 1.0) -> Array:

@@ -28,6 +28,7 @@ from jaxdl.metrics.generation import (
 from jaxdl.metrics.information import cross_entropy, entropy, kl_divergence
 from jaxdl.metrics.ranking import Curve, average_precision, average_ranks, pearson, roc_auc, spearman, threshold_curve
 from jaxdl.metrics.regression import r_squared
+from jaxdl.metrics.spreads import merge_spreads
 
 __all__ = [
     "Counts",
@@ -53,6 +54,7 @@ __all__ = [
     "label_counts",
     "mean_and_covariance",
     "merge_errors",
+    "merge_spreads",
     "mode_hits",
     "modes_found",
     "moments",

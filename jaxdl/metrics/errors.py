@@ -5,13 +5,14 @@
 
 R^2 needs the spread of the targets around their mean. The difference sum y^2 - (sum y)^2 / n, which `r_squared` takes,
 adds up over batches but loses all digits in float32 if the mean is a few thousand times the standard deviation. Here
-every batch keeps its own mean, and the merge is that of Chan, Golub and LeVeque 1979. NumPy arrays are computed on the
-host in float64.
+every batch keeps its own mean. NumPy arrays are computed on the host in float64.
 """
 
 from typing import Any, NamedTuple
 
 import chex
+
+from jaxdl.metrics.spreads import merge_spreads
 
 
 class ErrorSums(NamedTuple):
@@ -50,23 +51,17 @@ def error_sums(predictions: Any, targets: Any, where: Any | None = None) -> Erro
 
 
 def merge_errors(*parts: ErrorSums) -> ErrorSums:
-    """Returns the statistics of all parts together, in any order and of any sizes:
-
-        n = sum n_k,  mean = sum n_k mean_k / n,  spread = sum spread_k + sum n_k (mean_k - mean)^2
+    """Returns the statistics of all parts together, in any order and of any sizes, by `merge_spreads`.
 
     A part may also have a leading axis [K], one entry for each batch of a `lax.scan` or each device of an
     `all_gather`; its entries are merged as well.
-
-    Reference: Chan, Golub and LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample variances.
     """
     xp = parts[0].mean.__array_namespace__()
-    n, squared, absolute, means, spreads = (
+    counts, squared, absolute, means, spreads = (
         xp.concat([xp.reshape(xp.asarray(part[i]), (-1,)) for part in parts]) for i in range(len(ErrorSums._fields))
     )
-    count = xp.sum(n)
-    # relative to the first mean, so that equal large means do not cancel
-    mean = means[0] + xp.sum(n * (means - means[0])) / xp.where(count > 0, count, 1)
-    return ErrorSums(count, xp.sum(squared), xp.sum(absolute), mean, xp.sum(spreads) + xp.sum(n * (means - mean) ** 2))
+    count, mean, spread = merge_spreads(counts, means, spreads)
+    return ErrorSums(count, xp.sum(squared), xp.sum(absolute), mean, spread)
 
 
 def regression_scores(sums: ErrorSums) -> dict[str, Any]:

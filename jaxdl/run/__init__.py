@@ -2,7 +2,7 @@
 
 from jaxdl.run.command.config import RunConfig
 from jaxdl.run.command.contract import Study, Trainable, Usable, findings
-from jaxdl.run.command.flags import ConfigError, FlagError, flag
+from jaxdl.run.command.flags import ConfigError, FlagError, flag, no_validation
 from jaxdl.run.command.inference import Inference, count_of, of_classes, of_images, of_numbers
 from jaxdl.run.command.main import main
 from jaxdl.run.command.use import Loaded, load
@@ -42,6 +42,7 @@ __all__ = [
     "main",
     "map_batches",
     "measured",
+    "no_validation",
     "of_classes",
     "of_images",
     "of_numbers",

@@ -91,6 +91,7 @@ class A:
     "A class."
     x: int = flag(3, "the number of x", minimum=1)
     y: int = 5
+    z: float = run.no_validation("the reason")
 
 def f(x):
     """Doubles."""
@@ -116,6 +117,7 @@ def f(x):
         ("    return", "\n\n    return", True),
         ("flag(3", "flag(4", True),  # a record compares the values of flags
         ("y: int = 5", "y: int = 6", False),
+        ("the reason", "another", True),
         ("A01", "A02", True),
         ("x * 2", "x * 3", False),
         ('SMALL: dict[str, object] = {"steps": 3}', "SMALL = dict(epochs=2)", True),

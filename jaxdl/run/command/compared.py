@@ -22,7 +22,6 @@ from jaxdl.run.store.runs import format_table
 from jaxdl.streams import printable
 
 WORDS = {1: "good", 0: "same", -1: "bad"}
-KINDS = ("classes", "numbers")
 
 
 class Predictions(NamedTuple):

@@ -106,6 +106,15 @@ def flags_of(config_class: type) -> Iterator[Flag]:
         yield Flag(field.name, kinds[0], optional, field.default, rule)
 
 
+def no_validation(why: str) -> Any:
+    """Declares --valid_fraction of an experiment that chooses nothing by validation data: it is always 0.
+
+    Args:
+      why: the reason, for --help.
+    """
+    return flag(0.0, f"always 0: {why}", group="data", minimum=0, maximum=0)
+
+
 def check(config: Any) -> None:
     """Raises FlagError for the first value of a wrong type, outside its range, or without effect (`Rule.needs`)."""
     for name, kind, optional, default, rule in flags_of(type(config)):

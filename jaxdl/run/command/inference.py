@@ -111,7 +111,7 @@ def of_images(config: RunConfig, data: Data) -> Inference:
 
     def table(p: np.ndarray) -> dict[str, Any]:
         columns = of_classes(p, names)
-        return {"prediction": columns.pop("prediction"), "probability": [f"{x:.4f}" for x in p.max(-1)]} | columns
+        return {"prediction": columns["prediction"], "probability": [f"{x:.4f}" for x in p.max(-1)]} | columns
 
     def test(source: str) -> Batches:
         if source not in IMAGE_SETS:

@@ -19,6 +19,7 @@ OURS = ("jaxdl", "experiments")
 # code of these changes no result
 LEFT_OUT = ("jaxdl.run.command", "jaxdl.run.profile", "jaxdl.run.records", "jaxdl.run.show", "jaxdl.run.store")
 ALWAYS = "jaxdl.run.command.config"  # makes the optimiser of a configuration
+FLAGS = ("flag", "no_validation")  # declare a flag
 SMALL = "SMALL"  # an experiment's flags for the tests
 
 
@@ -70,7 +71,7 @@ def _texts(tree: ast.Module) -> Iterator[ast.expr | ast.stmt]:
         elif isinstance(node, ast.Raise) and node.exc:
             yield node.exc
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            if SMALL in _names(node) or _called(node.value) == "flag":
+            if SMALL in _names(node) or _called(node.value) in FLAGS:
                 yield node
         elif isinstance(node, ast.Call):
             if _called(node) == "Claim":

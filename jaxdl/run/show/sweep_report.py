@@ -91,6 +91,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _states(failed: Sequence[Point]) -> str:
+    """The states of points without a score, for a legend."""
+    return ", ".join(sorted({point.state for point in failed}))
+
+
 def _scores(ranked: Sequence[Point], monitor: str) -> tuple[list[float], list[float]]:
     values = [np.asarray(point.metrics.get(monitor, [np.nan])) for point in ranked]
     return [float(v.mean()) for v in values], [float(v.std(ddof=1)) if len(v) > 1 else 0.0 for v in values]
@@ -107,8 +112,7 @@ def _line(ranked: Sequence[Point], name: str, monitor: str) -> "Figure":
     failed = [point for point in ranked if not point.metrics]
     if failed:
         x = [point.flags[name] for point in failed]
-        words = ", ".join(sorted({point.state for point in failed}))
-        axis.plot(x, [0.03] * len(x), "rx", transform=axis.get_xaxis_transform(), label=words)
+        axis.plot(x, [0.03] * len(x), "rx", transform=axis.get_xaxis_transform(), label=_states(failed))
     if wide([point.flags[name] for point in ranked], 10):
         axis.set_xscale("log")
     if monitor.endswith("loss") and wide(_scores(good, monitor)[0], 20):
@@ -135,7 +139,7 @@ def _plane(ranked: Sequence[Point], across: str, up: str, monitor: str, mode: st
                      label=f"best: {means[0]:.4g}")  # fmt: skip
         figure.colorbar(shade, label=literal(monitor))
     if failed:
-        axis.plot(*at(failed), "rx", label=", ".join(sorted({point.state for point in failed})))
+        axis.plot(*at(failed), "rx", label=_states(failed))
     for name, values, scale in zip((across, up), at(ranked), (axis.set_xscale, axis.set_yscale), strict=True):
         if wide(values, 10) and name not in even:
             scale("log")
@@ -175,8 +179,8 @@ def _scatter(
             axis.plot(place(ranked[:1]), score, "*", color="k", markersize=14, markerfacecolor="gold", zorder=5,
                       label=f"best: {score[0]:.4g}")  # fmt: skip
         if failed:
-            label = ", ".join(sorted({point.state for point in failed}))
-            axis.plot(place(failed), [0.03] * len(failed), "rx", transform=axis.get_xaxis_transform(), label=label)
+            x = place(failed)
+            axis.plot(x, [0.03] * len(x), "rx", transform=axis.get_xaxis_transform(), label=_states(failed))
         if values:
             axis.set_xticks(range(len(values)), [literal(shown(value), 20) for value in values])
             axis.set_xlim(-0.5, len(values) - 0.5)

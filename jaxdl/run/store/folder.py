@@ -32,8 +32,8 @@ RECORDS = ("config.json", "flags.txt")
 ASIDE, JOURNAL = ".overwritten", ".overwritten.json"
 # flags of a command, not of its run
 ONCE = {"download", "mirror", "only", "overwrite", "profile", "rows", "summary", "workdir"}
-# flags that may grow when a run is resumed, and when
-GROWING = dict.fromkeys(("steps", "epochs"), " (may grow with --schedule=constant)") | {"trials": " (may grow)"}
+# flags that may grow when a run is resumed, and the condition, if there is one
+GROWING = {"steps": " with --schedule=constant", "epochs": " with --schedule=constant", "trials": ""}
 LAUNCH = "JAXDL_LAUNCH"  # the same for all attempts of one launch.sh
 SCRIPT = "script"  # experiment name of a fit in a script or notebook
 KINDS = (".json", ".jsonl", ".txt", ".png", ".gif", ".csv", PART)  # of the files that a run writes next to its folders
@@ -253,8 +253,8 @@ def _compare(before: dict[str, Any], now: dict[str, Any], config_class: type, wo
     for f in flags_of(config_class):
         was, value = old.get(f.name, f.default), new[f.name]
         grown = f.name in GROWING and was is not None and value is not None and value > was
-        if f.rule.affects_result and was != value and not (grown and (f.name == "trials" or constant)):
-            hint = GROWING.get(f.name, "")
+        if f.rule.affects_result and was != value and not (grown and (constant or not GROWING[f.name])):
+            hint = f" (may grow{GROWING[f.name]})" if f.name in GROWING else ""
             changed.append(f"--{f.name} was {shown(was)}{hint}")
     if changed:
         raise FlagError(f"--workdir={workdir}: this run has other flags: {', '.join(changed)}; "
