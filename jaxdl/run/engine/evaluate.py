@@ -148,6 +148,14 @@ def _applied(function: Callable[[Any, Any], Any], mesh: Mesh) -> Callable[[Any, 
     return remembered(jax.jit(function, in_shardings=(None, NamedSharding(mesh, P(AXIS)))))
 
 
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a pure function compiled for one device; equal programs are compiled once per process.
+
+    For calculations of a report that are no rows of a table: gradients, a few steps by hand.
+    """
+    return remembered(jax.jit(function))
+
+
 class Cost(NamedTuple):
     """The cost of one call: seconds (the best of several), and the compiler's count of operations and bytes moved.
 
