@@ -21,6 +21,7 @@ He et al. 2015 (scale of inputs and weights); Glorot and Bengio 2010 (vanishing 
 (telling two sets of rows apart as a measure of their distance).
 """
 
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +30,7 @@ import numpy as np
 from flax import linen as nn
 
 from experiments.diagnose import gap, pictures, planted, real
-from experiments.diagnose.evidence import Subject, measured, trial_flags
+from experiments.diagnose.evidence import Subject, Tools, measured, tools_of, trial_flags
 from jaxdl import losses, metrics, run
 from jaxdl.core import Experiment
 from jaxdl.data import Data
@@ -137,27 +138,42 @@ def diagnoses(config: Config) -> Iterator[tuple[str, str, int, str]]:
     """Trains the planted runs -> (setting, kind, seed, first diagnosis)."""
     settings = config.settings.split(",")
     for setting in settings:
+        tools = functools.cache(functools.partial(tools_for, config, setting))
         for kind in planted.KINDS:
             count = -(-config.healthy // len(settings)) if kind == planted.HEALTHY else config.seeds
             for seed in range(config.seed, config.seed + count):
-                yield setting, kind, seed, of_planted(config, setting, kind, seed)
+                init = tools(planted.like(kind, initial=True)).init
+                name = of_planted(config, setting, kind, seed, tools(planted.like(kind))._replace(init=init))
+                expected = planted.FAULTS[kind].named if kind in planted.FAULTS else real.NONE
+                if name != expected:
+                    run.log(f"{setting}/{kind}/seed{seed}: diagnosed as {name}, planted {expected}")
+                yield setting, kind, seed, name
 
 
-def of_planted(config: Config, setting: str, kind: str, seed: int) -> str:
+def of_kind(config: Config, setting: str, kind: str, seed: int) -> Config:
+    """Returns the configuration of one planted run."""
+    most = min(config.steps or planted.STEPS, planted.STEPS)
+    changes: dict[str, Any] = {"steps": most} | planted.changes(setting, kind)
+    return config.replace(setting=setting, fault=kind, seed=seed, seeds=1, progress=False, **changes)
+
+
+def tools_for(config: Config, setting: str, kind: str) -> Tools:
+    """Returns the tools that the runs of a kind share."""
+    one = of_kind(config, setting, kind, config.seed)
+    return tools_of(build(one.replace(**trial_flags(one)), data(one)))
+
+
+def of_planted(config: Config, setting: str, kind: str, seed: int, tools: Tools) -> str:
     """Trains one run, with its folder SETTING/KIND/seedN, and returns its first diagnosis."""
-    changes: dict[str, Any] = {"steps": min(config.steps or planted.STEPS, planted.STEPS)} | planted.changes(setting, kind)
-    one = config.replace(setting=setting, fault=kind, seed=seed, seeds=1, progress=False, **changes)
-    parts, rows = data(one), list[dict[str, Any]]()
-    experiment = build(one, parts)
+    one, rows, end = of_kind(config, setting, kind, seed), list[dict[str, Any]](), None
+    parts = data(one)
     try:
-        result = run.fit(experiment, parts, one, name=f"{setting}/{kind}/seed{seed}", on_row=rows.append)
+        result = run.fit(build(one, parts), parts, one, name=f"{setting}/{kind}/seed{seed}", on_row=rows.append)
         end, rows = result.state, result.history
     except run.Diverged:
-        end = None
-    trial = build(one.replace(**trial_flags(one)), parts)
-    subject = Subject(trial, end, one.learning_rate, rows, seed, diverged=end is None)
-    first = seen(diagnose(measured(subject, parts)[0]))[:1]
-    return first[0].fault if first else real.NONE
+        pass
+    found = seen(diagnose(measured(Subject(tools, end, one.learning_rate, rows, seed, end is None), parts)[0]))
+    return found[0].fault if found else real.NONE
 
 
 def gaps_of(config: Config) -> gap.Gaps:

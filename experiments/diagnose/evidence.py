@@ -1,7 +1,7 @@
 """Collects the evidence of a run: of its history, of its states, and of rows of its parts."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,27 +12,48 @@ from jaxdl.core import Experiment
 from jaxdl.data import Data
 from jaxdl.methods import probes
 from jaxdl.methods.diagnosis import NAN, Evidence
-from jaxdl.supervision import Supervised
 
 SCORES = ("accuracy", "r2")
 Row = Mapping[str, Any]
 
 
+class Tools(NamedTuple):
+    """The functions of an experiment that the probes need, compiled when first used.
+
+    init: key -> state. look: (state, rows) -> Look. step: as of the experiment. inputs: rows -> the network's inputs.
+    """
+
+    init: Callable[[Any], Any]
+    look: Callable[[Any, probes.Rows], probes.Look]
+    step: Callable[[Any, Any], tuple[Any, Any]]
+    inputs: Callable[[Any], tuple[Any, ...]] | None
+
+
 class Subject(NamedTuple):
     """A run to diagnose.
 
-    experiment: built with `trial_flags`. end: its last state. rate: its peak learning rate. rows: of its history.
-    diverged: it ended with a number that is not finite. lost: it stopped before its first checkpoint, so `end` is the
-    initial state, and its first steps are repeated.
+    tools: of its experiment, built with `trial_flags`; None if its state is not that of one supervised network. end:
+    its last state; None if it stopped before the first checkpoint. rate: its peak learning rate. rows: of its history.
+    stopped: it did not reach its end; then its first steps are repeated to see whether they diverge.
     """
 
-    experiment: Experiment
+    tools: Tools | None
     end: Any
     rate: float
     rows: Sequence[Row]
     seed: int
-    diverged: bool = False
-    lost: bool = False
+    stopped: bool = False
+
+
+def tools_of(experiment: Experiment) -> Tools:
+    """Returns the tools for an experiment."""
+    compiled = run.compiled
+    return Tools(
+        compiled(experiment.init),
+        probes.looker(experiment, compiled),
+        compiled(experiment.step),
+        experiment.inputs,
+    )
 
 
 def trial_flags(config: run.RunConfig) -> dict[str, Any]:
@@ -42,7 +63,7 @@ def trial_flags(config: run.RunConfig) -> dict[str, Any]:
     return usual | rule | {"schedule": "constant", "warmup": 0, "norms": None, "ema": None}
 
 
-def of_history(rows: Sequence[Row], rate: float, diverged: bool) -> Evidence:
+def of_history(rows: Sequence[Row], rate: float) -> Evidence:
     """Returns what the history of a run alone says."""
     values = lambda key: [row[key] for row in rows if key in row]
     last = lambda key, count=1: float(np.mean(values(key)[-count:])) if values(key) else NAN
@@ -57,19 +78,20 @@ def of_history(rows: Sequence[Row], rate: float, diverged: bool) -> Evidence:
         start_loss=losses[0] if losses else NAN,
         rate=rate,
         last_rate=rates[-1] if rates else NAN,
-        diverged=float(rows[-1]["step"]) if rows and diverged else 0.0 if diverged else NAN,
+        diverged=float(rows[-1]["step"]) if losses and not math.isfinite(losses[-1]) else NAN,
         rise=valid[-1] / min(valid) if len(valid) > 1 and min(valid) > 0 else NAN,
     )
 
 
 def measured(subject: Subject, data: Data) -> tuple[Evidence, list[str]]:
     """Returns the evidence of a run, and what could not be measured, one line each."""
-    evidence = of_history(subject.rows, subject.rate, subject.diverged)
+    evidence = of_history(subject.rows, subject.rate)
     rows = [probes.first_rows(part) for part in (data.train, data.valid, data.test)]
     train, valid, test = rows
     if train is None:
         return evidence, ["its training rows are not arrays in memory, so only its history was read"]
-    x, notes = inputs_of(subject.experiment, train), list[str]()
+    inputs = subject.tools.inputs if subject.tools else None
+    x, notes = inputs_of(inputs, train), list[str]()
     found = probes.labels(x, train.get("y"))
     evidence = evidence._replace(
         probe=found.score, chance=found.chance, beyond=found.beyond, noise=found.noise, constant_loss=found.constant
@@ -80,25 +102,26 @@ def measured(subject: Subject, data: Data) -> tuple[Evidence, list[str]]:
         notes.append("its inputs are no numbers, so their scale and their distribution were not measured")
     else:
         evidence = evidence._replace(scale=probes.input_scale(x)[0])
-        other = inputs_of(subject.experiment, test) if test is not None else None
+        other = inputs_of(inputs, test) if test is not None else None
         if other is not None and other.shape[1:] == x.shape[1:]:
             evidence = evidence._replace(auc=probes.domain_auc(x, other))
-    if subject.end is not None and not isinstance(subject.end, Supervised):
+    if subject.tools is None:
         return evidence, [*notes, "not one network on labelled rows, so its layers and learning rates were not tried"]
     return of_states(evidence, subject, train, valid, test, found), notes
 
 
-def inputs_of(experiment: Experiment, rows: Any) -> np.ndarray | None:
+def inputs_of(inputs: Callable[[Any], tuple[Any, ...]] | None, rows: Any) -> np.ndarray | None:
     """Returns the network's inputs [n, ...] for rows, if they are floats."""
-    found = experiment.inputs(rows)[0] if experiment.inputs else rows.get("x")
+    found = inputs(rows)[0] if inputs else rows.get("x")
     x = None if found is None else np.asarray(found)
     return x if x is not None and x.dtype.kind == "f" and x.ndim > 1 and np.isfinite(x).all() else None
 
 
 def of_states(e: Evidence, s: Subject, train: Any, valid: Any, test: Any, labels: probes.Labels) -> Evidence:
     """Adds what the initial and the last state say, and where the fit is poor, what short trials say."""
-    look = probes.looker(s.experiment, run.compiled)
-    start = run.compiled(s.experiment.init)(jax.random.key(s.seed))
+    assert s.tools is not None
+    look = s.tools.look
+    start = s.tools.init(jax.random.key(s.seed))
     end = start if s.end is None else start.replace(learner=start.learner.replace(params=s.end.learner.averaged), stats=s.end.stats)
     layers = probes.structure(look, start, end, train)
     parts = [None if part is None else look(end, part).metrics for part in (train, valid, test)]
@@ -114,10 +137,10 @@ def of_states(e: Evidence, s: Subject, train: Any, valid: Any, test: Any, labels
     )  # fmt: skip
     if not e.rate > 0 or e.train >= e.probe:
         return e
-    step, loss = run.compiled(s.experiment.step), lambda state: look(state, train).metrics["loss"]
+    step, loss = s.tools.step, lambda state: look(state, train).metrics["loss"]
     lower, higher = [e.rate * f for f in (0.1, 0.01, 0.001)], [e.rate, 10 * e.rate, 100 * e.rate]
     before, after = probes.trials(step, loss, start, train, lower), probes.trials(step, loss, end, train, higher)
-    if s.lost and not math.isfinite(after[0]):
+    if s.stopped and not math.isfinite(after[0]):
         e = e._replace(diverged=float(probes.TRIAL))
     best, most = int(np.argmin(before)), 1 + int(np.argmin(after[1:]))
     return e._replace(

@@ -20,7 +20,7 @@ SIZES = {"train": 0.5, "valid": 0.25, "test": 0.25}
 class Residual(nn.Module):
     """Dense layer, k blocks h <- h + W relu(V norm(h)), layer norm, dense layer; plain: h <- relu(V h), no skips."""
 
-    blocks: int = 4
+    blocks: int = 2
     width: int = 32
     classes: int = 3
     activation: Callable[[Array], Array] = nn.relu
@@ -111,7 +111,7 @@ def residual(width: int | None = None, deep: bool = False, classes: int = 3, **f
     """Returns a residual network with layer norm; with one hidden layer of `width`, linear for 0; or eight layers."""
     if width is not None:
         return dense((width,) * bool(width), classes, **fields)
-    return Residual(8 if deep else 4, 32, classes, plain=deep, **fields)
+    return Residual(8 if deep else 2, 32, classes, plain=deep, **fields)
 
 
 ADAM: dict[str, Any] = {"optimizer": "adam", "batch_size": 64}
@@ -166,6 +166,13 @@ FAULTS = {
     "deep_sigmoids": Fault(d.VANISHING, net={"deep": True, "activation": nn.sigmoid}),
 }
 KINDS = (HEALTHY, *FAULTS)
+
+
+def like(kind: str, initial: bool = False) -> str:
+    """Returns a kind whose steps are the same program, or with `initial` whose initial state is drawn alike."""
+    fault = FAULTS.get(kind, Fault(""))
+    own = "freeze" in fault.flags or (bool(fault.net) if initial else bool({"width", "deep", "activation"} & set(fault.net)))
+    return kind if own else HEALTHY
 
 
 def network(setting: str, kind: str, classes: int) -> nn.Module:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.diagnose import pictures
-from experiments.diagnose.evidence import Subject, measured, of_history, trial_flags
+from experiments.diagnose.evidence import Subject, measured, of_history, tools_of, trial_flags
 from jaxdl import run
 from jaxdl.data import Data, DataError, MissingData
 from jaxdl.methods.diagnosis import Advice, Diagnosis, diagnose, seen, summary_of
@@ -13,6 +13,7 @@ from jaxdl.run.command.contract import named
 from jaxdl.run.command.flags import given
 from jaxdl.run.command.source import module_from
 from jaxdl.streams import shell
+from jaxdl.supervision import Supervised
 
 NONE = "no fault found"
 
@@ -31,7 +32,6 @@ def report(config: Any, folder: str) -> list[Diagnosis]:
     given_dir = {"data_dir": config.data_dir} if config.data_dir else {}
     loaded = run.load(folder, module, fit, started=True, **given_dir)
     data, notes = rows_of(loaded)
-    end = loaded.state
     stopped = trace.ended is None
     rate = float(loaded.config.learning_rate)
     if stopped:
@@ -39,10 +39,13 @@ def report(config: Any, folder: str) -> list[Diagnosis]:
     if loaded.config.init:
         notes.append("its initial weights came from --init; those of its seed were examined instead")
     if data is None:
-        evidence = of_history(trace.rows, rate, trace.diverged())
+        evidence = of_history(trace.rows, rate)
     else:
-        trial = loaded.module.build(loaded.config.replace(**trial_flags(loaded.config)), loaded.data)
-        subject = Subject(trial, end, rate, trace.rows, loaded.config.seed, trace.diverged(), stopped and int(end.step) == 0)
+        supervised = isinstance(loaded.state, Supervised)
+        flags = trial_flags(loaded.config) if supervised else {}
+        tools = tools_of(loaded.module.build(loaded.config.replace(**flags), loaded.data)) if supervised else None
+        end = None if stopped and int(loaded.state.step) == 0 else loaded.state
+        subject = Subject(tools, end, rate, trace.rows, loaded.config.seed, stopped)
         evidence, more = measured(subject, data)
         notes += more
     found = diagnose(evidence)
