@@ -61,6 +61,7 @@ class Config(run.RunConfig):
     fault: str = flag(planted.HEALTHY, "planted fault of one fit", choices=planted.KINDS)
     setting: str = flag(TESTED[-1], "data and network of one fit", choices=(*planted.SETTINGS, gap.NAME))
     settings: str = flag(",".join(TESTED), "settings in which faults are planted, separated by commas")
+    faults: str | None = flag(None, "which faults to plant, separated by commas", shown="all")
     healthy: int = flag(10, "runs without a fault, in all settings together", minimum=1)
     seeds: int = 2
     steps: int | None = planted.STEPS
@@ -74,10 +75,10 @@ class Config(run.RunConfig):
     def __post_init__(self) -> None:
         """Raises FlagError for a value outside its range."""
         super().__post_init__()
-        for name in self.settings.split(","):
-            if name not in planted.SETTINGS:
-                known = ", ".join(planted.SETTINGS)
-                raise run.FlagError(f"--settings={self.settings}: must be some of {known}, separated by commas")
+        for flag_, known in (("settings", planted.SETTINGS), ("faults", planted.FAULTS)):
+            given = getattr(self, flag_)
+            if given is not None and not set(given.split(",")) <= set(known):
+                raise run.FlagError(f"--{flag_}={given}: must be some of {', '.join(known)}, separated by commas")
 
 
 def data(config: Config) -> Data:
@@ -139,7 +140,7 @@ def diagnoses(config: Config) -> Iterator[tuple[str, str, int, str]]:
     settings = config.settings.split(",")
     for setting in settings:
         tools = functools.cache(functools.partial(tools_for, config, setting))
-        for kind in planted.KINDS:
+        for kind in (planted.HEALTHY, *(config.faults.split(",") if config.faults else planted.FAULTS)):
             count = -(-config.healthy // len(settings)) if kind == planted.HEALTHY else config.seeds
             for seed in range(config.seed, config.seed + count):
                 init = tools(planted.like(kind, initial=True)).init
@@ -172,7 +173,7 @@ def of_planted(config: Config, setting: str, kind: str, seed: int, tools: Tools)
         end, rows = result.state, result.history
     except run.Diverged:
         pass
-    found = seen(diagnose(measured(Subject(tools, end, one.learning_rate, rows, seed, end is None), parts)[0]))
+    found = seen(diagnose(measured(Subject(tools, end, one.learning_rate, rows, seed, end is None, bool(one.freeze)), parts)[0]))
     return found[0].fault if found else real.NONE
 
 

@@ -1,5 +1,6 @@
 """Collects the evidence of a run: of its history, of its states, and of rows of its parts."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -34,7 +35,8 @@ class Subject(NamedTuple):
 
     tools: of its experiment, built with `trial_flags`; None if its state is not that of one supervised network. end:
     its last state; None if it stopped before the first checkpoint. rate: its peak learning rate. rows: of its history.
-    stopped: it did not reach its end; then its first steps are repeated to see whether they diverge.
+    stopped: it did not reach its end; then its first steps are repeated to see whether they diverge. frozen: some
+    parameters were not to be trained.
     """
 
     tools: Tools | None
@@ -43,17 +45,14 @@ class Subject(NamedTuple):
     rows: Sequence[Row]
     seed: int
     stopped: bool = False
+    frozen: bool = False
 
 
 def tools_of(experiment: Experiment) -> Tools:
     """Returns the tools for an experiment."""
-    compiled = run.compiled
-    return Tools(
-        compiled(experiment.init),
-        probes.looker(experiment, compiled),
-        compiled(experiment.step),
-        experiment.inputs,
-    )
+    quick = functools.partial(run.compiled, quick=True)
+    look, step = probes.looker(experiment, quick), quick(experiment.step)
+    return Tools(run.compiled(experiment.init), look, step, experiment.inputs)
 
 
 def trial_flags(config: run.RunConfig) -> dict[str, Any]:
@@ -132,7 +131,7 @@ def of_states(e: Evidence, s: Subject, train: Any, valid: Any, test: Any, labels
     e = e._replace(
         train=scores[0], valid=scores[1], test=scores[2], valid_noise=noise[1], test_noise=noise[2],
         loss=parts[0]["loss"] if parts[0] else NAN, start_loss=look(start, train).metrics["loss"],
-        equal=layers.equal, dead=layers.dead, missing=layers.missing, vanishing=layers.vanishing,
+        frozen=float(s.frozen), equal=layers.equal, dead=layers.dead, missing=layers.missing, vanishing=layers.vanishing,
         layers=", ".join(dict.fromkeys(names)),
     )  # fmt: skip
     if not e.rate > 0 or e.train >= e.probe:

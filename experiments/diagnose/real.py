@@ -41,11 +41,12 @@ def report(config: Any, folder: str) -> list[Diagnosis]:
     if data is None:
         evidence = of_history(trace.rows, rate)
     else:
+        frozen = bool(loaded.config.freeze or loaded.config.rates or loaded.config.init)
         supervised = isinstance(loaded.state, Supervised)
         flags = trial_flags(loaded.config) if supervised else {}
         tools = tools_of(loaded.module.build(loaded.config.replace(**flags), loaded.data)) if supervised else None
         end = None if stopped and int(loaded.state.step) == 0 else loaded.state
-        subject = Subject(tools, end, rate, trace.rows, loaded.config.seed, stopped)
+        subject = Subject(tools, end, rate, trace.rows, loaded.config.seed, stopped, frozen)
         evidence, more = measured(subject, data)
         notes += more
     found = diagnose(evidence)

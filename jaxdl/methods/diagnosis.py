@@ -5,7 +5,8 @@ must hold, the score is the smallest ratio. The rules are ordered: the cause com
 fault that is seen is the diagnosis.
 
 Most rules apply only to a poor fit: a network that predicts its own training rows worse than simple models predict them
-when they are held out. A fault that does no harm is not a diagnosis.
+when they are held out. A fault that does no harm is not a diagnosis, except for gradients that are missing although
+nothing was frozen.
 
 The thresholds were set on an MLP of 64-64 units on the digits (SGD with momentum) and on spirals (Adam), one run for
 each of twenty planted faults. Each is near the geometric mean of the two values that it has to separate, which its
@@ -46,6 +47,7 @@ class Evidence(NamedTuple):
     lower: the best loss after a short trial from the initial state at lower rates. rate, higher_rate, lower_rate: the
     rates. last_rate: at the last step. diverged: the step at which the run ended with a number that is not finite.
     scale: largest root mean square of an input. equal, dead, missing, vanishing: see `probes.Structure`.
+    frozen: whether parameters were frozen on purpose.
     auc: of telling training and test rows apart. rise: last / best validation loss. layers: names, for the text.
     """
 
@@ -73,6 +75,7 @@ class Evidence(NamedTuple):
     equal: float = NAN
     dead: float = NAN
     missing: float = NAN
+    frozen: float = 0.0
     vanishing: float = NAN
     auc: float = NAN
     rise: float = NAN
@@ -199,7 +202,7 @@ RULES = (
         lambda e: Advice("start with biases of 0, or use an activation with a slope everywhere"),
     ),
     Rule(
-        GRADIENT, lambda e: min(poor(e), over(e.missing, SHARE)),
+        GRADIENT, lambda e: min(poor(e) if e.frozen else 1e3, over(e.missing, SHARE)),
         lambda e: f"{number(100 * e.missing)}% of the parameters affect the loss and never change: "
         f"{e.layers or 'some layers'}; {_fit(e)}",
         lambda e: Advice("look for stop_gradient, integers or a frozen optimiser on the way to these layers",
