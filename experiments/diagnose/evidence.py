@@ -15,6 +15,7 @@ from jaxdl.methods import probes
 from jaxdl.methods.diagnosis import NAN, Evidence
 
 SCORES = ("accuracy", "r2")
+LONG = 180  # steps of a trial at the rate of the run; those at other rates are shorter
 Row = Mapping[str, Any]
 
 
@@ -137,13 +138,14 @@ def of_states(e: Evidence, s: Subject, train: Any, valid: Any, test: Any, labels
     if not e.rate > 0 or e.train >= e.probe:
         return e
     step, loss = s.tools.step, lambda state: look(state, train).metrics["loss"]
-    lower, higher = [e.rate * f for f in (0.1, 0.01, 0.001)], [e.rate, 10 * e.rate, 100 * e.rate]
+    lower, higher = ([e.rate * 10.0**i for i in powers] for powers in ((-1, -2, -3), (1, 2, 3, 4)))
     before, after = probes.trials(step, loss, start, train, lower), probes.trials(step, loss, end, train, higher)
-    if s.stopped and not math.isfinite(after[0]):
-        e = e._replace(diverged=float(probes.TRIAL))
-    best, most = int(np.argmin(before)), 1 + int(np.argmin(after[1:]))
+    (same,) = probes.trials(step, loss, end, train, [e.rate], steps=LONG)
+    if s.stopped and not math.isfinite(same):
+        e = e._replace(diverged=float(LONG))
+    best, most = int(np.argmin(before)), int(np.argmin(after))
     return e._replace(
-        lower=before[best], lower_rate=lower[best], same=after[0], higher=after[most], higher_rate=higher[most]
+        lower=before[best], lower_rate=lower[best], same=same, higher=after[most], higher_rate=higher[most]
     )
 
 

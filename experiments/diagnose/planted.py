@@ -151,8 +151,8 @@ FAULTS = {
     "few_noisy_rows": Fault(d.OVERFITTING),
     "test_inverted": Fault(d.MISMATCH),
     "test_noised": Fault(d.MISMATCH),
-    "rate_x1000": Fault(d.RATE_HIGH, rate=1000),
-    "rate_x30": Fault(d.RATE_HIGH, rate=30),
+    "rate_x3000": Fault(d.RATE_HIGH, rate=3000),
+    "rate_x100": Fault(d.RATE_HIGH, rate=100),
     "rate_x0.001": Fault(d.RATE_LOW, rate=1e-3),
     "dead_relus": Fault(d.DEAD, net={"bias_init": Weights(shift=-20.0)}),
     "labels_shuffled": Fault(d.LABELS),
@@ -207,7 +207,7 @@ def parts(setting: str, kind: str, seed: int, size: int) -> Data:
     cut = [{name: x[a:b] for name, x in rows.items()} for a, b in zip(ends[:-1], ends[1:], strict=True)]
     train, valid, test = cut
     if kind == "few_noisy_rows":
-        wrong = random.random(len(train["y"])) < 0.2
+        wrong = random.random(len(train["y"])) < 0.3
         train["y"] = np.where(wrong, random.integers(classes, size=len(wrong)), train["y"]).astype(np.int32)
     if kind == "test_inverted":
         test["x"] = test["x"].max(0, keepdims=True).max() + test["x"].min() - test["x"]

@@ -8,8 +8,8 @@ Most rules apply only to a poor fit: a network that predicts its own training ro
 when they are held out. A fault that does no harm is not a diagnosis, except for gradients that are missing although
 nothing was frozen.
 
-The thresholds were set on an MLP of 64-64 units on the digits (SGD with momentum) and on spirals (Adam), one run for
-each of twenty planted faults. Each is near the geometric mean of the two values that it has to separate, which its
+The thresholds were set on an MLP of 64-64 units, on the digits and on spirals, with momentum and with Adam: three runs
+for each of twenty planted faults. Each is near the geometric mean of the two values that it has to separate, which its
 comment names; the experiment `diagnose` measures how they fare on other networks.
 """
 
@@ -28,9 +28,9 @@ SCALE = 10.0  # root mean square of an input: initialisers assume 1 (He et al. 2
 SHARE = 0.5  # of a layer's units, or of the parameters: healthy runs had 0.1 or less, faulty ones 0.67 or more
 START = 5.0  # initial loss / loss of the best constant: 1 to 1.2 in healthy runs, 1,000 or more with large weights
 VANISH = 1e-3  # smallest / largest gradient of a layer: 0.07 or more in healthy runs, 1e-5 or less in deep sigmoids
-SOONER = 2.0  # loss / loss after a short trial at a lower rate: 1.1 or less, or 4.8 or more if the rate was too large
-FALLS = 0.2  # share by which the loss falls in a short trial: 0.02 at a plateau, 0.8 in runs that were too short
-LEAST = 0.03  # smallest such share that is not noise; a larger rate must be three times better than the run's own
+SOONER = 1.4  # loss / loss after a short trial at a lower rate: 1.1 or less, or 1.8 or more if the rate was too large
+FALLS = 0.25  # share by which the loss falls in a trial: 0.07 or less at a plateau, 0.98 in runs that were too short
+LEAST = 0.1  # a larger rate must be three times better than the run's own, or than this: 0.1 at a plateau, else 0.5
 RISE = 1.5  # last / best validation loss, where no scores are known
 AUC = 0.75  # of telling training from test rows apart, where there is no validation part: 0.5 for rows of one kind
 NAN = math.nan
@@ -185,7 +185,7 @@ RULES = (
         lambda e: Advice("compare some inputs with their labels: their order or source may differ"),
     ),
     Rule(
-        SCALES, lambda e: min(poor(e), over(e.scale, SCALE)),
+        SCALES, lambda e: min(max(poor(e), over(e.start_loss / e.constant_loss, START)), over(e.scale, SCALE)),
         lambda e: f"the largest root mean square of an input is {number(e.scale)} (1 is assumed); {_fit(e)}",
         lambda e: Advice("standardise the inputs by the means and deviations of the training rows"),
     ),
