@@ -153,8 +153,7 @@ def diagnoses(config: Config) -> Iterator[tuple[str, str, int, str]]:
 
 def of_kind(config: Config, setting: str, kind: str, seed: int) -> Config:
     """Returns the configuration of one planted run."""
-    most = min(config.steps or planted.STEPS, planted.STEPS)
-    changes: dict[str, Any] = {"steps": most} | planted.changes(setting, kind)
+    changes = planted.changes(setting, kind, config.steps or planted.STEPS)
     return config.replace(setting=setting, fault=kind, seed=seed, seeds=1, progress=False, **changes)
 
 

@@ -138,15 +138,16 @@ def of_states(e: Evidence, s: Subject, train: Any, valid: Any, test: Any, labels
     if not e.rate > 0 or e.train >= e.probe:
         return e
     step, loss = s.tools.step, lambda state: look(state, train).metrics["loss"]
-    lower, higher = ([e.rate * 10.0**i for i in powers] for powers in ((-1, -2, -3), (1, 2, 3, 4)))
-    before, after = probes.trials(step, loss, start, train, lower), probes.trials(step, loss, end, train, higher)
+    lower, higher = ([e.rate * 10.0**i for i in powers] for powers in ((0, -1, -2, -3), (1, 2, 3, 4)))
+    (again, *before), after = probes.trials(step, loss, start, train, lower), probes.trials(step, loss, end, train, higher)
     (same,) = probes.trials(step, loss, end, train, [e.rate], steps=LONG)
-    if s.stopped and not math.isfinite(same):
+    if s.stopped and not (math.isfinite(same) and math.isfinite(again)):
         e = e._replace(diverged=float(LONG))
     best, most = int(np.argmin(before)), int(np.argmin(after))
     return e._replace(
-        lower=before[best], lower_rate=lower[best], same=same, higher=after[most], higher_rate=higher[most]
-    )
+        again=again, lower=before[best], lower_rate=lower[1 + best],
+        same=same, higher=after[most], higher_rate=higher[most],
+    )  # fmt: skip
 
 
 def score(found: Mapping[str, float], labels: probes.Labels) -> float:

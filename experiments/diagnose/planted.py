@@ -117,11 +117,12 @@ SETTINGS = {
 
 
 class Fault(NamedTuple):
-    """A planted fault. named: its diagnosis. rate: factor of the learning rate. net: fields of the network."""
+    """A planted fault. named: its diagnosis. rate, steps: factors of the setting's. net: fields of the network."""
 
     named: str
     flags: dict[str, Any] = {}
     rate: float = 1.0
+    steps: float = 1.0
     net: dict[str, Any] = {}
 
 
@@ -146,9 +147,9 @@ HEALTHY, FROZEN = "healthy", "the setting's"
 FAULTS = {
     "linear_model": Fault(d.MODEL_BIAS, net={"width": 0}),
     "one_hidden_unit": Fault(d.MODEL_BIAS, net={"width": 1, "activation": nn.tanh}),
-    "few_steps": Fault(d.OPTIMISATION, {"steps": 10}),
+    "few_steps": Fault(d.OPTIMISATION, steps=1 / 30),
     "schedule_ends_early": Fault(d.OPTIMISATION, {"schedule": "step", "decay_every": 8, "decay_rate": 0.01}),
-    "few_noisy_rows": Fault(d.OVERFITTING),
+    "few_noisy_rows": Fault(d.OVERFITTING, steps=4),
     "test_inverted": Fault(d.MISMATCH),
     "test_noised": Fault(d.MISMATCH),
     "rate_x3000": Fault(d.RATE_HIGH, rate=3000),
@@ -181,10 +182,11 @@ def network(setting: str, kind: str, classes: int) -> nn.Module:
     return SETTINGS[setting].net(classes=classes, **fields)
 
 
-def changes(setting: str, kind: str) -> dict[str, Any]:
-    """Returns the flags of a setting with the planted fault."""
+def changes(setting: str, kind: str, steps: int) -> dict[str, Any]:
+    """Returns the flags of a setting with the planted fault, for a run of `steps` steps without one."""
     fault, flags = FAULTS.get(kind, Fault("")), SETTINGS[setting].flags
     frozen = {"freeze": SETTINGS[setting].frozen} if "freeze" in fault.flags else {}
+    frozen |= {"steps": max(1, round(steps * fault.steps))}
     return flags | fault.flags | frozen | {"learning_rate": flags["learning_rate"] * fault.rate}
 
 
@@ -207,8 +209,9 @@ def parts(setting: str, kind: str, seed: int, size: int) -> Data:
     cut = [{name: x[a:b] for name, x in rows.items()} for a, b in zip(ends[:-1], ends[1:], strict=True)]
     train, valid, test = cut
     if kind == "few_noisy_rows":
-        wrong = random.random(len(train["y"])) < 0.3
-        train["y"] = np.where(wrong, random.integers(classes, size=len(wrong)), train["y"]).astype(np.int32)
+        wrong = np.arange(len(train["y"])) % 10 < 3
+        other = (train["y"] + random.integers(1, classes, size=len(wrong))) % classes
+        train["y"] = np.where(wrong, other, train["y"]).astype(np.int32)
     if kind == "test_inverted":
         test["x"] = test["x"].max(0, keepdims=True).max() + test["x"].min() - test["x"]
     if kind == "test_noised":

@@ -44,8 +44,8 @@ class Evidence(NamedTuple):
     beyond, noise: how far labels are predictable beyond chance, and three standard errors of that.
     loss, start_loss, constant_loss: on training rows, at the end, at the start, of the best constant prediction.
     same, higher: loss after a short trial from the last state at the run's rate, and the best at higher rates.
-    lower: the best loss after a short trial from the initial state at lower rates. rate, higher_rate, lower_rate: the
-    rates. last_rate: at the last step. diverged: the step at which the run ended with a number that is not finite.
+    again, lower: loss after a short trial from the initial state at the run's rate, and the best at lower rates. rate,
+    higher_rate, lower_rate: the rates. last_rate: at the last step. diverged: the step at which the run ended with a number that is not finite.
     scale: largest root mean square of an input. equal, dead, missing, vanishing: see `probes.Structure`.
     frozen: whether parameters were frozen on purpose.
     auc: of telling training and test rows apart. rise: last / best validation loss. layers: names, for the text.
@@ -65,6 +65,7 @@ class Evidence(NamedTuple):
     constant_loss: float = NAN
     same: float = NAN
     higher: float = NAN
+    again: float = NAN
     lower: float = NAN
     rate: float = NAN
     higher_rate: float = NAN
@@ -138,8 +139,9 @@ def labels(e: Evidence) -> float:
 
 
 def rate_high(e: Evidence) -> float:
-    """It diverged, or a short trial at a lower rate from the same start went further than the whole run."""
-    return max(float(not math.isnan(e.diverged)), over(e.loss / e.lower if e.lower > 0 else NAN, SOONER))
+    """It diverged, or a short trial at a lower rate went further than the run and than trials at the run's own rate."""
+    sooner = min(e.loss, e.again, e.same) / e.lower if e.lower > 0 else NAN
+    return max(float(not math.isnan(e.diverged)), over(sooner, SOONER))
 
 
 def rate_low(e: Evidence) -> float:
@@ -223,8 +225,8 @@ RULES = (
     Rule(
         RATE_HIGH, lambda e: min(poor(e), rate_high(e)),
         lambda e: (f"not finite at step {e.diverged:.0f}; " if not math.isnan(e.diverged) else "")
-        + f"loss {number(e.loss)} at the end; from the same start a short trial at rate {number(e.lower_rate)} reaches "
-        f"{number(e.lower)}",
+        + f"loss {number(e.loss)} at the end; from the same start a short trial reaches {number(e.again)} at the rate "
+        f"of the run, {number(e.lower)} at {number(e.lower_rate)}",
         lambda e: Advice("lower the learning rate", (("learning_rate", first(e.lower_rate, e.rate / 10)),)),
     ),
     Rule(
