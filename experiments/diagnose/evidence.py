@@ -58,7 +58,9 @@ def tools_of(experiment: Experiment) -> Tools:
 
 def trial_flags(config: run.RunConfig) -> dict[str, Any]:
     """Returns changes for short trials: a constant learning rate, and no average of the parameters."""
-    usual = {name: getattr(run.RunConfig, name) for name in ("decay_rate", "decay_every", "final_fraction", "accumulate")}
+    usual = {
+        name: getattr(run.RunConfig, name) for name in ("decay_rate", "decay_every", "final_fraction", "accumulate")
+    }
     rule = {"optimizer": "adam"} if config.optimizer == "schedule_free" else {}
     return usual | rule | {"schedule": "constant", "warmup": 0, "norms": None, "ema": None}
 
@@ -122,7 +124,11 @@ def of_states(e: Evidence, s: Subject, train: Any, valid: Any, test: Any, labels
     assert s.tools is not None
     look = s.tools.look
     start = s.tools.init(jax.random.key(s.seed))
-    end = start if s.end is None else start.replace(learner=start.learner.replace(params=s.end.learner.averaged), stats=s.end.stats)
+    end = (
+        start
+        if s.end is None
+        else start.replace(learner=start.learner.replace(params=s.end.learner.averaged), stats=s.end.stats)
+    )
     layers = probes.structure(look, start, end, train)
     parts = [None if part is None else look(end, part).metrics for part in (train, valid, test)]
     scores = [NAN if found is None else score(found, labels) for found in parts]
@@ -132,18 +138,22 @@ def of_states(e: Evidence, s: Subject, train: Any, valid: Any, test: Any, labels
     e = e._replace(
         train=scores[0], valid=scores[1], test=scores[2], valid_noise=noise[1], test_noise=noise[2],
         loss=parts[0]["loss"] if parts[0] else NAN, start_loss=look(start, train).metrics["loss"],
-        frozen=float(s.frozen), equal=layers.equal, dead=layers.dead, missing=layers.missing, vanishing=layers.vanishing,
-        layers=", ".join(dict.fromkeys(names)),
+        frozen=float(s.frozen), equal=layers.equal, dead=layers.dead, missing=layers.missing,
+        vanishing=layers.vanishing, layers=", ".join(dict.fromkeys(names)),
     )  # fmt: skip
     if not e.rate > 0 or e.train >= e.probe:
         return e
     step, loss = s.tools.step, lambda state: look(state, train).metrics["loss"]
     lower, higher = ([e.rate * 10.0**i for i in powers] for powers in ((0, -1, -2, -3), (1, 2, 3, 4)))
-    (again, *before), after = probes.trials(step, loss, start, train, lower), probes.trials(step, loss, end, train, higher)
+    (again, *before), after = (
+        probes.trials(step, loss, start, train, lower),
+        probes.trials(step, loss, end, train, higher),
+    )
     (same,) = probes.trials(step, loss, end, train, [e.rate], steps=LONG)
     if s.stopped and not (math.isfinite(same) and math.isfinite(again)):
-        e = e._replace(diverged=float(LONG))
-    best, most = int(np.argmin(before)), int(np.argmin(after))
+        e = e._replace(diverged=0.0)
+    best, most = int(np.argmin(before[::-1])), int(np.argmin(after))  # the lowest rate of several without a finite loss
+    best = len(before) - 1 - best
     return e._replace(
         again=again, lower=before[best], lower_rate=lower[1 + best],
         same=same, higher=after[most], higher_rate=higher[most],

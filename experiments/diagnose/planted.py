@@ -1,5 +1,6 @@
 """Small training runs with one planted fault each: networks, data and the faults."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -185,7 +186,7 @@ def network(setting: str, kind: str, classes: int) -> nn.Module:
 def changes(setting: str, kind: str, steps: int) -> dict[str, Any]:
     """Returns the flags of a setting with the planted fault, for a run of `steps` steps without one."""
     fault, flags = FAULTS.get(kind, Fault("")), SETTINGS[setting].flags
-    frozen = {"freeze": SETTINGS[setting].frozen} if "freeze" in fault.flags else {}
+    frozen: dict[str, Any] = {"freeze": SETTINGS[setting].frozen} if "freeze" in fault.flags else {}
     frozen |= {"steps": max(1, round(steps * fault.steps))}
     return flags | fault.flags | frozen | {"learning_rate": flags["learning_rate"] * fault.rate}
 
@@ -206,7 +207,7 @@ def parts(setting: str, kind: str, seed: int, size: int) -> Data:
         factors = np.where(np.arange(flat.shape[1]) % 2, 1000, 1).astype(np.float32)
         rows["x"] = (flat * factors).reshape(rows["x"].shape)
     ends = np.cumsum([0, *(int(len(rows["y"]) * share) for share in SIZES.values())])
-    cut = [{name: x[a:b] for name, x in rows.items()} for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    cut = [{name: x[a:b] for name, x in rows.items()} for a, b in itertools.pairwise(ends)]
     train, valid, test = cut
     if kind == "few_noisy_rows":
         wrong = np.arange(len(train["y"])) % 10 < 3

@@ -53,9 +53,11 @@ def report(config: Any, folder: str) -> list[Diagnosis]:
     name = f"{record.experiment}{' ' + fit if fit else ''}"
     lines = [f"diagnosis of {folder} ({name}, step {trace.step()}):"]
     for i, one in enumerate(seen(found)):
-        lines += [f"{i + 1}. {one.fault}: {one.evidence}", f"   {one.advice.words}"]
         if i == 0:
-            lines.append(f"   next: {command(record, loaded, one.advice)}")
+            lines += [f"{one.fault}: {one.evidence}", f"  {one.advice.words}"]
+            lines += [f"  next: {command(record, loaded, one.advice)}"]
+        else:
+            lines.append(f"also, perhaps because of it, {one.fault}: {one.evidence}")
     if not seen(found):
         lines.append(f"{NONE}: {summary_of(evidence)}")
     lines += [f"note: {name}: {note}" for note in notes]
@@ -132,5 +134,3 @@ def with_flag(config: Any, name: str, value: Any) -> Any:
         return config.replace(**{k: v for k, v in related.items() if k in keep} | {name: value})
     except run.FlagError:
         return None
-
-

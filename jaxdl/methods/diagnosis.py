@@ -22,7 +22,9 @@ RATE_HIGH, RATE_LOW = "learning rate too large", "learning rate too small"
 DEAD, LABELS, SCALES, GRADIENT = "dead units", "meaningless labels", "unscaled inputs", "missing gradients"
 EQUAL, INITIAL, VANISHING = "equal units", "large initial weights", "vanishing gradients"
 
-POOR = 0.05  # accuracy or R^2 below simple models: healthy runs were above them by 0 or more, poor ones 0.06 or more below
+POOR = (
+    0.05  # accuracy or R^2 below simple models: healthy runs were above them by 0 or more, poor ones 0.06 or more below
+)
 GAP = 0.1  # between two parts: healthy runs had 0.04 or less, over-fitted and mismatched ones 0.15 or more
 SCALE = 10.0  # root mean square of an input: initialisers assume 1 (He et al. 2015); standardised and 0..1 have < 2
 SHARE = 0.5  # of a layer's units, or of the parameters: healthy runs had 0.1 or less, faulty ones 0.67 or more
@@ -43,11 +45,11 @@ class Evidence(NamedTuple):
     probe: the score of simple models on held-out training rows. chance: the score of the best constant prediction.
     beyond, noise: how far labels are predictable beyond chance, and three standard errors of that.
     loss, start_loss, constant_loss: on training rows, at the end, at the start, of the best constant prediction.
-    same, higher: loss after a short trial from the last state at the run's rate, and the best at higher rates.
+    same, higher: loss after a trial from the last state at the run's rate, and the best after short ones at higher rates.
     again, lower: loss after a short trial from the initial state at the run's rate, and the best at lower rates. rate,
-    higher_rate, lower_rate: the rates. last_rate: at the last step. diverged: the step at which the run ended with a number that is not finite.
-    scale: largest root mean square of an input. equal, dead, missing, vanishing: see `probes.Structure`.
-    frozen: whether parameters were frozen on purpose.
+    higher_rate, lower_rate: the rates. last_rate: at the last step. diverged: the step at which a number was not
+    finite; 0: when the first steps of a stopped run were repeated. scale: largest root mean square of an input. equal,
+    dead, missing, vanishing: see `probes.Structure`. frozen: whether parameters were frozen on purpose.
     auc: of telling training and test rows apart. rise: last / best validation loss. layers: names, for the text.
     """
 
@@ -105,6 +107,7 @@ class Diagnosis(NamedTuple):
 BIGGER = (
     ("width", "x4"), ("hidden", "128,128"), ("model", {"softmax": "mlp", "mlp": "cnn"}), ("net", {"linear": "mlp"}),
 )  # fmt: skip
+LONGER = (("steps", "x4"), ("epochs", "x4"))
 
 
 class Rule(NamedTuple):
@@ -150,9 +153,9 @@ def rate_low(e: Evidence) -> float:
 
 
 def plateau(e: Evidence) -> float:
-    """Returns 1 or more if no trial lowers the loss by the share FALLS."""
+    """Returns 1 or more if no trial lowers the loss by the share FALLS; 0 if all of them raise it as much."""
     best = max(fall(e, e.same), fall(e, e.higher)) if e.loss > 0 else NAN
-    return 0.0 if math.isnan(best) else FALLS / max(best, 1e-3)
+    return 0.0 if math.isnan(best) or best < -FALLS else FALLS / max(best, 1e-3)
 
 
 def overfitting(e: Evidence) -> float:
@@ -173,6 +176,16 @@ def mismatch(e: Evidence) -> float:
 def number(value: float) -> str:
     """Formats a number of the evidence; NaN as "not measured"."""
     return "not measured" if math.isnan(value) else f"{value:.3g}"
+
+
+def _diverged(e: Evidence) -> str:
+    if math.isnan(e.diverged):
+        return ""
+    return f"not finite at step {e.diverged:.0f}; " if e.diverged else "not finite when its first steps are repeated; "
+
+
+def _ended(e: Evidence) -> str:
+    return f", whose schedule has ended at {number(e.last_rate)}" if e.last_rate < e.rate / 10 else ""
 
 
 def _fit(e: Evidence) -> str:
@@ -224,9 +237,8 @@ RULES = (
     ),
     Rule(
         RATE_HIGH, lambda e: min(poor(e), rate_high(e)),
-        lambda e: (f"not finite at step {e.diverged:.0f}; " if not math.isnan(e.diverged) else "")
-        + f"loss {number(e.loss)} at the end; from the same start a short trial reaches {number(e.again)} at the rate "
-        f"of the run, {number(e.lower)} at {number(e.lower_rate)}",
+        lambda e: f"{_diverged(e)}loss {number(e.loss)} at the end; from the same start a short trial reaches "
+        f"{number(e.again)} at the rate of the run, {number(e.lower)} at {number(e.lower_rate)}",
         lambda e: Advice("lower the learning rate", (("learning_rate", first(e.lower_rate, e.rate / 10)),)),
     ),
     Rule(
@@ -237,10 +249,10 @@ RULES = (
     ),
     Rule(
         OPTIMISATION, lambda e: min(poor(e), over(fall(e, e.same), FALLS)),
-        lambda e: f"loss {number(e.loss)} at the end falls to {number(e.same)} in a short trial at the rate of the run"
-        + (f", whose schedule has ended at {number(e.last_rate)}" if e.last_rate < e.rate / 10 else "") + f"; {_fit(e)}",
-        lambda e: Advice("keep the rate up for longer", (("schedule", "constant"), ("steps", "x4")))
-        if e.last_rate < e.rate / 10 else Advice("train for more steps", (("steps", "x4"), ("epochs", "x4"))),
+        lambda e: f"loss {number(e.loss)} at the end falls to {number(e.same)} in a trial at the rate of the run"
+        f"{_ended(e)}; {_fit(e)}",
+        lambda e: Advice("keep the rate up for longer", (("schedule", "constant"), *LONGER)) if _ended(e)
+        else Advice("train for more steps", LONGER),
     ),
     Rule(
         MODEL_BIAS, lambda e: min(poor(e), plateau(e)),
@@ -282,10 +294,20 @@ def seen(found: Sequence[Diagnosis]) -> list[Diagnosis]:
 
 
 def summary_of(e: Evidence) -> str:
-    """Returns the numbers that speak for a healthy run."""
-    return (
-        f"training, validation and test score {number(e.train)}, {number(e.valid)}, {number(e.test)}; simple models "
-        f"{number(e.probe)}; inputs' scale {number(e.scale)}, dead units {number(e.dead)}, gradients missing "
-        f"{number(e.missing)}, smallest / largest gradient {number(e.vanishing)}, AUC of training and test inputs "
-        f"{number(e.auc)}"
-    )
+    """Returns the numbers that speak for a healthy run, without those that were not measured."""
+    numbers = {
+        "training score": e.train,
+        "validation score": e.valid,
+        "test score": e.test,
+        "simple models": e.probe,
+        "training loss at the start": e.start_loss,
+        "at the end": e.loss,
+        "last / best validation loss": e.rise,
+        "scale of the inputs": e.scale,
+        "dead units": e.dead,
+        "gradients missing": e.missing,
+        "smallest / largest gradient": e.vanishing,
+        "AUC of training and test inputs": e.auc,
+    }
+    known = [f"{name} {number(value)}" for name, value in numbers.items() if not math.isnan(value)]
+    return ", ".join(known) or "nothing was measured"

@@ -151,8 +151,8 @@ def _applied(function: Callable[[Any, Any], Any], mesh: Mesh) -> Callable[[Any, 
 def compiled(function: Callable[..., Any], quick: bool = False) -> Callable[..., Any]:
     """Returns a pure function compiled for one device when it is first called; all calls have the shapes of the first.
 
-    For calculations of a report that are no rows of a table: gradients, a few steps by hand. Equal programs are compiled
-    once per process, also if they differ in constants; `experiment.init` is the program that `fit` has compiled.
+    For what a report calculates besides its fits: gradients, a few steps by hand. Equal programs are compiled once per
+    process, also if they differ in constants; `experiment.init` is the program that `fit` has compiled.
 
     Args:
       function: arrays -> a pytree of arrays.
@@ -164,7 +164,9 @@ def compiled(function: Callable[..., Any], quick: bool = False) -> Callable[...,
     def call(*args: Any) -> Any:
         if not found:
             closed, like = jax.make_jaxpr(function, return_shape=True)(*args)
-            program = remembered(jax.jit(functools.partial(jax.core.eval_jaxpr, closed.jaxpr), compiler_options=options))
+            program = remembered(
+                jax.jit(functools.partial(jax.core.eval_jaxpr, closed.jaxpr), compiler_options=options)
+            )
             found.extend((program, closed.consts, jax.tree.structure(like)))
         program, constants, structure = found
         return jax.tree.unflatten(structure, program(constants, *jax.tree.leaves(args)))
