@@ -12,7 +12,7 @@ from jaxdl import run
 from jaxdl.core import Experiment
 from jaxdl.data import Data
 from jaxdl.methods import probes
-from jaxdl.methods.diagnosis import NAN, Evidence
+from jaxdl.methods.diagnosis import NAN, WITHOUT_TRIALS, Evidence, diagnose, poor, seen
 
 SCORES = ("accuracy", "r2")
 LONG = 180  # steps of a trial at the rate of the run; those at other rates are shorter
@@ -141,7 +141,8 @@ def of_states(e: Evidence, s: Subject, train: Any, valid: Any, test: Any, labels
         frozen=float(s.frozen), equal=layers.equal, dead=layers.dead, missing=layers.missing,
         vanishing=layers.vanishing, layers=", ".join(dict.fromkeys(names)),
     )  # fmt: skip
-    if not e.rate > 0 or e.train >= e.probe:
+    explained = any(one.fault in WITHOUT_TRIALS for one in seen(diagnose(e)))
+    if not e.rate > 0 or explained or not (s.stopped or poor(e) >= 1):
         return e
     step, loss = s.tools.step, lambda state: look(state, train).metrics["loss"]
     lower, higher = ([e.rate * 10.0**i for i in powers] for powers in ((0, -1, -2, -3), (1, 2, 3, 4)))

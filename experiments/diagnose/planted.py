@@ -92,10 +92,10 @@ def mlp(width: int | None = None, deep: bool = False, **fields: Any) -> nn.Modul
 
 
 def convolutional(width: int | None = None, deep: bool = False, stop: bool = False, **fields: Any) -> nn.Module:
-    """Returns a CNN 8-16-64; or with one channel and `width` units, linear for 0; or an MLP with six layers."""
+    """Returns a CNN 4-8-32; or with one channel and `width` units, linear for 0; or an MLP with six layers."""
     if width == 0 or deep:
         return mlp(width, deep, **fields)
-    features, units = ((8, 16), 64) if width is None else ((width,), width)
+    features, units = ((4, 8), 32) if width is None else ((width,), width)
     return CNN(features, units, **fields | ({"activation": stopped} if stop else {}))
 
 

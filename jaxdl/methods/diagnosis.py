@@ -45,11 +45,11 @@ class Evidence(NamedTuple):
     probe: the score of simple models on held-out training rows. chance: the score of the best constant prediction.
     beyond, noise: how far labels are predictable beyond chance, and three standard errors of that.
     loss, start_loss, constant_loss: on training rows, at the end, at the start, of the best constant prediction.
-    same, higher: loss after a trial from the last state at the run's rate, and the best after short ones at higher rates.
-    again, lower: loss after a short trial from the initial state at the run's rate, and the best at lower rates. rate,
-    higher_rate, lower_rate: the rates. last_rate: at the last step. diverged: the step at which a number was not
-    finite; 0: when the first steps of a stopped run were repeated. scale: largest root mean square of an input. equal,
-    dead, missing, vanishing: see `probes.Structure`. frozen: whether parameters were frozen on purpose.
+    same, higher: loss after a trial from the last state at the rate of the run, and the best after short ones at higher
+    rates. again, lower: loss after a short trial from the initial state at the rate of the run, and the best at lower
+    rates. rate, higher_rate, lower_rate: the rates. last_rate: at the last step. diverged: the step at which a number
+    was not finite; 0: when the first steps of a stopped run were repeated. scale: largest root mean square of an input.
+    equal, dead, missing, vanishing: see `probes.Structure`. frozen: whether parameters were frozen on purpose.
     auc: of telling training and test rows apart. rise: last / best validation loss. layers: names, for the text.
     """
 
@@ -275,6 +275,8 @@ RULES = (
     ),
 )  # fmt: skip
 FAULTS = tuple(rule.fault for rule in RULES)
+WITHOUT_TRIALS = FAULTS[: FAULTS.index(RATE_HIGH)]
+"""Faults that are decided before any trial: they explain a poor fit at every learning rate."""
 
 
 def first(*values: float) -> float:

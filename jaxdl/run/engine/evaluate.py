@@ -164,9 +164,7 @@ def compiled(function: Callable[..., Any], quick: bool = False) -> Callable[...,
     def call(*args: Any) -> Any:
         if not found:
             closed, like = jax.make_jaxpr(function, return_shape=True)(*args)
-            program = remembered(
-                jax.jit(functools.partial(jax.core.eval_jaxpr, closed.jaxpr), compiler_options=options)
-            )
+            program = remembered(jax.jit(functools.partial(jax.core.eval_jaxpr, closed.jaxpr)), options)
             found.extend((program, closed.consts, jax.tree.structure(like)))
         program, constants, structure = found
         return jax.tree.unflatten(structure, program(constants, *jax.tree.leaves(args)))

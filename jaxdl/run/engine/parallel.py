@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -246,8 +246,10 @@ COMPILED: OrderedDict[str, Any] = OrderedDict()
 KEPT = 64  # compiled programs
 
 
-def remembered(program: Any) -> Callable[..., Any]:
+def remembered(program: Any, options: Mapping[str, Any] | None = None) -> Callable[..., Any]:
     """Wraps the jitted `program` so that a process compiles equal programs only once.
+
+    options: the compiler's, by which the same program may be compiled to other bits.
 
     jit identifies a program by its Python function, and every fit makes new functions: a study of many small fits would
     spend more time compiling than training. Arguments with other shapes than those of the first call are left to jit.
@@ -258,9 +260,9 @@ def remembered(program: Any) -> Callable[..., Any]:
         if not found:
             lowered = program.lower(*args)
             devices = [str(device) for device in jax.devices()]
-            text = f"{lowered.as_text()}{devices}{sorted(jax.config.values.items(), key=lambda item: item[0])}"
+            text = f"{lowered.as_text()}{devices}{options}{sorted(jax.config.values.items(), key=lambda item: item[0])}"
             key = hashlib.sha256(text.encode()).hexdigest()
-            found.append(COMPILED.pop(key, None) or lowered.compile())
+            found.append(COMPILED.pop(key, None) or lowered.compile(options))
             COMPILED[key] = found[0]
             if len(COMPILED) > KEPT:
                 COMPILED.popitem(last=False)
