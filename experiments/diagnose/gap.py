@@ -1,7 +1,8 @@
 """The gap between training and test accuracy: opens with the size of a network, closes with data and regularisation.
 
-One fit trains K networks of two layers at once on digits with noisy labels. Network k uses the first units[k] of its
-hidden units, the first rows[k] training rows, and the penalty decay[k] / 2 times its squared weights.
+One fit trains K networks of two layers at once on digits with noisy labels, each R times from other weights and on
+other rows. Network k uses the first units[k] of its hidden units, rows[k] rows, and the penalty decay[k] / 2 times its
+squared weights.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,8 @@ from jaxdl.run import Quantity
 from jaxdl.supervision import supervised
 
 NAME = "gap"
-ROWS, NOISE, STEPS, CLASSES = 512, 0.1, 400, 10
-UNITS, COUNTS, DECAYS = (1, 2, 4, 8, 16, 64), (64, 128, 256, 512), (0.0, 0.003, 0.01, 0.03)
+ROWS, NOISE, STEPS, CLASSES, REPEATS = 256, 0.1, 200, 10, 6
+UNITS, COUNTS, DECAYS = (1, 2, 4, 8, 32), (64, 128, 256), (0.0, 0.01, 0.03, 0.06)
 MODELS = np.array(
     [(units, COUNTS[0], 0.0) for units in UNITS]
     + [(UNITS[-1], count, 0.0) for count in COUNTS[1:]]
@@ -29,9 +30,11 @@ MODELS = np.array(
 LARGE = len(UNITS) - 1  # the largest network, with the fewest rows and no penalty
 BY_UNITS, BY_ROWS = range(len(UNITS)), (LARGE, *range(len(UNITS), len(UNITS) + len(COUNTS) - 1))
 BY_DECAY = (LARGE, *range(len(UNITS) + len(COUNTS) - 1, len(MODELS)))
+EACH = np.repeat(MODELS, REPEATS, axis=0)  # [K R, 3]
+START = np.tile(np.arange(REPEATS) * ROWS // REPEATS, len(MODELS))  # first row of each, so that repeats use other rows
 
 
-class Family(nn.Module):
+class Networks(nn.Module):
     """K networks of one hidden layer, each with its own number of units."""
 
     units: Sequence[int]
@@ -64,19 +67,24 @@ def parts(rows: dict[str, np.ndarray], seed: int) -> Data:
 
 
 def build(config: run.RunConfig, data: Data) -> Experiment:
-    """Builds the K networks; the loss of a row is the sum of those of the networks that train on it."""
-    units, count, decay = MODELS.T
-    model = Family(tuple(int(n) for n in units))
+    """Builds the K R networks; the loss of a row is the sum of those of the networks that train on it."""
+    units, count, decay = EACH.T
+    model = Networks(tuple(int(n) for n in units))
 
     def loss(outputs: Any, batch: Any) -> Array:
         logits, squares = outputs
         each = losses.softmax_cross_entropy(logits, jnp.broadcast_to(batch["y"][:, None], logits.shape[:2]))
-        share = (batch["row"][:, None] < jnp.asarray(count)) * (ROWS / jnp.asarray(count))  # mean 1 over the rows
+        share = used(batch["row"], jnp) * (ROWS / jnp.asarray(count))  # mean 1 over the rows
         return jnp.sum(each * share + jnp.asarray(decay, jnp.float32) / 2 * squares, axis=-1)
 
     return supervised(
         model, config.make_optimizer(data), example=data.example, loss=loss, predict=lambda outputs: outputs[0]
     )
+
+
+def used(row: Any, xp: Any = np) -> Any:
+    """Returns whether each network trains on these training rows, [B, K R] for row numbers [B]."""
+    return (row[:, None] - xp.asarray(START)) % ROWS < xp.asarray(EACH[:, 1])
 
 
 class Gaps(NamedTuple):
@@ -111,9 +119,10 @@ class Gaps(NamedTuple):
 
 
 def accuracies(result: run.Result, data: Data) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the accuracies of the K networks on their own training rows and on the test rows, [K] each."""
+    """Returns the accuracies on the own training rows and on the test rows, means of the repeats, [K] each."""
     right = [
         np.asarray(result.predict(part)).argmax(-1) == part.arrays["y"][:, None] for part in (data.train, data.test)
     ]
-    own = np.arange(ROWS)[:, None] < MODELS[:, 1]
-    return (right[0] & own).sum(0) / own.sum(0), right[1].mean(0)
+    own = used(np.arange(ROWS))
+    mean = lambda values: values.reshape(len(MODELS), REPEATS).mean(1)
+    return mean((right[0] & own).sum(0) / own.sum(0)), mean(right[1].mean(0))
