@@ -14,7 +14,7 @@ training and test opens with the size of a network and closes with data and regu
     gap = training score - test score;  scores are accuracy or R^2
 
     python -m experiments.diagnose --run=RUN                 # the diagnosis of a run; --fit=NAME chooses one of several
-    python -m experiments.diagnose                           # plants faults, two seeds each, no files needed
+    python -m experiments.diagnose                           # plants faults, no files needed
     python -m experiments.diagnose --settings=cnn_digits --seeds=5
 
 He et al. 2015 (scale of inputs and weights); Glorot and Bengio 2010 (vanishing gradients); Ben-David et al. 2010
@@ -66,7 +66,7 @@ class Config(run.RunConfig):
     settings: str = flag(TESTED, "settings in which faults are planted, separated by commas")
     faults: str | None = flag(None, "which faults to plant, separated by commas", shown="all")
     healthy: int = flag(10, "runs without a fault, in all settings together", minimum=1)
-    seeds: int = 2
+    seeds: int = 1
     steps: int | None = planted.STEPS
     batch_size: int = 64
     optimizer: str = "momentum"
