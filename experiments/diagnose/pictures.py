@@ -75,7 +75,7 @@ def diagnosis(rows: Sequence[Mapping[str, Any]], found: Sequence[Diagnosis], tit
     right.axvline(1, color="black", linewidth=1, linestyle="--")
     right.set_xscale("symlog", linthresh=1)
     right.set_xlim(0, MOST)
-    right.set_xticks([0, 0.5, 1, 2, 5, 10, MOST], ["0", "0.5", "1", "2", "5", "10", f">= {MOST:.0f}"])
-    right.set(xlabel="evidence / threshold (from 1 on the fault is seen; * the first diagnosis)")
+    right.set_xticks([0, 0.5, 1, 2, 5, 10, MOST], ["0", "0.5", "1", "2", "5", "10", f"{MOST:.0f}+"])
+    right.set(xlabel="evidence / threshold: seen from 1 on (* first diagnosis)")
     figure.suptitle(plots.literal(title, 90), fontsize=10)
     return figure

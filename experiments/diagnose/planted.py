@@ -93,10 +93,10 @@ def mlp(width: int | None = None, deep: bool = False, **fields: Any) -> nn.Modul
 
 
 def convolutional(width: int | None = None, deep: bool = False, stop: bool = False, **fields: Any) -> nn.Module:
-    """Returns a CNN 4-8-32; or with one channel and `width` units, linear for 0; or an MLP with six layers."""
+    """Returns a CNN 8-16-64; or with one channel and `width` units, linear for 0; or an MLP with six layers."""
     if width == 0 or deep:
         return mlp(width, deep, **fields)
-    features, units = ((4, 8), 32) if width is None else ((width,), width)
+    features, units = ((8, 16), 64) if width is None else ((width,), width)
     return CNN(features, units, **fields | ({"activation": stopped} if stop else {}))
 
 
@@ -107,14 +107,14 @@ def residual(width: int | None = None, deep: bool = False, **fields: Any) -> nn.
 
 ADAM: dict[str, Any] = {"optimizer": "adam", "batch_size": 64}
 SGD: dict[str, Any] = {"optimizer": "momentum", "batch_size": 64}
-DENSE = "kernel|Dense_[01]/"
+DENSE, COSINE = "kernel|Dense_[01]/", {"learning_rate": 0.05, "schedule": "cosine"}
 SETTINGS = {
     # the thresholds were set on these
     "mlp_digits": Setting(images, mlp, DENSE, SGD | {"learning_rate": 0.05}),
     "mlp_spirals": Setting(spirals, mlp, DENSE, ADAM | {"learning_rate": 1e-2}),
     # and these test them
-    "cnn_digits": Setting(images, convolutional, "kernel|Conv|Dense_0/", ADAM | {"learning_rate": 1e-2}),
-    "residual_spirals": Setting(spirals, residual, "kernel|Norm|Dense_[012]/", SGD | {"learning_rate": 0.05}),
+    "cnn_digits": Setting(images, convolutional, "kernel|Conv|Dense_0/", ADAM | {"learning_rate": 3e-3}),
+    "residual_spirals": Setting(spirals, residual, "kernel|Norm|Dense_[012]/", SGD | COSINE),
 }
 
 

@@ -38,11 +38,11 @@ def report(config: Any, folder: str) -> list[Diagnosis]:
         notes.append(f"it stopped at step {trace.step()} before its end")
     if loaded.config.init:
         notes.append("its initial weights came from --init; those of its seed were examined instead")
+    supervised = isinstance(loaded.state, Supervised)
     if data is None:
         evidence = of_history(trace.rows, rate)
     else:
         frozen = bool(loaded.config.freeze or loaded.config.rates or loaded.config.init)
-        supervised = isinstance(loaded.state, Supervised)
         flags = trial_flags(loaded.config) if supervised else {}
         tools = tools_of(loaded.module.build(loaded.config.replace(**flags), loaded.data)) if supervised else None
         end = None if stopped and int(loaded.state.step) == 0 else loaded.state
@@ -59,7 +59,8 @@ def report(config: Any, folder: str) -> list[Diagnosis]:
         else:
             lines.append(f"also, perhaps because of it, {one.fault}: {one.evidence}")
     if not seen(found):
-        lines.append(f"{NONE}: {summary_of(evidence)}")
+        where = "" if data is not None and supervised else " in its history"
+        lines.append(f"{NONE}{where}: {summary_of(evidence)}")
     lines += [f"note: {name}: {note}" for note in notes]
     run.log("\n".join(lines))
     run.save_text(config, "diagnosis", "\n".join(lines) + "\n")
