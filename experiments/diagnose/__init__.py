@@ -52,7 +52,7 @@ CLAIMS = {
     "opens": Claim("The gap between training and test accuracy opens with the size of the network", "B16"),
     "closes": Claim("The gap closes with more data and with regularisation", "B16"),
 }  # fmt: skip
-FEW = "one_hidden_unit,few_steps,few_noisy_rows,test_noised,rate_x100,rate_x0.001,labels_shuffled,dead_relus"
+FEW = "one_hidden_unit,few_steps,few_noisy_rows,test_noised,rate_x100,dead_relus"
 SMALL = {"seeds": 1, "healthy": 1, "faults": FEW}  # the flags at which the tests check the claims
 
 
