@@ -2,6 +2,7 @@
 
 import contextlib
 
+import jax
 import numpy as np
 import pytest
 
@@ -77,6 +78,26 @@ def test_rows_that_a_network_of_the_gap_uses():
     assert (used[:, : gap.REPEATS].sum(1) <= 2).all()  # other rows for each repeat
     assert used[0, 0]
     assert not used[0, 1]
+
+
+@pytest.mark.claims
+def test_networks_of_the_gap_equal_single_ones():
+    """The loss of the family is the sum of those of its networks, each on its own units, rows and penalty."""
+    config = diagnose.Config(**QUIET, setting=gap.NAME, batch_size=gap.ROWS, optimizer="sgd")
+    data = diagnose.data(config)
+    experiment, batch = diagnose.build(config, data), data.example
+    state = jax.jit(experiment.init)(jax.random.key(0))
+    params, expected = jax.device_get(state.learner.params), 0.0
+    for k, (units, count, decay) in enumerate(gap.EACH):
+        n, rows = int(units), (gap.START[k] + np.arange(int(count))) % gap.ROWS
+        w, b = params["hidden_kernel"][k][:, :n], params["hidden_bias"][k][:n]
+        v, c = params["kernel"][k][:n] / np.sqrt(n), params["bias"][k]
+        z = np.maximum(batch["x"][rows] @ w + b, 0) @ v + c
+        z -= z.max(1, keepdims=True)
+        right = z[np.arange(len(rows)), batch["y"][rows]]
+        expected += np.mean(np.log(np.exp(z).sum(1)) - right) + decay / 2 * (np.sum(w**2) + np.sum(v**2))
+    _, metrics = jax.jit(experiment.step)(state, batch)
+    assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_history_alone():

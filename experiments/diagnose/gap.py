@@ -56,15 +56,15 @@ class Networks(nn.Module):
     def __call__(self, x: Array) -> tuple[Array, Array]:
         """Returns logits [B, K, N] for x [B, D], and the sum of each network's squared weights [K]."""
         count, most = len(self.units), max(self.units)
-        used = jnp.arange(most) < jnp.asarray(self.units)[:, None]  # [K, H]
+        used = jnp.arange(most)[None] < jnp.asarray(self.units)[:, None]  # [K, H]
         draw = lambda name, fan, *shape: self.param(name, uniform(fan), shape)
         w = draw("hidden_kernel", x.shape[-1], count, x.shape[-1], most)
         b = self.param("hidden_bias", nn.initializers.zeros, (count, most))
         v = draw("kernel", 1, count, most, self.classes) / jnp.sqrt(jnp.asarray(self.units))[:, None, None]
         c = self.param("bias", nn.initializers.zeros, (count, self.classes))
-        h = nn.relu(jnp.einsum("bd,kdh->bkh", x, w) + b) * used
+        h = nn.relu(jnp.einsum("bd,kdh->bkh", x, w) + b[None]) * used[None]
         squares = (w**2 * used[:, None]).sum((1, 2)) + (v**2 * used[..., None]).sum((1, 2))
-        return jnp.einsum("bkh,khn->bkn", h, v) + c, squares
+        return jnp.einsum("bkh,khn->bkn", h, v) + c[None], squares
 
 
 def parts(rows: dict[str, np.ndarray], seed: int) -> Data:
@@ -86,8 +86,8 @@ def build(config: run.RunConfig, data: Data) -> Experiment:
     def loss(outputs: Any, batch: Any) -> Array:
         logits, squares = outputs
         each = losses.softmax_cross_entropy(logits, jnp.broadcast_to(batch["y"][:, None], logits.shape[:2]))
-        share = used(batch["row"], jnp) * (ROWS / jnp.asarray(count))  # mean 1 over the rows
-        return jnp.sum(each * share + jnp.asarray(decay, jnp.float32) / 2 * squares, axis=-1)
+        share = used(batch["row"], jnp) * (ROWS / jnp.asarray(count))[None]  # mean 1 over the rows
+        return jnp.sum(each * share + (jnp.asarray(decay, jnp.float32) / 2 * squares)[None], axis=-1)
 
     return supervised(
         model, config.make_optimizer(data), example=data.example, loss=loss, predict=lambda outputs: outputs[0]
@@ -96,7 +96,7 @@ def build(config: run.RunConfig, data: Data) -> Experiment:
 
 def used(row: Any, xp: Any = np) -> Any:
     """Returns whether each network trains on these training rows, [B, K R] for row numbers [B]."""
-    return (row[:, None] - xp.asarray(START)) % ROWS < xp.asarray(EACH[:, 1])
+    return (row[:, None] - xp.asarray(START)[None]) % ROWS < xp.asarray(EACH[:, 1])[None]
 
 
 class Gaps(NamedTuple):
