@@ -227,7 +227,8 @@ def use(asked: argparse.Namespace, flags: Sequence[str], word: str) -> None:
 
     module = module_from(Path(asked.module)) if asked.module else None
     given = os.environ.get("JAXDL_DATA_DIR")
-    opened = open_finished(asked.run, module, asked.fit, **{"data_dir": given} if given else {})
+    places: dict[str, Any] = {"data_dir": given} if given else {}
+    opened = open_finished(asked.run, module, asked.fit, **places)
     opened = with_flags(opened, flags)
     if word == "evaluate":
         write_evaluation(opened, asked.inputs[0])

@@ -1,5 +1,6 @@
 """Methods shared by experiments: games, judges, families of models, sampling, baselines, mixtures, planning."""
 
+from jaxdl.methods.diagnosis import Advice, Diagnosis, Evidence, diagnose
 from jaxdl.methods.dynamic_programming import (
     Solution,
     action_values,
@@ -22,6 +23,9 @@ from jaxdl.methods.sampling import choose, generate
 from jaxdl.methods.temporal_difference import Exploration, Learners, choose_action, q_learning
 
 __all__ = [
+    "Advice",
+    "Diagnosis",
+    "Evidence",
     "Exploration",
     "Family",
     "Independence",
@@ -34,6 +38,7 @@ __all__ = [
     "choose",
     "choose_action",
     "conditional_independence",
+    "diagnose",
     "family",
     "frechet_of",
     "generate",

@@ -23,9 +23,9 @@ from flax.core import FrozenDict
 
 from jaxdl.core import Experiment, Learner, State, WeightedSum, make_update, weighted_mean, weighted_sum
 from jaxdl.data import Batches, Data
-from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, benchmark, fit, map_batches
+from jaxdl.run import Diverged, FlagError, Interrupted, RunConfig, benchmark, compiled, fit, map_batches
 from jaxdl.run.engine import training
-from jaxdl.run.engine.parallel import compile_steps, make_mesh
+from jaxdl.run.engine.parallel import COMPILED, compile_steps, make_mesh
 from jaxdl.run.engine.plan import cadence
 from jaxdl.run.engine.training import Training
 from jaxdl.run.show.report import CLOCK
@@ -774,3 +774,16 @@ class TestCost:
         eight = Batches({"x": X[:48], "y": Y[:48]}, 8)
         one, many = (fit(make(), Data(eight, odd), dataclasses.replace(BASE, devices=n)).metrics for n in (1, 8))
         assert one == pytest.approx(many, rel=1e-4)
+
+
+def test_functions_that_differ_in_constants_share_a_compiled_program():
+    """Also optimised less; other arguments of the same shapes need no second program."""
+    x = {"a": jnp.arange(7.0), "b": jnp.float32(3)}
+    before = len(COMPILED)
+    for quick in (False, True):
+        for factor in (2.0, 5.0):
+            times = jnp.full(7, factor)
+            call = compiled(lambda x, times=times: {"y": x["a"] * times + x["b"]}, quick=quick)
+            np.testing.assert_allclose(call(x)["y"], np.arange(7) * factor + 3)
+            np.testing.assert_allclose(call({"a": x["a"] + 1, "b": x["b"]})["y"], np.arange(1, 8) * factor + 3)
+    assert len(COMPILED) - before == 2

@@ -217,7 +217,9 @@ def inference_of(module: Any, config: Any, data: Data) -> Inference:
     return module.inference(config, data) if hasattr(module, "inference") else Inference()
 
 
-def load(workdir: str | Path, module: Any = None, fit: str | None = None, **flags: Any) -> Loaded:
+def load(
+    workdir: str | Path, module: Any = None, fit: str | None = None, *, started: bool = False, **flags: Any
+) -> Loaded:
     """Opens a run: `run = jaxdl.load(RUN)`, then `run.predict(images)`.
 
     Args:
@@ -225,6 +227,7 @@ def load(workdir: str | Path, module: Any = None, fit: str | None = None, **flag
       module: the experiment; needed only if it is your own file and not `experiments.NAME`. For a run of `fit` in a
         script, the `Experiment` itself.
       fit: the name of a fit, if the run has several.
+      started: accept a fit without a checkpoint, such as one that diverged; its states are the initial ones.
       flags: flags of group "use", data_dir, devices and progress: `temperature=0.5, data_dir="..."`.
 
     Raises:
@@ -232,11 +235,16 @@ def load(workdir: str | Path, module: Any = None, fit: str | None = None, **flag
       DataError: the run is damaged, or its experiment builds no model.
       FlagError: as `check_use`.
     """
-    return open_finished(workdir, module, fit, **flags)
+    return open_finished(workdir, module, fit, started=started, **flags)
 
 
 def open_finished(
-    workdir: str | Path, module: Any = None, fit: str | None = None, expected: str = "", **changes: Any
+    workdir: str | Path,
+    module: Any = None,
+    fit: str | None = None,
+    expected: str = "",
+    started: bool = False,
+    **changes: Any,
 ) -> Loaded:
     """Opens a run like `load`, with `changes` in its configuration.
 
@@ -247,7 +255,7 @@ def open_finished(
         raise FlagError(f"load: must be the folder of a run, not {type(workdir).__name__}")
     root = Path(workdir)
     try:
-        return _opened(root, module, fit or "", expected, changes)
+        return _opened(root, module, fit or "", expected, started, changes)
     except (FlagError, DataError):
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
@@ -256,7 +264,7 @@ def open_finished(
         ) from error
 
 
-def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str, Any]) -> Loaded:
+def _opened(root: Path, module: Any, fit: str, expected: str, started: bool, changes: dict[str, Any]) -> Loaded:
     record = read_json(root / "config.json")
     if record is None:
         raise MissingData(f"{root}: contains no run (no config.json); give the folder that the run printed")
@@ -275,7 +283,8 @@ def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str,
     check_use(module.Config, changes)
     ends = [read_end(folder) or {} for folder in folders]
     # a schedule needs the number of steps
-    changes = changes | {"workdir": str(root), "steps": max(1, ends[0].get("step", 1)), "epochs": None}
+    steps = ends[0].get("step") or made_of["flags"].get("steps") or 1
+    changes = changes | {"workdir": str(root), "steps": steps, "epochs": None}
     flags = {k: v for k, v in config_flags.items() if k in known}
     config, data = module.Config(**flags | changes), recalled(made_of["about"])
     experiment = module.build(config, data)
@@ -285,6 +294,9 @@ def _opened(root: Path, module: Any, fit: str, expected: str, changes: dict[str,
         checkpoints = Checkpoints(folder / "checkpoints", write=False)
         found = checkpoints.restore(like, ended.get("state_step"))
         checkpoints.close()
+        if found is None and started:
+            seed = (read_json(folder / NAME) or {}).get("flags", {}).get("seed", config.seed)
+            found = 0, place(jax.jit(experiment.init)(jax.random.key(seed)), make_mesh(1), P())
         if found is None:
             raise MissingData(
                 f"{folder}: has no checkpoint yet; wait for the end of the run, or set --checkpoint_every"

@@ -53,9 +53,9 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
             folder.rmdir()
 
 
-def check_free(folder: Path) -> None:
-    """Raises FlagError if a run or a fit is active in a subfolder."""
-    for path in (path for name in LOCKS for path in folder.glob(f"**/{name}") if path.parent != folder):
+def check_free(folder: Path, own: bool = False) -> None:
+    """Raises FlagError if a run or a fit is active in a subfolder, or with `own` in the folder itself."""
+    for path in (path for name in LOCKS for path in folder.glob(f"**/{name}") if own or path.parent != folder):
         file = _open(path)
         if file is None:
             raise FlagError(f"{path.parent}: in use by {_holder(path)}; wait, or stop it")

@@ -1,0 +1,6 @@
+"""The command `python -m experiments.diagnose`."""
+
+from experiments import diagnose
+from jaxdl import run
+
+run.main(diagnose)
