@@ -1,6 +1,6 @@
 """The experiment `diagnose`: its planted runs, and the diagnosis of a run from its folder."""
 
-import contextlib
+import re
 
 import jax
 import numpy as np
@@ -39,8 +39,10 @@ def made(tmp_path):
         folder = tmp_path / name
         config = tabular.Config(**words, workdir=str(folder))
         config = open_run(config, "tabular", source_of(tabular))
-        with contextlib.suppress(run.Diverged):
+        try:
             run.findings(tabular, config)
+        except run.Diverged as error:
+            make.error = str(error)
         return folder
 
     return make
@@ -147,8 +149,9 @@ def test_a_run_that_diverged_before_its_first_checkpoint(made, diagnosed):
     assert not list(folder.glob("**/result.json"))
     faults, said = diagnosed(folder)
     assert faults[0] == d.RATE_HIGH
+    assert re.search(r"not finite at step \d+", made.error)[0] in said
     assert "--learning_rate=" in said
-    assert "it stopped at step" in said
+    assert "it stopped before its end" in said
 
 
 @pytest.mark.claims
@@ -161,6 +164,16 @@ def test_without_its_data_only_the_history_is_read(made, diagnosed, tmp_path):
     table.unlink()
     _, said = diagnosed(folder)
     assert "only its history was read" in said
+
+
+@pytest.mark.claims
+def test_rows_and_networks_that_are_not_those_of_the_fit_are_not_examined(made, diagnosed, monkeypatch):
+    folder, data, build = made("other", steps=3), tabular.data, tabular.build
+    monkeypatch.setattr(tabular, "data", lambda config: data(config.replace(seed=7)))
+    assert "only its history was read: it was trained on other rows" in diagnosed(folder)[1]
+    monkeypatch.undo()
+    monkeypatch.setattr(tabular, "build", lambda config, data: build(config.replace(hidden=""), data))
+    assert "only its history was read: its last state is damaged, or that of another" in diagnosed(folder)[1]
 
 
 @pytest.mark.claims

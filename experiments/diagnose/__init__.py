@@ -79,6 +79,8 @@ class Config(run.RunConfig):
     def __post_init__(self) -> None:
         """Raises FlagError for a value outside its range."""
         super().__post_init__()
+        if self.run == "":
+            raise run.FlagError("--run=: must be the folder of a run")
         for flag_, known in (("settings", planted.SETTINGS), ("faults", planted.FAULTS)):
             given = getattr(self, flag_)
             if given is not None and not set(given.split(",")) <= set(known):
@@ -182,9 +184,9 @@ def of_planted(config: Config, setting: str, kind: str, seed: int, tools: Tools)
         end, rows = result.state, result.history
     except run.Diverged:
         pass
-    found = seen(
-        diagnose(measured(Subject(tools, end, one.learning_rate, rows, seed, end is None, bool(one.freeze)), parts)[0])
-    )
+    diverged = 0.0 if end is None else real.NAN
+    subject = Subject(tools, end, one.learning_rate, rows, seed, diverged, bool(one.freeze))
+    found = seen(diagnose(measured(subject, parts)[0]))
     return found[0].fault if found else real.NONE
 
 

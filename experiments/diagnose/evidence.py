@@ -36,8 +36,8 @@ class Subject(NamedTuple):
 
     tools: of its experiment, built with `trial_flags`; None if its state is not that of one supervised network. end:
     its last state; None if it stopped before the first checkpoint. rate: its peak learning rate. rows: of its history.
-    stopped: it did not reach its end; then its first steps are repeated to see whether they diverge. frozen: some
-    parameters were not to be trained.
+    diverged: the step at which a number was not finite, NaN: none, 0: unknown. frozen: some parameters were not to be
+    trained.
     """
 
     tools: Tools | None
@@ -45,7 +45,7 @@ class Subject(NamedTuple):
     rate: float
     rows: Sequence[Row]
     seed: int
-    stopped: bool = False
+    diverged: float = NAN
     frozen: bool = False
 
 
@@ -88,6 +88,8 @@ def of_history(rows: Sequence[Row], rate: float) -> Evidence:
 def measured(subject: Subject, data: Data) -> tuple[Evidence, list[str]]:
     """Returns the evidence of a run, and what could not be measured, one line each."""
     evidence = of_history(subject.rows, subject.rate)
+    if not math.isnan(subject.diverged):
+        evidence = evidence._replace(diverged=subject.diverged)
     rows = [probes.first_rows(part) for part in (data.train, data.valid, data.test)]
     train, valid, test = rows
     if train is None:
@@ -142,7 +144,7 @@ def of_states(e: Evidence, s: Subject, train: Any, valid: Any, test: Any, labels
         vanishing=layers.vanishing, layers=", ".join(dict.fromkeys(names)),
     )  # fmt: skip
     explained = any(one.fault in WITHOUT_TRIALS for one in seen(diagnose(e)))
-    if not e.rate > 0 or explained or not (s.stopped or poor(e) >= 1):
+    if not e.rate > 0 or explained or poor(e) < 1:
         return e
     step, loss = s.tools.step, lambda state: look(state, train).metrics["loss"]
     lower, higher = ([e.rate * 10.0**i for i in powers] for powers in ((0, -1, -2, -3), (1, 2, 3, 4)))
@@ -151,8 +153,6 @@ def of_states(e: Evidence, s: Subject, train: Any, valid: Any, test: Any, labels
         probes.trials(step, loss, end, train, higher),
     )
     (same,) = probes.trials(step, loss, end, train, [e.rate], steps=LONG)
-    if s.stopped and not (math.isfinite(same) and math.isfinite(again)):
-        e = e._replace(diverged=0.0)
     best, most = int(np.argmin(before[::-1])), int(np.argmin(after))  # the lowest rate of several without a finite loss
     best = len(before) - 1 - best
     return e._replace(

@@ -1,5 +1,6 @@
 """The diagnosis of a run from its folder: what was seen, the numbers, a picture, and the command to try next."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,15 +8,18 @@ from typing import Any
 from experiments.diagnose import pictures
 from experiments.diagnose.evidence import Subject, measured, of_history, tools_of, trial_flags
 from jaxdl import run
-from jaxdl.data import Data, DataError, MissingData
-from jaxdl.methods.diagnosis import Advice, Diagnosis, diagnose, seen, summary_of
+from jaxdl.data import Batches, Data, DataError, MissingData
+from jaxdl.guard import guarded
+from jaxdl.methods.diagnosis import NAN, Advice, Diagnosis, diagnose, seen, summary_of
 from jaxdl.run.command.contract import named
 from jaxdl.run.command.flags import given
 from jaxdl.run.command.source import module_from
+from jaxdl.run.store.identity import digest_of_data
 from jaxdl.streams import shell
 from jaxdl.supervision import Supervised
 
-NONE = "no fault found"
+NONE, HISTORY = "no fault found", "only its history was read"
+REPEATED = 200  # steps at most
 
 
 def report(config: Any, folder: str) -> list[Diagnosis]:
@@ -29,33 +33,29 @@ def report(config: Any, folder: str) -> list[Diagnosis]:
     module = module_from(Path(config.module)) if config.module else None
     if record.own and module is None:
         raise run.FlagError(f"--run={folder}: was made by a file of your own; give it by --module=FILE")
-    given_dir = {"data_dir": config.data_dir} if config.data_dir else {}
-    loaded = run.load(folder, module, fit, started=True, **given_dir)
-    data, notes = rows_of(loaded)
-    stopped = trace.ended is None
-    rate = float(loaded.config.learning_rate)
-    if stopped:
-        notes.append(f"it stopped at step {trace.step()} before its end")
-    if loaded.config.init:
-        notes.append("its initial weights came from --init; those of its seed were examined instead")
-    supervised = isinstance(loaded.state, Supervised)
-    if data is None:
-        evidence = of_history(trace.rows, rate)
-    else:
-        frozen = bool(loaded.config.freeze or loaded.config.rates or loaded.config.init)
+    loaded, data, notes = opened(folder, module, fit, config.data_dir)
+    if trace.ended is None:
+        notes.append(f"it stopped before its end, after step {trace.step()}")
+    supervised = loaded is not None and isinstance(loaded.state, Supervised)
+    evidence = of_history(trace.rows, float(record.flags.get("learning_rate", NAN)))
+    if loaded is not None and data is not None:
         flags = trial_flags(loaded.config) if supervised else {}
         tools = tools_of(loaded.module.build(loaded.config.replace(**flags), loaded.data)) if supervised else None
-        end = None if stopped and int(loaded.state.step) == 0 else loaded.state
-        subject = Subject(tools, end, rate, trace.rows, loaded.config.seed, stopped, frozen)
-        evidence, more = measured(subject, data)
+        end = None if int(loaded.state.step) == 0 else loaded.state
+        diverged = NAN if trace.ended else first_fault(loaded, data.train, trace.step())
+        frozen = bool(loaded.config.freeze or loaded.config.rates or loaded.config.init)
+        rate = float(loaded.config.learning_rate)
+        evidence, more = measured(Subject(tools, end, rate, trace.rows, loaded.config.seed, diverged, frozen), data)
         notes += more
+        if loaded.config.init:
+            notes.append("its initial weights came from --init; those of its seed were examined instead")
     found = diagnose(evidence)
     name = f"{record.experiment}{' ' + fit if fit else ''}"
     lines = [f"diagnosis of {folder} ({name}, step {trace.step()}):"]
     for i, one in enumerate(seen(found)):
         if i == 0:
             lines += [f"{one.fault}: {one.evidence}", f"  {one.advice.words}"]
-            lines += [f"  next: {command(record, loaded, one.advice)}"]
+            lines += [f"  next: {command(record, loaded, one.advice)}"] if loaded else []
         else:
             lines.append(f"also, perhaps because of it, {one.fault}: {one.evidence}")
     if not seen(found):
@@ -92,12 +92,39 @@ def chosen(folder: Path, fit: str | None) -> tuple[run.Run, str, run.Trace]:
     return record, name, record.fits[name][0]
 
 
-def rows_of(loaded: run.Loaded) -> tuple[Data | None, list[str]]:
-    """Returns the data of a run, and a note if they cannot be read."""
+def opened(
+    folder: str, module: Any, fit: str, data_dir: str | None
+) -> tuple[run.Loaded | None, Data | None, list[str]]:
+    """Returns a run and the rows on which it was trained, None for what cannot be had, and a note that says why."""
     try:
-        return loaded.module.data(loaded.config).batched(loaded.config.batch_size), []
-    except (MissingData, DataError) as error:
-        return None, [f"only its history was read, because its data are missing: {error}"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of checkpoints that cannot be used: the note says so
+            loaded = run.load(folder, module, fit, started=True, **{"data_dir": data_dir} if data_dir else {})
+    except DataError:
+        return None, None, [f"{HISTORY}: its last state is damaged, or that of another network than `build` makes"]
+    try:
+        data = loaded.module.data(loaded.config).batched(loaded.config.batch_size)
+    except (DataError, MissingData) as error:
+        return loaded, None, [f"{HISTORY}, because its data are missing: {error}"]
+    if (digest_of_data(data.train) or {}) != loaded.trained:
+        return loaded, None, [f"{HISTORY}: it was trained on other rows than those that `data` returns"]
+    return loaded, data, []
+
+
+def first_fault(loaded: run.Loaded, train: Any, last: int) -> float:
+    """Repeats the steps of a stopped run from its last checkpoint to just after the last one in its history.
+
+    Returns the step at which a number is not finite, or NaN if there is none, or none within REPEATED steps.
+    """
+    if not isinstance(train, Batches):
+        return NAN
+    state, step = loaded.state, run.compiled(guarded(loaded.experiment.step), quick=True)
+    begin = int(state.step)
+    for t in range(begin, min(last + loaded.config.log_every, begin + REPEATED)):
+        state, metrics = step(state, train.batch(loaded.config.seed, t))
+        if int(metrics["fault"]):
+            return t + 1.0
+    return NAN
 
 
 def command(record: run.Run, loaded: run.Loaded, advice: Advice) -> str:

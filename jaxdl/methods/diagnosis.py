@@ -48,7 +48,7 @@ class Evidence(NamedTuple):
     same, higher: loss after a trial from the last state at the rate of the run, and the best after short ones at higher
     rates. again, lower: loss after a short trial from the initial state at the rate of the run, and the best at lower
     rates. rate, higher_rate, lower_rate: the rates. last_rate: at the last step. diverged: the step at which a number
-    was not finite; 0: when the first steps of a stopped run were repeated. scale: largest root mean square of an input.
+    was not finite; 0: unknown step. scale: largest root mean square of an input.
     equal, dead, missing, vanishing: see `probes.Structure`. frozen: whether parameters were frozen on purpose.
     auc: of telling training and test rows apart. rise: last / best validation loss. layers: names, for the text.
     """
@@ -178,10 +178,18 @@ def number(value: float) -> str:
     return "not measured" if math.isnan(value) else f"{value:.3g}"
 
 
-def _diverged(e: Evidence) -> str:
-    if math.isnan(e.diverged):
-        return ""
-    return f"not finite at step {e.diverged:.0f}; " if e.diverged else "not finite when its first steps are repeated; "
+def _high(e: Evidence) -> str:
+    found = list[str]()
+    if not math.isnan(e.diverged):
+        found.append(f"not finite at step {e.diverged:.0f}" if e.diverged else "not finite")
+    if not math.isnan(e.loss):
+        found.append(f"loss {number(e.loss)} at the end")
+    if not math.isnan(e.again):
+        found.append(
+            f"from the same start a short trial reaches {number(e.again)} at the rate of the run, {number(e.lower)} at "
+            f"{number(e.lower_rate)}"
+        )
+    return "; ".join(found) or "not measured"
 
 
 def _ended(e: Evidence) -> str:
@@ -237,8 +245,7 @@ RULES = (
     ),
     Rule(
         RATE_HIGH, lambda e: min(poor(e), rate_high(e)),
-        lambda e: f"{_diverged(e)}loss {number(e.loss)} at the end; from the same start a short trial reaches "
-        f"{number(e.again)} at the rate of the run, {number(e.lower)} at {number(e.lower_rate)}",
+        _high,
         lambda e: Advice("lower the learning rate", (("learning_rate", first(e.lower_rate, e.rate / 10)),)),
     ),
     Rule(

@@ -25,7 +25,7 @@ from jaxdl.optim.paths import path_of
 
 Rows = Mapping[str, np.ndarray]
 Compiled = Callable[[Callable[..., Any]], Callable[..., Any]]
-MOST = 512  # rows
+FEWEST, MOST = 10, 512  # rows
 TRIAL = 60  # steps of a trial
 
 
@@ -200,7 +200,8 @@ def labels(x: np.ndarray | None, y: np.ndarray | None) -> Labels:
 
     Args:
       x: [n, ...] inputs, standardised here.
-      y: integers [n] or one-hot [n, K]: classes; floats [n] or [n, 1]: numbers; anything else has no such labels.
+      y: integers [n] or one-hot [n, K]: classes; floats [n] or [n, 1]: numbers; anything else, and
+        integers that differ in most rows, are no such labels.
     """
     from sklearn.linear_model import Ridge, RidgeClassifier
     from sklearn.metrics import cohen_kappa_score
@@ -208,7 +209,7 @@ def labels(x: np.ndarray | None, y: np.ndarray | None) -> Labels:
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
     kind, target = label_kind(y)
-    if not kind or x is None or target is None or len(target) < 10:
+    if not kind or x is None or target is None or len(target) < FEWEST:
         return Labels(kind)
     z, n = standardised(x), len(target)
     folds = KFold(5, shuffle=True, random_state=0)
@@ -219,6 +220,8 @@ def labels(x: np.ndarray | None, y: np.ndarray | None) -> Labels:
         score = max(1 - float(np.mean((guess - target) ** 2)) / max(variance, 1e-30) for guess in guesses)
         return Labels(kind, 0.0, score, score, 3 / np.sqrt(n), variance)
     shares = np.unique(target, return_counts=True)[1] / n
+    if len(shares) > n / 2:  # names of rows
+        return Labels("")
     guesses = [cross_val_predict(m, z, target, cv=folds) for m in (KNeighborsClassifier(5), RidgeClassifier(10.0))]
     kappa = 0.0 if len(shares) < 2 else max(float(cohen_kappa_score(target, guess)) for guess in guesses)
     expected = float(np.sum(shares**2))
@@ -236,7 +239,9 @@ def label_kind(y: np.ndarray | None) -> tuple[str, np.ndarray | None]:
         return ("classes", y.argmax(1)) if hot else ("", None)
     if y.ndim > 2 or (y.ndim == 2 and y.dtype.kind in "iub"):
         return "", None
-    return ("classes", y) if y.dtype.kind in "iub" else ("numbers", y.reshape(-1))
+    if y.dtype.kind in "iub":
+        return "classes", y
+    return ("numbers", y.reshape(-1)) if np.isfinite(y).all() else ("", None)
 
 
 def standardised(x: np.ndarray) -> np.ndarray:
@@ -258,12 +263,15 @@ def input_scale(x: np.ndarray) -> tuple[float, float]:
 def domain_auc(x: np.ndarray, other: np.ndarray) -> float:
     """Returns the area under the ROC curve of a classifier that tells two sets of rows apart, in 5 folds.
 
-    Ridge classification on the standardised columns and their squares; 0.5 for two samples of one distribution.
+    Ridge classification on the standardised columns and their squares; 0.5 for two samples of one distribution, NaN for
+    fewer than FEWEST rows in a set.
     """
     from sklearn.linear_model import RidgeClassifier
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+    if min(len(x), len(other)) < FEWEST:
+        return np.nan
     z = standardised(np.concatenate([x.reshape(len(x), -1), other.reshape(len(other), -1)]))
     z = np.concatenate([z, standardised(z**2)], 1)
     side = np.repeat([0, 1], [len(x), len(other)])

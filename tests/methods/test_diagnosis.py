@@ -98,6 +98,13 @@ def test_thresholds_are_exact():
     assert d.over(math.nan, 1.0) == 0
 
 
+def test_evidence_of_a_rate_that_is_too_large_names_what_is_known():
+    said = lambda e: next(one.evidence for one in d.diagnose(e) if one.fault == d.RATE_HIGH)
+    assert said(d.Evidence(diverged=17.0)) == "not finite at step 17"
+    assert said(d.Evidence(diverged=0.0, loss=3.0)) == "not finite; loss 3 at the end"
+    assert said(POOR).endswith("a short trial reaches 2 at the rate of the run, 2.1 at 0.01")
+
+
 def test_advice_names_a_flag():
     advice = {one.fault: one.advice.flags for one in d.diagnose(POOR._replace(last_rate=1e-5))}
     assert advice[d.RATE_LOW] == (("learning_rate", 1.0),)

@@ -159,6 +159,8 @@ def test_numbers_have_an_r2_and_other_labels_are_none():
     assert found.constant == pytest.approx(np.var(y), rel=1e-5)
     assert probes.labels(part["x"], np.zeros((97, 5), np.int32)).kind == ""
     assert probes.labels(part["x"], None).kind == ""
+    assert probes.labels(part["x"], np.arange(97)).kind == ""  # names of rows
+    assert probes.labels(part["x"], np.where(np.arange(97) == 5, np.nan, y)).kind == ""
 
 
 def test_scales_and_domains():
@@ -168,6 +170,8 @@ def test_scales_and_domains():
     assert probes.domain_auc(x[:150], x[150:]) == pytest.approx(0.5, abs=0.12)
     assert probes.domain_auc(x[:150], x[150:] + 2) > 0.9
     assert probes.domain_auc(x[:150], 3 * x[150:]) > 0.85  # equal means
+    assert np.isnan(probes.domain_auc(x[:9], x[150:]))  # too few for five folds
+    assert np.isnan(probes.labels(x[:9], np.arange(9) % 2).score)
     np.testing.assert_allclose(probes.standardised(x).std(0), 1)
     assert not probes.standardised(np.full((5, 2), 0.1)).any()
 

@@ -41,7 +41,7 @@ class Loaded:
 
     config: its flags. experiment: its pure functions. data: shapes and facts of its data, without rows. inference: its
     functions for new data. states, metrics: the state and the test metrics of each seed. tested: digests of the test
-    part on which they were measured.
+    part on which they were measured. trained: digest of the training part.
     """
 
     config: Any
@@ -52,6 +52,7 @@ class Loaded:
     metrics: tuple[dict[str, float], ...]
     module: Any = dataclasses.field(repr=False, default=None)
     tested: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict)
+    trained: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict)
 
     @property
     def state(self) -> Any:
@@ -307,7 +308,8 @@ def _opened(root: Path, module: Any, fit: str, expected: str, started: bool, cha
         metrics.append(ended.get("metrics", {}))
     inference = inference_of(module, config, data)
     tested = ends[0].get("tested", {}).get("data", {})
-    return Loaded(config, experiment, data, inference, tuple(states), tuple(metrics), module, tested)
+    trained = made_of["data"]["train"] or {}
+    return Loaded(config, experiment, data, inference, tuple(states), tuple(metrics), module, tested, trained)
 
 
 def _module(root: Path, record: Mapping[str, Any], module: Any) -> Any:
