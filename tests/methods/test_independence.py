@@ -45,6 +45,13 @@ def test_a_memory_is_found():
     assert chain(0, memory=0.2).p_value < 1e-6
 
 
+def test_two_values_by_hand_without_a_correction_for_continuity():
+    """Counts 20, 10, 10, 20; all expected counts are 15: chi^2 = 4 * 5^2 / 15."""
+    past, future = np.repeat([0, 1], 30), np.repeat([0, 1, 0, 1], [20, 10, 10, 20])
+    found = conditional_independence(past, np.zeros(60, int), future)
+    assert (found.statistic, found.freedom) == (pytest.approx(100 / 15), 1)
+
+
 def test_rare_values_are_left_out():
     """Three of 63 pasts have the value 9: their expected counts are below 5; the rest is a table of 60."""
     past = np.array([0] * 30 + [1] * 30 + [9] * 3)
