@@ -1,10 +1,12 @@
 """Diagnosis of training: reads a run, names what went wrong with the numbers that say so, and the next flag to try.
 
-With --run=RUN it reads any finished or diverged run: its history, its first and last state, and at most 512 rows of
-each part. Short trials at other learning rates, the gradients of each layer, simple models of the same rows and a
-classifier that tells training from test rows apart decide among: model bias, optimisation, over-fitting, mismatch, a
-learning rate too large or too small, dead or equal units, missing or vanishing gradients, large initial weights,
-unscaled inputs, meaningless labels. A healthy run gets "no fault found".
+With --run=RUN it reads any finished or diverged run: its history, its states, and at most 512 rows of each part. A fit
+is poor if simple models of the same rows predict better. Gradients by layer and short trials at other learning rates
+then tell the causes apart; scores of the three parts tell over-fitting from mismatch.
+
+The faults: model bias, optimisation, over-fitting, mismatch, a learning rate too large or too small, dead or equal
+units, missing or vanishing gradients, large initial weights, unscaled inputs, meaningless labels. A healthy run gets
+"no fault found".
 
 Without --run it tests itself: it plants twenty faults in small runs of an architecture that was not used to set the
 thresholds, and counts how often the planted fault is the first that it names. It also shows how the gap between

@@ -152,7 +152,7 @@ def of_states(e: Evidence, s: Subject, train: Any, valid: Any, test: Any, labels
         probes.trials(step, loss, start, train, lower),
         probes.trials(step, loss, end, train, higher),
     )
-    (same,) = probes.trials(step, loss, end, train, [e.rate], steps=LONG)
+    (same,) = probes.trials(step, loss, end, train, [e.rate], steps=LONG, checks=5)
     best, most = int(np.argmin(before[::-1])), int(np.argmin(after))  # the lowest rate of several without a finite loss
     best = len(before) - 1 - best
     return e._replace(

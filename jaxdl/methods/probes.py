@@ -171,19 +171,27 @@ def trials(
     peaks: Sequence[float],
     *,
     steps: int = TRIAL,
+    checks: int = 1,
     batch_size: int = 64,
 ) -> list[float]:
-    """Returns the loss on `rows` after `steps` more steps from `state` at each learning rate; inf if it diverges."""
+    """Returns the loss on `rows` after `steps` more steps from `state` at each learning rate; inf if it diverges.
+
+    checks: the median of so many losses in the second half of the trial, the last one after its last step; at a
+    constant rate a single one may be a peak.
+    """
     count, size = len(next(iter(rows.values()))), batch_size
     order = np.concatenate([np.random.default_rng(i).permutation(count) for i in range(-(-steps * size // count))])
     batches = [{name: x[order[t * size : (t + 1) * size]] for name, x in rows.items()} for t in range(steps)]
+    looks = {steps - i * steps // (2 * checks) for i in range(checks)}
     found = []
     for peak in peaks:
-        now = at_rate(state, peak)
-        for batch in batches:
+        now, values = at_rate(state, peak), []
+        for t, batch in enumerate(batches, 1):
             now, _ = step(now, batch)
-        value = loss(now)
-        found.append(value if np.isfinite(value) and not int(now.learner.fault) else np.inf)
+            if t in looks:
+                values.append(loss(now))
+        fine = np.isfinite(values).all() and not int(now.learner.fault)
+        found.append(float(np.median(values)) if fine else np.inf)
     return found
 
 

@@ -132,6 +132,9 @@ def test_a_trial_equals_the_same_steps_by_hand():
     assert slow == pytest.approx(float(by_hand), rel=1e-5)
     assert fast < slow < loss(start)
     assert wild == np.inf
+    at = [probes.trials(step, loss, start, part, [1.0], steps=n, batch_size=16)[0] for n in (7, 9, 10)]
+    median = probes.trials(step, loss, start, part, [1.0], steps=10, checks=3, batch_size=16)
+    assert median == [pytest.approx(np.median(at))]
 
 
 def test_labels_equal_scikit_learn_and_shuffled_ones_are_noise():

@@ -251,7 +251,8 @@ def help_text(config_class: Any, doc: str, command: str) -> str:
         name: f"by --{by}" for by, table in config_class.recipes.items() for row in table.values() for name in row
     }
     for name, kind, _, default, rule in flags_of(config_class):
-        shown = rule.shown or ("not set" if default is None else default)
+        unset = default is None or default == kind()  # `shown` explains such a value, not one that an experiment sets
+        shown = rule.shown if rule.shown and unset else "not set" if default is None else default
         shown = shown if default is not None else choosing.get(name, shown)
         head = (
             f"--[no]{name}" if kind is bool else f"--{name}={rule.range() if rule.choices else kind.__name__.upper()}"
