@@ -212,7 +212,7 @@ class TestRuns:
         assert not [p for p in (tmp_path / "w").iterdir() if p.is_dir()]
 
     def test_the_number_of_trials_may_grow(self, tmp_path):
-        config = RunConfig(sweep="learning_rate=uniform(0,1)", trials=5, workdir=str(tmp_path / "w"))
+        config = RunConfig(sweep="learning_rate=uniform(0,1)", trials=5, schedule="cosine", workdir=str(tmp_path / "w"))
         open_run(config, "some")
         open_run(config.replace(trials=7), "some")
         for other in (config.replace(trials=6), config.replace(sweep="seed=1,2", trials=None)):
