@@ -10,7 +10,7 @@ from experiments import linear_regression, softmax_regression
 from jaxdl import console
 from jaxdl.data import DataError
 from jaxdl.run import FlagError, fit, load
-from jaxdl.run.command.compared import gsb
+from jaxdl.run.command.compared import Predictions, _labels, gsb
 from jaxdl.run.command.predictions import use_run
 from jaxdl.run.store.files import read_json, write_json
 from jaxdl.run.store.folder import open_run
@@ -135,6 +135,13 @@ def test_a_run_on_other_rows_is_refused(runs, tmp_path):
     write_json(folder / "result.json", end)
     with pytest.raises(DataError, match="run: the test part is not the one"):
         gsb(str(runs / "long"), str(folder))
+
+
+def test_runs_with_different_test_parts_are_refused():
+    one = Predictions("a", {"1": "0"}, {"1": "0"}, {"test": {"rows": 1, "sha256": "1"}})
+    assert _labels(one, one._replace(source="b")) == {"1": "0"}
+    with pytest.raises(FlagError, match="a and b: .* same test part"):
+        _labels(one, one._replace(source="b", tested={"test": {"rows": 1, "sha256": "2"}}))
 
 
 def test_a_run_that_has_not_finished_is_refused(runs, tmp_path):
