@@ -140,7 +140,7 @@ def test_a_run_on_other_rows_is_refused(runs, tmp_path):
 def test_runs_with_different_test_parts_are_refused():
     one = Predictions("a", {"1": "0"}, {"1": "0"}, {"test": {"rows": 1, "sha256": "1"}})
     assert _labels(one, one._replace(source="b")) == {"1": "0"}
-    with pytest.raises(FlagError, match="a and b: .* same test part"):
+    with pytest.raises(FlagError, match=r"a and b: .* same test part"):
         _labels(one, one._replace(source="b", tested={"test": {"rows": 1, "sha256": "2"}}))
 
 
