@@ -200,6 +200,14 @@ def _fit(e: Evidence) -> str:
     return f"training score {number(e.train)}, simple models {number(e.probe)} held out"
 
 
+def _mismatch(e: Evidence) -> str:
+    scores = f"training score {number(e.train)}, validation score {number(e.valid)}, test score {number(e.test)}"
+    if math.isnan(e.auc):
+        return scores
+    differ = "the inputs differ" if e.auc >= AUC else "equal inputs: their labels differ"
+    return f"{scores}; a classifier tells training from test inputs with AUC {number(e.auc)} ({differ})"
+
+
 RULES = (
     Rule(
         LABELS, labels,
@@ -275,9 +283,7 @@ RULES = (
     ),
     Rule(
         MISMATCH, mismatch,
-        lambda e: f"validation score {number(e.valid)}, test score {number(e.test)}; a classifier tells training from "
-        f"test inputs with AUC {number(e.auc)} ("
-        + ("the inputs differ)" if e.auc >= AUC else "equal inputs: their labels differ)"),
+        _mismatch,
         lambda e: Advice("train on rows like those of the test part, or change the inputs so that the parts agree"),
     ),
 )  # fmt: skip

@@ -105,6 +105,15 @@ def test_evidence_of_a_rate_that_is_too_large_names_what_is_known():
     assert said(POOR).endswith("a short trial reaches 2 at the rate of the run, 2.1 at 0.01")
 
 
+def test_evidence_of_a_mismatch_says_whether_the_inputs_differ():
+    said = lambda **e: next(
+        one.evidence for one in d.diagnose(HEALTHY._replace(test=0.7, **e)) if one.fault == d.MISMATCH
+    )
+    assert said(auc=0.9).endswith("AUC 0.9 (the inputs differ)")
+    assert said(auc=0.5).endswith("AUC 0.5 (equal inputs: their labels differ)")
+    assert said(auc=math.nan).endswith("test score 0.7")
+
+
 def test_advice_names_a_flag():
     advice = {one.fault: one.advice.flags for one in d.diagnose(POOR._replace(last_rate=1e-5))}
     assert advice[d.RATE_LOW] == (("learning_rate", 1.0),)
