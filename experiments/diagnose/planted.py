@@ -113,7 +113,7 @@ SETTINGS = {
     "mlp_digits": Setting(images, mlp, DENSE, SGD | {"learning_rate": 0.05}),
     "mlp_spirals": Setting(spirals, mlp, DENSE, ADAM | {"learning_rate": 1e-2}),
     # and these test them
-    "cnn_digits": Setting(images, convolutional, "kernel|Conv|Dense_0/", ADAM | {"learning_rate": 3e-3}),
+    "cnn_digits": Setting(images, convolutional, "kernel|Conv|Dense_0/", ADAM | {"learning_rate": 1e-2}),
     "residual_spirals": Setting(spirals, residual, "kernel|Norm|Dense_[012]/", SGD | COSINE),
 }
 
