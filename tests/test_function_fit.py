@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.function_fit import FAMILIES, GAP, WIDTHS, Config, build, curves, data, pieces, steps_to
+from experiments.function_fit import FAMILIES, GAP, WIDTHS, Config, better_half, build, curves, data, pieces, steps_to
 from jaxdl.nn import MLP
 
 
@@ -62,6 +62,12 @@ def test_the_loss_of_a_family_is_that_of_its_members():
     _, metrics = jax.jit(experiment.step)(state, batch)
     assert float(metrics["loss"]) == pytest.approx(total, rel=1e-5)
     np.testing.assert_allclose([metrics[f"mse_{n}"] for n in WIDTHS], means, rtol=1e-5)
+
+
+def test_the_better_half_is_chosen_by_training_losses():
+    train, test = np.array([[4.0, 1.0, 3.0, 2.0, 9.0]]), np.array([[5.0, 2.0, 7.0, 8.0, 6.0]])
+    assert better_half(test, train) == pytest.approx([4.0])  # sqrt(2 * 8)
+    assert better_half(test[:, :1], train[:, :1]) == pytest.approx([5.0])
 
 
 def test_pieces_and_steps():
