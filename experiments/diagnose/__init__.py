@@ -128,7 +128,8 @@ def report(config: Config, data: Data) -> Iterator[run.Finding]:
     run.save_figure(config, FIGURE, lambda: pictures.table(counts, rows, columns, expected, sweep))
     for claim, chosen in (("guide", True), ("causes", False)):
         kinds = [kind for kind, fault in planted.FAULTS.items() if (fault.named in GUIDE) == chosen]
-        yield named(claim, [one for one in found if one[1] in kinds])
+        if ours := [one for one in found if one[1] in kinds]:
+            yield named(claim, ours)
     if any(one[0] == IMAGES for one in found):
         yield named("images", [one for one in found if one[0] == IMAGES and one[1] in planted.FAULTS])
     healthy = [name for _, kind, _, name in found if kind == planted.HEALTHY]
