@@ -118,13 +118,14 @@ def test_a_file_from_training_to_prediction(tmp_path, target):
     assert names == [f"{new} row 1", f"{new} row 2"] * 2
     columns = used.table(np.asarray(experiment.predict(state, rows.arrays)))
     if target == "wage":
-        assert list(columns) == ["wage"]
-        assert columns["wage"][:2] == columns["wage"][2:]
+        assert list(columns) == ["prediction"]
+        assert columns["prediction"][:2] == columns["prediction"][2:]
         return
-    assert list(columns) == ["kind", "p(old)", "p(young)"]
+    assert list(columns) == ["prediction", "p(old)", "p(young)"]
     sums = [float(a) + float(b) for a, b in zip(columns["p(old)"], columns["p(young)"], strict=True)]
     np.testing.assert_allclose(sums, 1, atol=1e-3)
-    assert all((kind == "old") == (float(p) > 0.5) for kind, p in zip(columns["kind"], columns["p(old)"], strict=True))
+    named = zip(columns["prediction"], columns["p(old)"], strict=True)
+    assert all((kind == "old") == (float(p) > 0.5) for kind, p in named)
 
 
 @pytest.mark.trained

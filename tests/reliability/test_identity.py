@@ -28,11 +28,15 @@ TEXTS = {
     "init_skip": "kernel",
     "group": "patient",
     "positive": "7",
+    "run": "runs/other",
+    "module": "other.py",
+    "settings": "cnn_digits",
+    "faults": "few_steps",
 }
 # flags under which a flag has an effect, in addition to its `needs`
 WITH = {"target": {"table": "some.csv"}, "drop": {"table": "some.csv"}, "remat": {"model": "resnet20"},
         "features": {"parameters": 200_000}, "init_skip": {"init": "some.npz"}, "separator": {"table": "some.csv"},
-        "trials": {"sweep": "learning_rate=0.001,0.002"},
+        "module": {"run": "runs/some"}, "trials": {"sweep": "learning_rate=0.001,0.002"},
         "no_header": {"table": "some.csv"}, "decimal": {"table": "some.csv"},
         "split": {"table": "some.csv"}, "group": {"table": "some.csv", "split": "group", "group": "id"}}  # fmt: skip
 LENGTH = ("steps", "epochs")  # one of the two is set
